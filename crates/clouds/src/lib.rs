@@ -1,0 +1,49 @@
+//! Where nodes come from: providers behind one trait.
+//!
+//! A provider reports pools and machines as changes of the model and carries out three orders, each idempotent.
+//! It decides nothing: what to order is `nodes`' business, when and with which guard the controller's.
+
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use model::{Buy, Change, Lower, ProviderKind, Release};
+use std::sync::Arc;
+
+/// What became of an order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OrderAnswer {
+    /// Taken, or found already taken.
+    Done,
+    /// The pool or machine is gone, or the order would break a rule of the contract (under minimum, under what
+    /// exists): nothing was changed.
+    Obsolete { why: Arc<str> },
+}
+
+/// A failed order, with what the caller needs to wait or to give up.
+#[derive(Debug, thiserror::Error)]
+pub enum ProviderError {
+    /// Worth another try after a wait (conflict, throttling, time-out, server error).
+    #[error("{attempted}: {source}")]
+    Transient { attempted: String, source: Box<dyn std::error::Error + Send + Sync> },
+    /// The provider refuses: sold out, quota, permission.
+    #[error("{attempted} was refused with {code}: {message}")]
+    Refused { attempted: String, code: String, message: String },
+}
+
+/// One way of getting nodes.
+pub trait Provider: Send + Sync {
+    fn kind(&self) -> ProviderKind;
+
+    /// Pools and machines as they change: `Change::Pool`, `Change::Machine` and `Change::Input(Pools(name), …)`
+    /// for freshness. Begins with everything that exists, then `Fresh`. Never ends; reconnects by itself with
+    /// bounded, seeded back-off.
+    fn watch(&self) -> BoxStream<'static, Change>;
+
+    /// Raises a pool's target to `order.to`: reads just before, never sends less than is observed.
+    fn buy<'a>(&'a self, order: &'a Buy) -> BoxFuture<'a, Result<OrderAnswer, ProviderError>>;
+
+    /// Lowers a pool's target after a fresh read, never under the machines that exist.
+    fn lower<'a>(&'a self, order: &'a Lower) -> BoxFuture<'a, Result<OrderAnswer, ProviderError>>;
+
+    /// Terminates one named machine, lowering the target with it, never under the minimum.
+    fn release<'a>(&'a self, order: &'a Release) -> BoxFuture<'a, Result<OrderAnswer, ProviderError>>;
+}

@@ -1,0 +1,1 @@
+//! The shell: watches, executors, leases, ledger and journal storage, events, HTTP.

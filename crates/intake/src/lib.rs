@@ -1,0 +1,1 @@
+//! Reads Kubernetes objects into the model: slim object types, quantities, and their errors.

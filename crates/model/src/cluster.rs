@@ -1,0 +1,314 @@
+//! The cluster as it was last observed, kept current one change at a time.
+//!
+//! Owns the maps and the indexes over them. A [`Change`] is both what the watches feed in and what the journal
+//! records, so a replay rebuilds the same cluster by applying the same changes. Deciding never changes a cluster.
+
+use crate::{
+    DaemonSet, DaemonSetKey, Machine, MachineId, Node, NodeName, Outcome, Pdb, PdbKey, Pod, PodKey, Pool,
+    PoolId, Uid, Workload, WorkloadKey,
+};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// One source of what we know. A cause plans nothing while an input that it needs is not fresh.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Input {
+    Nodes,
+    Pods,
+    Workloads,
+    DaemonSets,
+    Pdbs,
+    /// The provider's pools, by the provider's name.
+    Pools(Arc<str>),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "camelCase")]
+pub enum InputState {
+    Fresh,
+    /// Since when, and what was tried and failed.
+    Stale {
+        since: Timestamp,
+        why: Arc<str>,
+    },
+}
+
+/// One observed change. `None` means that the object is gone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Change {
+    Node(NodeName, Option<Arc<Node>>),
+    Pod(PodKey, Option<Arc<Pod>>),
+    Pool(PoolId, Option<Arc<Pool>>),
+    Machine(MachineId, Option<Arc<Machine>>),
+    Workload(WorkloadKey, Option<Arc<Workload>>),
+    DaemonSet(DaemonSetKey, Option<Arc<DaemonSet>>),
+    Pdb(PdbKey, Option<Arc<Pdb>>),
+    Input(Input, InputState),
+    /// What became of a step; read by the next round, then dropped by [`Cluster::forget_outcomes`].
+    Outcome(Arc<Outcome>),
+}
+
+/// Everything that is known of the cluster at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Cluster {
+    nodes: BTreeMap<NodeName, Arc<Node>>,
+    pods: BTreeMap<PodKey, Arc<Pod>>,
+    pools: BTreeMap<PoolId, Arc<Pool>>,
+    machines: BTreeMap<MachineId, Arc<Machine>>,
+    workloads: BTreeMap<WorkloadKey, Arc<Workload>>,
+    daemon_sets: BTreeMap<DaemonSetKey, Arc<DaemonSet>>,
+    pdbs: BTreeMap<PdbKey, Arc<Pdb>>,
+    /// A list, because JSON keys are strings and an input is not.
+    inputs: Vec<(Input, InputState)>,
+    outcomes: Vec<Arc<Outcome>>,
+
+    #[serde(skip)]
+    pods_by_node: BTreeMap<NodeName, BTreeSet<PodKey>>,
+    #[serde(skip)]
+    machines_by_pool: BTreeMap<PoolId, BTreeSet<MachineId>>,
+    #[serde(skip)]
+    waiting: BTreeSet<PodKey>,
+    /// Live pods of each owner, bound or not.
+    #[serde(skip)]
+    live_by_owner: BTreeMap<Uid, u32>,
+}
+
+impl Cluster {
+    pub fn apply(&mut self, change: Change) {
+        fn put<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) {
+            match value {
+                Some(value) => map.insert(key, value),
+                None => map.remove(&key),
+            };
+        }
+        match change {
+            Change::Node(key, node) => put(&mut self.nodes, key, node),
+            Change::Pod(key, pod) => self.put_pod(key, pod),
+            Change::Pool(key, pool) => put(&mut self.pools, key, pool),
+            Change::Machine(key, machine) => self.put_machine(key, machine),
+            Change::Workload(key, workload) => put(&mut self.workloads, key, workload),
+            Change::DaemonSet(key, set) => put(&mut self.daemon_sets, key, set),
+            Change::Pdb(key, pdb) => put(&mut self.pdbs, key, pdb),
+            Change::Input(input, state) => match self.inputs.binary_search_by(|(i, _)| i.cmp(&input)) {
+                Ok(at) => self.inputs[at].1 = state,
+                Err(at) => self.inputs.insert(at, (input, state)),
+            },
+            Change::Outcome(outcome) => self.outcomes.push(outcome),
+        }
+    }
+
+    /// Builds the indexes of a cluster that was read from a checkpoint.
+    #[must_use]
+    pub fn reindexed(mut self) -> Self {
+        let pods = std::mem::take(&mut self.pods);
+        self.pods_by_node.clear();
+        self.waiting.clear();
+        self.live_by_owner.clear();
+        for (key, pod) in pods {
+            self.put_pod(key, Some(pod));
+        }
+        let machines = std::mem::take(&mut self.machines);
+        self.machines_by_pool.clear();
+        for (key, machine) in machines {
+            self.put_machine(key, Some(machine));
+        }
+        self
+    }
+
+    /// Drops the outcomes that a round has read.
+    pub fn forget_outcomes(&mut self) {
+        self.outcomes.clear();
+    }
+
+    fn put_machine(&mut self, key: MachineId, machine: Option<Arc<Machine>>) {
+        if let Some(old) = self.machines.remove(&key)
+            && let Some(ids) = self.machines_by_pool.get_mut(&old.pool)
+        {
+            ids.remove(&key);
+            if ids.is_empty() {
+                self.machines_by_pool.remove(&old.pool);
+            }
+        }
+        if let Some(machine) = machine {
+            self.machines_by_pool.entry(machine.pool.clone()).or_default().insert(key.clone());
+            self.machines.insert(key, machine);
+        }
+    }
+
+    fn put_pod(&mut self, key: PodKey, pod: Option<Arc<Pod>>) {
+        if let Some(old) = self.pods.remove(&key) {
+            self.unindex(&old);
+        }
+        if let Some(pod) = pod {
+            self.index(&pod);
+            self.pods.insert(key, pod);
+        }
+    }
+
+    fn index(&mut self, pod: &Pod) {
+        match &pod.node {
+            Some(node) => {
+                self.pods_by_node.entry(node.clone()).or_default().insert(pod.key.clone());
+            }
+            None => {
+                self.waiting.insert(pod.key.clone());
+            }
+        }
+        if let Some(owner) = live_owner(pod) {
+            *self.live_by_owner.entry(owner.clone()).or_default() += 1;
+        }
+    }
+
+    fn unindex(&mut self, pod: &Pod) {
+        if let Some(node) = &pod.node {
+            if let Some(keys) = self.pods_by_node.get_mut(node) {
+                keys.remove(&pod.key);
+                if keys.is_empty() {
+                    self.pods_by_node.remove(node);
+                }
+            }
+        } else {
+            self.waiting.remove(&pod.key);
+        }
+        if let Some(owner) = live_owner(pod)
+            && let Some(count) = self.live_by_owner.get_mut(owner)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.live_by_owner.remove(owner);
+            }
+        }
+    }
+
+    pub fn nodes(&self) -> &BTreeMap<NodeName, Arc<Node>> {
+        &self.nodes
+    }
+
+    pub fn pods(&self) -> &BTreeMap<PodKey, Arc<Pod>> {
+        &self.pods
+    }
+
+    pub fn pools(&self) -> &BTreeMap<PoolId, Arc<Pool>> {
+        &self.pools
+    }
+
+    pub fn machines(&self) -> &BTreeMap<MachineId, Arc<Machine>> {
+        &self.machines
+    }
+
+    /// The machines of a pool, in id order.
+    pub fn machines_of<'a>(&'a self, pool: &PoolId) -> impl Iterator<Item = &'a Arc<Machine>> + use<'a> {
+        self.machines_by_pool.get(pool).into_iter().flatten().filter_map(|id| self.machines.get(id))
+    }
+
+    /// The machine behind a node; `None` where no provider of ours names it.
+    pub fn machine_of(&self, node: &Node) -> Option<&Arc<Machine>> {
+        node.machine.as_ref().and_then(|id| self.machines.get(id))
+    }
+
+    /// The pool that a node belongs to; `None` where it is not ours.
+    pub fn pool_of(&self, node: &Node) -> Option<&Arc<Pool>> {
+        self.machine_of(node).and_then(|machine| self.pools.get(&machine.pool))
+    }
+
+    pub fn workloads(&self) -> &BTreeMap<WorkloadKey, Arc<Workload>> {
+        &self.workloads
+    }
+
+    pub fn daemon_sets(&self) -> &BTreeMap<DaemonSetKey, Arc<DaemonSet>> {
+        &self.daemon_sets
+    }
+
+    pub fn pdbs(&self) -> &BTreeMap<PdbKey, Arc<Pdb>> {
+        &self.pdbs
+    }
+
+    pub fn outcomes(&self) -> &[Arc<Outcome>] {
+        &self.outcomes
+    }
+
+    pub fn inputs(&self) -> &[(Input, InputState)] {
+        &self.inputs
+    }
+
+    /// The state of an input; `None` where nothing was ever heard of it, which counts as not fresh.
+    pub fn input(&self, input: &Input) -> Option<&InputState> {
+        self.inputs.binary_search_by(|(i, _)| i.cmp(input)).ok().map(|at| &self.inputs[at].1)
+    }
+
+    /// Pods bound to a node, in key order, ended ones included.
+    pub fn pods_on<'a>(&'a self, node: &NodeName) -> impl Iterator<Item = &'a Arc<Pod>> + use<'a> {
+        self.pods_by_node.get(node).into_iter().flatten().filter_map(|key| self.pods.get(key))
+    }
+
+    /// Pods that are bound to no node, in key order.
+    pub fn waiting_pods(&self) -> impl Iterator<Item = &Arc<Pod>> {
+        self.waiting.iter().filter_map(|key| self.pods.get(key))
+    }
+
+    /// How many pods of an owner exist and are neither ended nor being deleted.
+    pub fn live_pods_of(&self, owner: &Uid) -> u32 {
+        self.live_by_owner.get(owner).copied().unwrap_or(0)
+    }
+}
+
+fn live_owner(pod: &Pod) -> Option<&Uid> {
+    use crate::PodPhase::{Failed, Succeeded};
+    let ended = matches!(pod.phase, Succeeded | Failed) || pod.deletion_at.is_some();
+    pod.owner.as_ref().filter(|_| !ended).map(|owner| &owner.uid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Owner, PodShape};
+
+    fn pod(name: &str, node: Option<&str>) -> Arc<Pod> {
+        Arc::new(Pod {
+            key: PodKey::new("default", name),
+            uid: Uid::from(name),
+            shape: Arc::new(PodShape::default()),
+            labels: crate::Labels::new(),
+            owner: Some(Owner { kind: "ReplicaSet".into(), name: "web".into(), uid: "rs".into() }),
+            created_at: Timestamp::UNIX_EPOCH,
+            phase: crate::PodPhase::Pending,
+            ready: false,
+            node: node.map(NodeName::from),
+            nominated: None,
+            unschedulable_since: None,
+            gated: false,
+            deletion_at: None,
+            grace_seconds: 30,
+            safe_to_evict: crate::SafeToEvict::Unset,
+            mirror: false,
+            daemon: false,
+            terminal: false,
+            local_volumes: Vec::new(),
+            scale_up_delay_seconds: None,
+        })
+    }
+
+    #[test]
+    fn indexes_follow_every_change_and_survive_a_checkpoint() {
+        let mut cluster = Cluster::default();
+        cluster.apply(Change::Pod(PodKey::new("default", "a"), Some(pod("a", None))));
+        cluster.apply(Change::Pod(PodKey::new("default", "b"), Some(pod("b", None))));
+        cluster.apply(Change::Pod(PodKey::new("default", "a"), Some(pod("a", Some("n1")))));
+        assert_eq!(cluster.pods_on(&"n1".into()).count(), 1);
+        assert_eq!(cluster.waiting_pods().count(), 1);
+        assert_eq!(cluster.live_pods_of(&"rs".into()), 2);
+
+        let text = serde_json::to_string(&cluster).unwrap();
+        let again: Cluster = serde_json::from_str(&text).unwrap();
+        assert_eq!(again.reindexed(), cluster);
+
+        cluster.apply(Change::Pod(PodKey::new("default", "a"), None));
+        assert_eq!(cluster.pods_on(&"n1".into()).count(), 0);
+        assert_eq!(cluster.live_pods_of(&"rs".into()), 1);
+    }
+}

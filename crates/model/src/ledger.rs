@@ -1,0 +1,133 @@
+//! What the engine must remember between rounds and over restarts, and nothing else.
+//!
+//! Explicit, serialisable and small: entries exist only for pools and nodes that something is going on with, and
+//! disappear with it. How it is stored is the controller's business.
+
+use crate::{IntentId, MachineId, NodeName, PodKey, PoolId, RemovalCause, Served, Uid};
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A purchase that is not yet fully delivered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ScaleUp {
+    pub intent: IntentId,
+    pub from: u32,
+    pub to: u32,
+    pub begun_at: Timestamp,
+    /// After this the missing machines count as failed.
+    pub deadline: Timestamp,
+    /// The provider was seen to have taken the order.
+    #[serde(default)]
+    pub confirmed: bool,
+    pub serves: Vec<Served>,
+}
+
+/// A pool that failed to deliver is not asked again before `until`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BackOff {
+    pub until: Timestamp,
+    /// Length of the present wait; the next one is twice as long, up to the limit.
+    pub wait: SignedDuration,
+    pub failed_at: Timestamp,
+    pub code: Arc<str>,
+    pub message: Arc<str>,
+}
+
+/// Where a removal stands. Each phase is entered in the ledger before its first outgoing call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum RemovalPhase {
+    /// Taints and cordon are being put on, and waited for.
+    Marking,
+    /// Pods are being evicted.
+    Draining,
+    /// The machine is being given back; from here there is no way back.
+    Releasing,
+    /// It did not work: taints and cordon are being taken off.
+    Undoing,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EvictionState {
+    pub uid: Uid,
+    pub first_tried_at: Timestamp,
+    /// Not to be tried again before.
+    pub not_before: Timestamp,
+    /// The API server has taken the eviction; now the pod's grace period runs.
+    #[serde(default)]
+    pub accepted: bool,
+}
+
+/// One node on its way out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Removal {
+    pub intent: IntentId,
+    pub node_uid: Uid,
+    pub pool: PoolId,
+    pub machine: MachineId,
+    pub cause: RemovalCause,
+    pub phase: RemovalPhase,
+    pub phase_since: Timestamp,
+    pub begun_at: Timestamp,
+    /// Whether it moves pods (counts against drain parallelism).
+    pub drains: bool,
+    /// We cordoned it: only then do we uncordon it.
+    #[serde(default)]
+    pub cordoned: bool,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub evictions: BTreeMap<PodKey, EvictionState>,
+    /// The provider has taken the order to terminate.
+    #[serde(default)]
+    pub released: bool,
+    /// Not to be tried again before (a failed provider call).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<Timestamp>,
+}
+
+/// A node that was found unremovable lately.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Unremovable {
+    pub until: Timestamp,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Ledger {
+    /// Leadership epoch: raised by each new leader, compared and swapped with each write.
+    pub epoch: u64,
+    /// Number of the next intent.
+    pub next_intent: u64,
+    pub last_scale_up_at: Option<Timestamp>,
+    pub last_deletion_at: Option<Timestamp>,
+    pub last_failure_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub scale_ups: BTreeMap<PoolId, ScaleUp>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub back_offs: BTreeMap<PoolId, BackOff>,
+    /// Since when a node is unneeded.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub unneeded_since: BTreeMap<NodeName, Timestamp>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub unremovable: BTreeMap<NodeName, Unremovable>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub removals: BTreeMap<NodeName, Removal>,
+    /// Machines without a node that are being given back.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub orphans: BTreeMap<MachineId, Removal>,
+}
+
+impl Ledger {
+    /// The next intent's name: epoch and number, so that two leaders never share one.
+    pub fn new_intent(&mut self, kind: &str) -> IntentId {
+        let id = IntentId::from(format!("{kind}-{}-{}", self.epoch, self.next_intent));
+        self.next_intent += 1;
+        id
+    }
+}

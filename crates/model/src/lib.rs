@@ -1,0 +1,44 @@
+//! The nouns of Tideline, free of Kubernetes types, I/O and clocks.
+//!
+//! Everything that the engine decides on, remembers, plans and answers is a plain value defined here: what a
+//! cluster is ([`Cluster`], kept current by [`Change`]s), what was asked of us ([`Policies`]), what must survive
+//! a restart ([`Ledger`]), what is to be done ([`Plan`]) and why something is not done ([`Reason`]).
+//! Every map is ordered and every value serialises the same way each time, because a recorded round must be
+//! decided again byte for byte. How Kubernetes objects become these values is the `intake` crate's business;
+//! what follows from them is `packing`'s and `nodes`'.
+
+mod cluster;
+mod ids;
+mod labels;
+mod ledger;
+mod money;
+mod node;
+mod plan;
+mod pod;
+mod policies;
+mod pool;
+mod reason;
+mod resources;
+mod sentence;
+mod taints;
+mod verdicts;
+mod workload;
+
+pub use cluster::{Change, Cluster, Input, InputState};
+pub use ids::{DaemonSetKey, IntentId, MachineId, NodeName, PdbKey, PodKey, PoolId, Uid, WorkloadKey};
+pub use labels::{LabelSelector, Labels, NodeSelectorTerm, Operator, Requirement};
+pub use ledger::{BackOff, EvictionState, Ledger, Removal, RemovalPhase, ScaleUp, Unremovable};
+pub use money::MicroUsdPerHour;
+pub use node::{Node, NodeCondition, Readiness};
+pub use plan::{
+    Buy, Decision, Evict, Lower, MarkNode, Outcome, OutcomeKind, Plan, Release, RemovalCause, Served, Step,
+    UndoNode,
+};
+pub use pod::{HostPort, LocalVolume, Pod, PodPhase, PodShape, SafeToEvict, UnmodelledRule};
+pub use policies::{Policies, PoolOptions, Profile};
+pub use pool::{Machine, MachineState, NodeTemplate, Pool, ProviderKind};
+pub use reason::{BlockedPod, CoolDown, FilterName, PodBlock, PoolChange, PoolRejection, Reason};
+pub use resources::{Bytes, MilliCpu, ResourceName, Resources};
+pub use taints::{Effect, Taint, Toleration, TolerationOperator};
+pub use verdicts::Verdicts;
+pub use workload::{DaemonSet, Owner, Pdb, UnhealthyPodEviction, Workload};

@@ -1,0 +1,64 @@
+//! Nodes as the planner sees them.
+
+use crate::{Labels, MachineId, NodeName, Resources, Taint, Uid};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Whether a node can run pods, and since when not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "camelCase")]
+pub enum Readiness {
+    Ready { since: Timestamp },
+    NotReady { since: Timestamp },
+}
+
+/// A condition that keeps a node from counting as ready although its kubelet answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum NodeCondition {
+    DiskPressure,
+    NetworkUnavailable,
+    /// Carries a start-up taint: it will take pods later.
+    StartupTaint,
+    /// Announces a resource in its template that its device plug-in has not published yet.
+    ResourceNotReady,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Node {
+    pub name: NodeName,
+    pub uid: Uid,
+    /// From `spec.providerID`; the pool is that of the machine, see [`crate::Cluster::pool_of`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<MachineId>,
+    #[serde(default)]
+    pub labels: Labels,
+    /// Only annotations that Tideline reads.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<Arc<str>, Arc<str>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub taints: Vec<Taint>,
+    /// `spec.unschedulable`: cordoned.
+    #[serde(default)]
+    pub unschedulable: bool,
+    pub allocatable: Resources,
+    pub readiness: Readiness,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<NodeCondition>,
+    pub created_at: Timestamp,
+    /// Has a deletionTimestamp.
+    #[serde(default)]
+    pub deleting: bool,
+}
+
+impl Node {
+    pub fn is_ready(&self) -> bool {
+        matches!(self.readiness, Readiness::Ready { .. }) && self.conditions.is_empty()
+    }
+
+    pub fn has_taint(&self, key: &str) -> bool {
+        self.taints.iter().any(|taint| &*taint.key == key)
+    }
+}

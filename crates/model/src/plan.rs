@@ -1,0 +1,180 @@
+//! What a round decided to do: a list of steps that leave nothing to choose.
+//!
+//! Each step names its intent, which is durable in the ledger before the step is taken, and everything that the
+//! executor needs as a precondition. Steps of one plan may be carried out in any order and each more than once.
+
+use crate::{IntentId, Ledger, MachineId, NodeName, PodKey, PoolId, Taint, Uid, Verdicts, WorkloadKey};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// Why a node goes. Forceful causes are a closed list (none in this version is).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum RemovalCause {
+    /// Nothing on it needs to move.
+    Empty,
+    /// Requests at or under the threshold, and every pod has a place elsewhere.
+    UnderUsed,
+    /// Not ready for longer than the limit, and nothing needs to move from it.
+    Unready,
+    /// A machine that its provider reports as failed, or that never became a node in time.
+    NeverJoined,
+}
+
+/// A demand that a purchase serves.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Served {
+    Pod(PodKey),
+    /// Replicas that the workload wants and has not created yet.
+    Missing {
+        workload: WorkloadKey,
+        replicas: u32,
+    },
+}
+
+/// Raise a pool's target to `to`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Buy {
+    pub intent: IntentId,
+    pub pool: PoolId,
+    pub from: u32,
+    /// Absolute: sent again it asks for the same. Never less than what is observed just before.
+    pub to: u32,
+    pub max: u32,
+    pub serves: Vec<Served>,
+}
+
+/// Lower a pool's target to `to` because machines that were asked for never came; never under what exists.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Lower {
+    pub intent: IntentId,
+    pub pool: PoolId,
+    pub from: u32,
+    pub to: u32,
+}
+
+/// Put our taints on a node, and cordon it if asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MarkNode {
+    pub intent: IntentId,
+    pub node: NodeName,
+    pub uid: Uid,
+    pub taints: Vec<Taint>,
+    pub cordon: bool,
+}
+
+/// Evict one pod through the eviction API.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Evict {
+    pub intent: IntentId,
+    pub node: NodeName,
+    pub pod: PodKey,
+    pub uid: Uid,
+    /// Upper bound that replaces a longer grace period of the pod's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grace_seconds: Option<u32>,
+}
+
+/// Terminate named machines of one pool, lowering its target by their number.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Release {
+    pub intent: IntentId,
+    pub pool: PoolId,
+    pub machine: MachineId,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<NodeName>,
+    pub cause: RemovalCause,
+    /// The pool's minimum: the provider call refuses to go under it.
+    pub min: u32,
+}
+
+/// Take our taints and our cordon off a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UndoNode {
+    pub intent: IntentId,
+    pub node: NodeName,
+    pub uid: Uid,
+    /// Keys of the taints to remove.
+    pub taints: Vec<Arc<str>>,
+    pub uncordon: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Step {
+    Buy(Buy),
+    Lower(Lower),
+    MarkNode(MarkNode),
+    Evict(Evict),
+    Release(Release),
+    UndoNode(UndoNode),
+    /// Delete the Node object of a machine that is gone, where no cloud controller does.
+    DeleteNode {
+        intent: IntentId,
+        node: NodeName,
+        uid: Uid,
+    },
+}
+
+impl Step {
+    pub fn intent(&self) -> &IntentId {
+        match self {
+            Self::Buy(step) => &step.intent,
+            Self::Lower(step) => &step.intent,
+            Self::MarkNode(step) => &step.intent,
+            Self::Evict(step) => &step.intent,
+            Self::Release(step) => &step.intent,
+            Self::UndoNode(step) => &step.intent,
+            Self::DeleteNode { intent, .. } => intent,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Plan {
+    pub steps: Vec<Step>,
+}
+
+/// What a round concludes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[must_use = "a decision that nobody carries out or reads is lost"]
+pub struct Decision {
+    pub plan: Plan,
+    /// To be made durable before the plan is acted on.
+    pub ledger: Ledger,
+    pub verdicts: Verdicts,
+    /// When time alone changes the answer; `None` while only an event can.
+    pub wake_at: Option<Timestamp>,
+}
+
+/// What became of a step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Outcome {
+    pub at: Timestamp,
+    pub step: Step,
+    pub kind: OutcomeKind,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum OutcomeKind {
+    /// Done, or found done.
+    Done,
+    /// The world moved on: the object is gone or another one; nothing was changed.
+    Obsolete { why: Arc<str> },
+    /// Refused for now (a budget, throttling, a conflict): may be tried again not before this moment.
+    Deferred { until: Timestamp, why: Arc<str> },
+    /// The provider or the API refused for good, or the answer is unknown after bounded retries.
+    Failed { code: Arc<str>, message: Arc<str> },
+}

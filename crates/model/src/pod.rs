@@ -1,0 +1,172 @@
+//! Pods, and the shape that pods with equal scheduling needs share.
+
+use crate::{Labels, NodeName, NodeSelectorTerm, Owner, PodKey, Resources, Toleration, Uid};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::sync::Arc;
+
+/// A port of the node that a pod wants for itself.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct HostPort {
+    pub port: u16,
+    /// `TCP`, `UDP` or `SCTP`.
+    pub protocol: Arc<str>,
+    /// Empty or `0.0.0.0` for every address.
+    #[serde(default)]
+    pub address: Arc<str>,
+}
+
+impl HostPort {
+    /// Whether both cannot be open on one node.
+    pub fn conflicts_with(&self, other: &Self) -> bool {
+        let any = |address: &str| address.is_empty() || address == "0.0.0.0";
+        self.port == other.port
+            && self.protocol == other.protocol
+            && (any(&self.address) || any(&other.address) || self.address == other.address)
+    }
+}
+
+/// A required scheduling rule that the packing engine does not model yet.
+///
+/// Such a pod is never guessed about: it is left alone with this as its reason, and a node that holds one is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum UnmodelledRule {
+    TopologySpread,
+    PodAffinity,
+    PodAntiAffinity,
+    Volumes,
+    ResourceClaims,
+}
+
+impl fmt::Display for UnmodelledRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TopologySpread => "topologySpreadConstraints with DoNotSchedule",
+            Self::PodAffinity => "required pod affinity",
+            Self::PodAntiAffinity => "required pod anti-affinity",
+            Self::Volumes => "a persistent volume claim",
+            Self::ResourceClaims => "resource claims",
+        })
+    }
+}
+
+/// All that decides where a pod may run. Pods with equal shapes are interchangeable to the planner.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PodShape {
+    /// Effective requests: the larger of the containers' sum and each init container's, sidecars and overhead
+    /// included; `pods` is 1.
+    pub requests: Resources,
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub node_selector: Labels,
+    /// Required node affinity: alternatives. `None` where the pod has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_affinity: Option<Vec<NodeSelectorTerm>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tolerations: Vec<Toleration>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub host_ports: Vec<HostPort>,
+    #[serde(default)]
+    pub priority: i32,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unmodelled: Vec<UnmodelledRule>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum PodPhase {
+    #[default]
+    Pending,
+    Running,
+    Succeeded,
+    Failed,
+}
+
+/// What the pod's own annotations say of evicting it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SafeToEvict {
+    #[default]
+    Unset,
+    Yes,
+    /// `safe-to-evict: "false"`, or `karpenter.sh/do-not-disrupt: "true"`.
+    No,
+    OnCompletion,
+}
+
+/// A volume that dies with its node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LocalVolume {
+    pub name: Arc<str>,
+    /// True where the pod's `safe-to-evict-local-volumes` annotation lists it.
+    #[serde(default)]
+    pub exempt: bool,
+}
+
+/// One pod as the planner sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Pod {
+    pub key: PodKey,
+    pub uid: Uid,
+    pub shape: Arc<PodShape>,
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Owner>,
+    pub created_at: Timestamp,
+    #[serde(default)]
+    pub phase: PodPhase,
+    /// Ready condition; a pod that is not ready may be evicted under `AlwaysAllow` budgets.
+    #[serde(default)]
+    pub ready: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<NodeName>,
+    /// `status.nominatedNodeName`: the scheduler is making room there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nominated: Option<NodeName>,
+    /// Since when `PodScheduled` is False with reason `Unschedulable`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unschedulable_since: Option<Timestamp>,
+    /// Held back by scheduling gates.
+    #[serde(default)]
+    pub gated: bool,
+    /// `deletionTimestamp`: when it will be gone at the latest, grace period included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletion_at: Option<Timestamp>,
+    /// `spec.terminationGracePeriodSeconds`, 30 where unset.
+    #[serde(default)]
+    pub grace_seconds: u32,
+    #[serde(default)]
+    pub safe_to_evict: SafeToEvict,
+    /// Static pod of a kubelet.
+    #[serde(default)]
+    pub mirror: bool,
+    /// Owned by a `DaemonSet`, or annotated as such.
+    #[serde(default)]
+    pub daemon: bool,
+    /// Ended for good by its restart policy: it can be removed with its node without loss.
+    #[serde(default)]
+    pub terminal: bool,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub local_volumes: Vec<LocalVolume>,
+    /// Pod annotation that lengthens the wait before it may cause a scale-up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scale_up_delay_seconds: Option<u32>,
+}
+
+impl Pod {
+    /// Whether the pod holds room on its node: bound and not ended.
+    pub fn occupies(&self) -> bool {
+        self.node.is_some() && !matches!(self.phase, PodPhase::Succeeded | PodPhase::Failed)
+    }
+
+    /// Whether the pod waits for a node and the scheduler has said that it finds none.
+    pub fn is_unschedulable(&self) -> bool {
+        self.node.is_none()
+            && self.unschedulable_since.is_some()
+            && self.deletion_at.is_none()
+            && !self.gated
+            && !matches!(self.phase, PodPhase::Succeeded | PodPhase::Failed)
+    }
+}

@@ -1,0 +1,120 @@
+//! What the operator asked for: limits, thresholds and waits, with Cluster Autoscaler's defaults.
+
+use jiff::SignedDuration;
+use serde::{Deserialize, Serialize};
+
+/// Whose defaults and drain rules a pool follows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Profile {
+    #[default]
+    ClusterAutoscaler,
+    NodePolicy,
+    Karpenter,
+    Alert,
+}
+
+/// Settings of one pool that override the cluster's; `None` keeps the cluster's.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PoolOptions {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub utilization_threshold_percent: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unneeded_time: Option<SignedDuration>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unready_time: Option<SignedDuration>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_provision_time: Option<SignedDuration>,
+}
+
+/// The cluster-wide settings. Every default is that of Cluster Autoscaler (`--help` names the flag of each).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Policies {
+    pub scale_up_enabled: bool,
+    pub scale_down_enabled: bool,
+    /// Ceiling on all nodes of the cluster, ours or not, those on their way included. 0 = none.
+    pub max_nodes_total: u32,
+    /// Nodes that one round may add to one pool.
+    pub max_nodes_per_scale_up: u32,
+    /// Pods of lower priority neither cause a scale-up nor hold a node.
+    pub expendable_pods_priority_cutoff: i32,
+    /// A node whose larger share (cpu or memory requests of allocatable) is at or under this is under-used.
+    pub utilization_threshold_percent: u32,
+    pub unneeded_time: SignedDuration,
+    pub unready_time: SignedDuration,
+    pub delay_after_add: SignedDuration,
+    pub delay_after_delete: SignedDuration,
+    pub delay_after_failure: SignedDuration,
+    /// How long a machine may take to become a ready node.
+    pub max_provision_time: SignedDuration,
+    pub initial_back_off: SignedDuration,
+    pub max_back_off: SignedDuration,
+    pub back_off_reset: SignedDuration,
+    /// Removals in flight at once, and those of them that move pods.
+    pub max_scale_down_parallelism: u32,
+    pub max_drain_parallelism: u32,
+    /// Between tainting a node and evicting from it, so that the scheduler has seen the taint.
+    pub delay_after_taint: SignedDuration,
+    /// Upper bound on the grace period that an evicted pod is given, and on waiting for it.
+    pub max_graceful_termination: SignedDuration,
+    /// How long evictions of one drain are retried before it is undone.
+    pub max_pod_eviction_time: SignedDuration,
+    /// A node found unremovable is looked at again after this, or when something on it changed.
+    pub unremovable_recheck: SignedDuration,
+    pub skip_nodes_with_system_pods: bool,
+    pub skip_nodes_with_local_storage: bool,
+    pub skip_nodes_with_custom_controller_pods: bool,
+    /// kube-system pods without a budget stop blocking at this age. 0 = they always block.
+    pub blocking_system_pod_timeout: SignedDuration,
+    pub min_replica_count: u32,
+    pub cordon_node_before_terminating: bool,
+    pub ignore_daemonsets_utilization: bool,
+    pub ignore_mirror_pods_utilization: bool,
+    pub max_total_unready_percent: u32,
+    pub ok_total_unready_count: u32,
+    /// Missing replicas of pending pods' owners that a round plans for ahead of their creation.
+    pub missing_replicas_limit: u32,
+}
+
+impl Default for Policies {
+    fn default() -> Self {
+        let minutes = SignedDuration::from_mins;
+        let seconds = SignedDuration::from_secs;
+        Self {
+            scale_up_enabled: true,
+            scale_down_enabled: true,
+            max_nodes_total: 0,
+            max_nodes_per_scale_up: 1000,
+            expendable_pods_priority_cutoff: -10,
+            utilization_threshold_percent: 50,
+            unneeded_time: minutes(10),
+            unready_time: minutes(20),
+            delay_after_add: minutes(10),
+            delay_after_delete: seconds(0),
+            delay_after_failure: minutes(3),
+            max_provision_time: minutes(15),
+            initial_back_off: minutes(5),
+            max_back_off: minutes(30),
+            back_off_reset: SignedDuration::from_hours(3),
+            max_scale_down_parallelism: 10,
+            max_drain_parallelism: 1,
+            delay_after_taint: seconds(5),
+            max_graceful_termination: seconds(600),
+            max_pod_eviction_time: minutes(2),
+            unremovable_recheck: minutes(5),
+            skip_nodes_with_system_pods: true,
+            skip_nodes_with_local_storage: true,
+            skip_nodes_with_custom_controller_pods: true,
+            blocking_system_pod_timeout: SignedDuration::from_hours(1),
+            min_replica_count: 0,
+            cordon_node_before_terminating: true,
+            ignore_daemonsets_utilization: false,
+            ignore_mirror_pods_utilization: false,
+            max_total_unready_percent: 45,
+            ok_total_unready_count: 3,
+            missing_replicas_limit: 5000,
+        }
+    }
+}

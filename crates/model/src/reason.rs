@@ -1,0 +1,218 @@
+//! Why something is done or left: reasons as data.
+//!
+//! Owns the vocabulary; the words for it are in `sentence`, so that events, logs, the command line and the page
+//! say the same.
+
+use crate::{
+    Input, MachineId, NodeName, PodKey, PoolId, RemovalCause, RemovalPhase, ResourceName, Taint,
+    UnmodelledRule,
+};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A scheduler rule, by kube-scheduler's own name for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum FilterName {
+    NodeUnschedulable,
+    NodeName,
+    TaintToleration,
+    NodeAffinity,
+    NodePorts,
+    NodeResourcesFit,
+}
+
+/// Why one pool, or one node, cannot take a pod.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum PoolRejection {
+    /// kube-scheduler's filters, each with its detail.
+    Unschedulable,
+    NodeNameMismatch,
+    UntoleratedTaint {
+        taint: Taint,
+    },
+    AffinityMismatch,
+    PortConflict,
+    Insufficient {
+        resources: Vec<ResourceName>,
+    },
+    NotModelled {
+        rule: UnmodelledRule,
+    },
+    /// The pool, not the pod.
+    MaxSizeReached {
+        max: u32,
+    },
+    BackOff {
+        until: Timestamp,
+        code: Arc<str>,
+    },
+    NotHealthy {
+        unready: u32,
+        of: u32,
+    },
+    NoTemplate,
+    Frozen {
+        why: Arc<str>,
+    },
+    ProviderStale,
+    NodeCeiling {
+        max_nodes_total: u32,
+    },
+    RoundLimit {
+        max_per_round: u32,
+    },
+}
+
+/// A pool's change in the wording of events: `pool from->to (max: m)`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PoolChange {
+    pub pool: Arc<str>,
+    pub from: u32,
+    pub to: u32,
+    pub max: u32,
+}
+
+/// Why a pod keeps its node.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum PodBlock {
+    ControllerNotFound { kind: Arc<str> },
+    MinReplicasReached { replicas: u32, min: u32 },
+    NotReplicated,
+    UnmovableKubeSystemPod,
+    NotSafeToEvictAnnotation,
+    RunsUntilCompletion,
+    LocalStorageRequested { volume: Arc<str> },
+    NotEnoughPdb { pdb: Arc<str> },
+    NotModelled { rule: UnmodelledRule },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct BlockedPod {
+    pub pod: PodKey,
+    pub by: Vec<PodBlock>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum CoolDown {
+    AfterScaleUp,
+    AfterDeletion,
+    AfterFailure,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Reason {
+    // Of pods.
+    /// There is room on a node that exists: the scheduler will bind it.
+    FitsOn {
+        node: NodeName,
+    },
+    /// It is counted on a machine that is on its way.
+    WaitsForMachine {
+        pool: PoolId,
+    },
+    TriggeredScaleUp {
+        pools: Vec<PoolChange>,
+    },
+    /// No pool can help: for each pool, why.
+    NoPoolHelps {
+        rejections: BTreeMap<PoolId, PoolRejection>,
+    },
+    NoPools,
+    Expendable {
+        priority: i32,
+        cutoff: i32,
+    },
+    Nominated {
+        node: NodeName,
+    },
+    TooYoung {
+        until: Timestamp,
+    },
+    PodNotModelled {
+        rule: UnmodelledRule,
+    },
+    BoundToNamedNode,
+    DaemonPod,
+    ScaleUpDisabled,
+
+    // Of nodes.
+    NotAutoscaled,
+    InUse {
+        utilization_permille: u32,
+        threshold_permille: u32,
+    },
+    /// It takes pods that have to move off other nodes, or its pods have no place.
+    NoPlaceFor {
+        pod: PodKey,
+    },
+    Unneeded {
+        cause: RemovalCause,
+        since: Timestamp,
+        removable_at: Timestamp,
+    },
+    BlockedBy {
+        pods: Vec<BlockedPod>,
+    },
+    ScaleDownDisabledAnnotation,
+    ScaleDownDisabled,
+    AtMinimum {
+        min: u32,
+    },
+    InCoolDown {
+        after: CoolDown,
+        until: Timestamp,
+    },
+    RemovalLimit {
+        in_flight: u32,
+        limit: u32,
+    },
+    RecentlyUnremovable {
+        until: Timestamp,
+    },
+    BeingRemoved {
+        cause: RemovalCause,
+        phase: RemovalPhase,
+        since: Timestamp,
+    },
+    StartingUp {
+        since: Timestamp,
+    },
+    NotReadyYetTolerated {
+        since: Timestamp,
+        removable_at: Timestamp,
+    },
+    MachineUnknown,
+    TooManyUnready {
+        unready: u32,
+        of: u32,
+    },
+    /// Demand that waits for capacity may need it.
+    PodsAreWaiting,
+
+    // Of pools and rounds.
+    PoolRejected {
+        rejection: PoolRejection,
+    },
+    Growing {
+        from: u32,
+        to: u32,
+        ready: u32,
+        since: Timestamp,
+    },
+    MachineNeverJoined {
+        machine: MachineId,
+    },
+    InputNotFresh {
+        input: Input,
+        why: Arc<str>,
+    },
+    MaxNodesTotal {
+        max_nodes_total: u32,
+    },
+}

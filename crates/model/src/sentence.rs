@@ -1,0 +1,234 @@
+//! The one place that puts reasons into words.
+
+use crate::{CoolDown, Input, PodBlock, PoolRejection, Reason, RemovalCause, RemovalPhase};
+use std::collections::BTreeMap;
+use std::fmt;
+
+impl fmt::Display for PoolRejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unschedulable => f.write_str("node(s) were unschedulable"),
+            Self::NodeNameMismatch => f.write_str("node(s) didn't match the requested node name"),
+            Self::UntoleratedTaint { taint } => write!(f, "node(s) had untolerated taint {taint}"),
+            Self::AffinityMismatch => f.write_str("node(s) didn't match Pod's node affinity/selector"),
+            Self::PortConflict => f.write_str("node(s) didn't have free ports for the requested pod ports"),
+            Self::Insufficient { resources } => {
+                for (i, name) in resources.iter().enumerate() {
+                    if i > 0 {
+                        f.write_str(", ")?;
+                    }
+                    match &*name.0 {
+                        "pods" => f.write_str("Too many pods")?,
+                        _ => write!(f, "Insufficient {name}")?,
+                    }
+                }
+                Ok(())
+            }
+            Self::NotModelled { rule } => write!(f, "{rule} is not modelled yet"),
+            Self::MaxSizeReached { .. } => f.write_str("max node group size reached"),
+            Self::BackOff { .. } => f.write_str("in backoff after failed scale-up"),
+            Self::NotHealthy { .. } => f.write_str("not ready for scale-up"),
+            Self::NoTemplate => {
+                f.write_str("no node template: the pool has no node and its provider describes none")
+            }
+            Self::Frozen { why } => write!(f, "not to be changed now: {why}"),
+            Self::ProviderStale => f.write_str("its provider does not answer"),
+            Self::NodeCeiling { .. } => f.write_str("max total nodes in cluster reached"),
+            Self::RoundLimit { max_per_round } => {
+                write!(f, "limit of {max_per_round} new nodes per scale-up reached")
+            }
+        }
+    }
+}
+
+impl fmt::Display for PodBlock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ControllerNotFound { kind } => write!(f, "its {kind} was not found"),
+            Self::MinReplicasReached { replicas, min } => {
+                write!(
+                    f,
+                    "its workload wants {replicas} replicas, fewer than the {min} that may be disturbed"
+                )
+            }
+            Self::NotReplicated => f.write_str("no workload would create it again"),
+            Self::UnmovableKubeSystemPod => {
+                f.write_str("it is in kube-system and has no PodDisruptionBudget")
+            }
+            Self::NotSafeToEvictAnnotation => f.write_str("its annotation forbids eviction"),
+            Self::RunsUntilCompletion => f.write_str("its annotation asks to let it finish"),
+            Self::LocalStorageRequested { volume } => {
+                write!(f, "its volume \"{volume}\" is local to the node")
+            }
+            Self::NotEnoughPdb { pdb } => write!(f, "PodDisruptionBudget {pdb} allows no disruption now"),
+            Self::NotModelled { rule } => {
+                write!(f, "{rule} is not modelled yet, so its new place is unknown")
+            }
+        }
+    }
+}
+
+impl fmt::Display for RemovalCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Empty => "empty",
+            Self::UnderUsed => "underutilized",
+            Self::Unready => "unready",
+            Self::NeverJoined => "never joined",
+        })
+    }
+}
+
+impl fmt::Display for RemovalPhase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Marking => "marking",
+            Self::Draining => "draining",
+            Self::Releasing => "releasing",
+            Self::Undoing => "undoing",
+        })
+    }
+}
+
+impl fmt::Display for Input {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nodes => f.write_str("nodes"),
+            Self::Pods => f.write_str("pods"),
+            Self::Workloads => f.write_str("workloads"),
+            Self::DaemonSets => f.write_str("DaemonSets"),
+            Self::Pdbs => f.write_str("PodDisruptionBudgets"),
+            Self::Pools(provider) => write!(f, "pools of {provider}"),
+        }
+    }
+}
+
+fn percent(permille: u32) -> String {
+    format!("{}.{} %", permille / 10, permille % 10)
+}
+
+/// `2 Insufficient cpu, 1 node(s) had untolerated taint {…}`: each wording with the number of pools it refused.
+fn counted<'a>(rejections: impl Iterator<Item = &'a PoolRejection>) -> String {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for rejection in rejections {
+        match rejection {
+            // kube-scheduler counts each short resource as a reason of its own.
+            PoolRejection::Insufficient { resources } => {
+                for name in resources {
+                    let one = PoolRejection::Insufficient { resources: vec![name.clone()] };
+                    *counts.entry(one.to_string()).or_default() += 1;
+                }
+            }
+            other => *counts.entry(other.to_string()).or_default() += 1,
+        }
+    }
+    counts.iter().map(|(text, n)| format!("{n} {text}")).collect::<Vec<_>>().join(", ")
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::FitsOn { node } => write!(f, "there is room on node {node}; the scheduler will bind it"),
+            Self::WaitsForMachine { pool } => {
+                write!(f, "waits for a machine of pool {pool} that is on its way")
+            }
+            Self::TriggeredScaleUp { pools } => {
+                let list: Vec<_> = pools
+                    .iter()
+                    .map(|c| format!("{{{} {}->{} (max: {})}}", c.pool, c.from, c.to, c.max))
+                    .collect();
+                write!(f, "pod triggered scale-up: [{}]", list.join(" "))
+            }
+            Self::NoPoolHelps { rejections } => {
+                write!(f, "pod didn't trigger scale-up: {}", counted(rejections.values()))
+            }
+            Self::NoPools => f.write_str("pod didn't trigger scale-up: there are no pools"),
+            Self::Expendable { priority, cutoff } => {
+                write!(f, "its priority {priority} is under the cut-off {cutoff}: it may wait")
+            }
+            Self::Nominated { node } => write!(f, "the scheduler is making room for it on node {node}"),
+            Self::TooYoung { until } => write!(f, "waits until {until} before it may trigger a scale-up"),
+            Self::PodNotModelled { rule } => {
+                write!(
+                    f,
+                    "it uses {rule}, which is not modelled yet: left to the scheduler, no node is bought for it"
+                )
+            }
+            Self::BoundToNamedNode => f.write_str("it asks for one named node: a new node would not help"),
+            Self::DaemonPod => {
+                f.write_str("a DaemonSet pod waits for its own node: a new node would not help")
+            }
+            Self::ScaleUpDisabled => f.write_str("scale-up is switched off"),
+            node_or_pool => node_or_pool.fmt_node_or_pool(f),
+        }
+    }
+}
+
+impl Reason {
+    fn fmt_node_or_pool(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotAutoscaled => f.write_str("belongs to no pool of ours"),
+            Self::InUse { utilization_permille, threshold_permille } => write!(
+                f,
+                "in use: {} of allocatable is requested, over the threshold of {}",
+                percent(*utilization_permille),
+                percent(*threshold_permille)
+            ),
+            Self::NoPlaceFor { pod } => write!(f, "needed: pod {pod} fits on no other node"),
+            Self::Unneeded { cause, since, removable_at } => {
+                write!(f, "{cause} since {since}; may be removed from {removable_at}")
+            }
+            Self::BlockedBy { pods } => {
+                f.write_str("kept:")?;
+                for (i, blocked) in pods.iter().enumerate() {
+                    let by: Vec<_> = blocked.by.iter().map(ToString::to_string).collect();
+                    write!(f, "{} pod {}: {}", if i > 0 { ";" } else { "" }, blocked.pod, by.join(", and "))?;
+                }
+                Ok(())
+            }
+            Self::ScaleDownDisabledAnnotation => f.write_str("kept: its annotation forbids scale-down"),
+            Self::ScaleDownDisabled => f.write_str("scale-down is switched off"),
+            Self::AtMinimum { min } => write!(f, "kept: its pool is at its minimum of {min}"),
+            Self::InCoolDown { after, until } => {
+                let after = match after {
+                    CoolDown::AfterScaleUp => "scale-up",
+                    CoolDown::AfterDeletion => "deletion",
+                    CoolDown::AfterFailure => "failed deletion",
+                };
+                write!(f, "unneeded, but the wait after the last {after} ends at {until}")
+            }
+            Self::RemovalLimit { in_flight, limit } => {
+                write!(f, "unneeded, but {in_flight} of at most {limit} removals are under way")
+            }
+            Self::RecentlyUnremovable { until } => {
+                write!(f, "found unremovable lately; looked at again at {until}")
+            }
+            Self::BeingRemoved { cause, phase, since } => {
+                write!(f, "being removed ({cause}): {phase} since {since}")
+            }
+            Self::StartingUp { since } => write!(f, "starting up since {since}"),
+            Self::NotReadyYetTolerated { since, removable_at } => {
+                write!(f, "not ready since {since}; may be removed from {removable_at}")
+            }
+            Self::MachineUnknown => f.write_str("kept: its provider does not name a machine for it"),
+            Self::TooManyUnready { unready, of } => {
+                write!(f, "kept: {unready} of {of} nodes are not ready, so removals wait")
+            }
+            Self::PodsAreWaiting => f.write_str("kept: pods are waiting that may need it"),
+            Self::PoolRejected { rejection } => write!(f, "{rejection}"),
+            Self::Growing { from, to, ready, since } => {
+                write!(f, "growing {from}->{to} since {since}: {ready} ready")
+            }
+            Self::MachineNeverJoined { machine } => {
+                write!(f, "machine {machine} never became a node; given back")
+            }
+            Self::InputNotFresh { input, why } => {
+                write!(f, "nothing is planned that needs {input}: not up to date ({why})")
+            }
+            Self::MaxNodesTotal { max_nodes_total } => {
+                write!(f, "max total nodes in cluster reached ({max_nodes_total})")
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Which pod fits where: the scheduler's filters and first-fit packing.

@@ -1,0 +1,1 @@
+//! The embedded cluster: an in-memory Kubernetes API with workload controllers, scheduler, kubelets and a cloud.

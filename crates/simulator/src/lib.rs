@@ -1,0 +1,1 @@
+//! The sandbox and the controller under virtual time: scenarios and traces in, reports out.

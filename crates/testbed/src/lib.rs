@@ -1,0 +1,1 @@
+//! Test equipment: a real Kubernetes control plane as processes on loopback.

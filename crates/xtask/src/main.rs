@@ -1,0 +1,2 @@
+//! `cargo xtask`: the one entry for chores.
+fn main() {}
