@@ -1,1 +1,22 @@
 //! The Kubernetes surface: our CRD types, well-known labels, taints, annotations and event reasons.
+//!
+//! Owns names and shapes that others rely on; it holds no behaviour. A name of a peer system stands here once,
+//! with the system that it comes from.
+
+pub mod annotations;
+pub mod events;
+pub mod labels;
+#[expect(unreachable_pub, reason = "the schema derive writes a private copy of the public struct")]
+pub mod simulated;
+pub mod taints;
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt as _;
+
+/// Group of every kind that is Tideline's own.
+pub const GROUP: &str = "tideline.dev";
+
+/// Every CRD that Tideline serves, in the order in which they are printed.
+pub fn crds() -> Vec<CustomResourceDefinition> {
+    vec![simulated::SimulatedPool::crd(), simulated::SimulatedMachine::crd()]
+}

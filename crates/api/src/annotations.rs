@@ -1,0 +1,40 @@
+//! Annotations that Tideline reads or writes.
+
+/// On a pod: `"true"` lets it be evicted whatever else holds it, `"false"` forbids it, `"on-completion"` waits.
+pub const SAFE_TO_EVICT: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict";
+/// On a pod: comma-separated names of local volumes that do not hold it.
+pub const SAFE_TO_EVICT_LOCAL_VOLUMES: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes";
+/// On a pod: `"true"` makes it count as a DaemonSet pod.
+pub const DAEMONSET_POD: &str = "cluster-autoscaler.kubernetes.io/daemonset-pod";
+/// On a pod: a Go duration that lengthens the wait before it may cause a scale-up.
+pub const POD_SCALE_UP_DELAY: &str = "cluster-autoscaler.kubernetes.io/pod-scale-up-delay";
+/// On a node: `"true"` keeps it.
+pub const SCALE_DOWN_DISABLED: &str = "cluster-autoscaler.kubernetes.io/scale-down-disabled";
+/// Karpenter's protection, on a pod or a node; protects under every profile.
+pub const DO_NOT_DISRUPT: &str = "karpenter.sh/do-not-disrupt";
+/// Karpenter's older name of the same, on a pod.
+pub const DO_NOT_EVICT: &str = "karpenter.sh/do-not-evict";
+/// Marks a static pod's mirror.
+pub const MIRROR: &str = "kubernetes.io/config.mirror";
+
+/// On a node that we marked: the intent that did it, so that a mark can be told from anyone else's.
+pub const INTENT: &str = "tideline.dev/intent";
+/// On a node that we cordoned: only then is it uncordoned by us.
+pub const CORDONED: &str = "tideline.dev/cordoned";
+
+/// Simulated kubelets only: how long a pod takes to start, runs before it ends by itself, and takes to stop.
+pub const START_SECONDS: &str = "tideline.dev/start-seconds";
+pub const RUN_SECONDS: &str = "tideline.dev/run-seconds";
+pub const STOP_SECONDS: &str = "tideline.dev/stop-seconds";
+
+/// Cluster API: bounds of a MachineDeployment; both make it a pool.
+pub const CAPI_MIN_SIZE: &str = "cluster.x-k8s.io/cluster-api-autoscaler-node-group-min-size";
+pub const CAPI_MAX_SIZE: &str = "cluster.x-k8s.io/cluster-api-autoscaler-node-group-max-size";
+/// Cluster API: on a Machine, that it goes first when replicas fall.
+pub const CAPI_DELETE_MACHINE: &str = "cluster.x-k8s.io/delete-machine";
+/// Cluster API: on any object, that its controllers leave it alone.
+pub const CAPI_PAUSED: &str = "cluster.x-k8s.io/paused";
+/// Prefix of the annotations that describe a machine for scale from zero.
+pub const CAPI_CAPACITY_PREFIX: &str = "capacity.cluster-autoscaler.kubernetes.io/";
+/// Prefix of the annotations that override settings for one pool.
+pub const CAPI_OPTIONS_PREFIX: &str = "cluster.x-k8s.io/autoscaling-options-";

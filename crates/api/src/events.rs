@@ -1,0 +1,12 @@
+//! Reasons of Kubernetes events, Cluster Autoscaler's names where it has one.
+
+pub const TRIGGERED_SCALE_UP: &str = "TriggeredScaleUp";
+pub const NOT_TRIGGER_SCALE_UP: &str = "NotTriggerScaleUp";
+pub const SCALED_UP_GROUP: &str = "ScaledUpGroup";
+pub const FAILED_TO_SCALE_UP_GROUP: &str = "FailedToScaleUpGroup";
+pub const SCALE_UP_TIMED_OUT: &str = "ScaleUpTimedOut";
+pub const SCALE_DOWN: &str = "ScaleDown";
+pub const SCALE_DOWN_EMPTY: &str = "ScaleDownEmpty";
+pub const SCALE_DOWN_FAILED: &str = "ScaleDownFailed";
+pub const MAX_NODES_TOTAL_REACHED: &str = "MaxNodesTotalReached";
+pub const CLUSTER_UNHEALTHY: &str = "ClusterUnhealthy";
