@@ -1,1 +1,26 @@
-//! Reads Kubernetes objects into the model: slim object types, quantities, and their errors.
+//! Reads Kubernetes objects into the model.
+//!
+//! Owns the slim object types (only the fields that are used are decoded), quantities and durations as Kubernetes
+//! and Go write them, the conversions into the model's nouns, and reading objects from files. It decides nothing.
+//! An object that cannot be understood is an error that names the object, the field and the fix; the caller
+//! leaves that object out and says so.
+
+mod duration;
+mod error;
+pub mod files;
+mod node;
+mod pod;
+pub mod quantity;
+mod selector;
+mod simulated;
+pub mod slim;
+mod workload;
+
+pub use duration::go_duration;
+pub use error::IntakeError;
+pub use node::{node, taint};
+pub use pod::{pod, shape_of_template};
+pub use quantity::{micro_usd, resources};
+pub use selector::label_selector;
+pub use simulated::{simulated_machine, simulated_pool};
+pub use workload::{daemon_set, job, pdb, replica_set, replication_controller, stateful_set};

@@ -1,0 +1,242 @@
+//! Kubernetes objects with only the fields that are used, so that a watch decodes little and keeps less.
+//!
+//! Each type is a kube `Resource` of the full type's kind; unknown fields are skipped while decoding.
+
+use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, Time};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::Resource;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+macro_rules! slim {
+    ($(#[$doc:meta])* $name:ident of $full:path { $($(#[$fdoc:meta])* $field:ident: $ty:ty),* $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Resource, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+        #[resource(inherit = $full)]
+        #[serde(rename_all = "camelCase", default)]
+        pub struct $name {
+            pub metadata: ObjectMeta,
+            $($(#[$fdoc])* pub $field: $ty),*
+        }
+    };
+}
+
+slim!(Pod of k8s_openapi::api::core::v1::Pod { spec: PodSpec, status: PodStatus });
+slim!(Node of k8s_openapi::api::core::v1::Node { spec: NodeSpec, status: NodeStatus });
+slim!(ReplicationController of k8s_openapi::api::core::v1::ReplicationController {
+    spec: ReplicasSpec,
+    status: ConditionsStatus,
+});
+slim!(ReplicaSet of k8s_openapi::api::apps::v1::ReplicaSet { spec: ReplicasSpec, status: ConditionsStatus });
+slim!(StatefulSet of k8s_openapi::api::apps::v1::StatefulSet { spec: ReplicasSpec, status: ConditionsStatus });
+slim!(Job of k8s_openapi::api::batch::v1::Job { spec: JobSpec, status: JobStatus });
+slim!(DaemonSet of k8s_openapi::api::apps::v1::DaemonSet { spec: DaemonSetSpec });
+slim!(PodDisruptionBudget of k8s_openapi::api::policy::v1::PodDisruptionBudget {
+    spec: PdbSpec,
+    status: PdbStatus,
+});
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PodSpec {
+    pub node_name: Option<String>,
+    pub node_selector: Option<BTreeMap<String, String>>,
+    pub affinity: Option<Affinity>,
+    pub tolerations: Option<Vec<core::Toleration>>,
+    pub topology_spread_constraints: Option<Vec<TopologySpread>>,
+    pub containers: Vec<Container>,
+    pub init_containers: Option<Vec<Container>>,
+    pub overhead: Option<BTreeMap<String, Quantity>>,
+    /// Pod-level requests.
+    pub resources: Option<Requests>,
+    pub resource_claims: Option<Vec<Named>>,
+    pub volumes: Option<Vec<Volume>>,
+    pub host_network: Option<bool>,
+    pub priority: Option<i32>,
+    pub restart_policy: Option<String>,
+    pub scheduling_gates: Option<Vec<Named>>,
+    pub termination_grace_period_seconds: Option<i64>,
+    pub scheduler_name: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Affinity {
+    pub node_affinity: Option<NodeAffinity>,
+    pub pod_affinity: Option<RequiredTerms>,
+    pub pod_anti_affinity: Option<RequiredTerms>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct NodeAffinity {
+    pub required_during_scheduling_ignored_during_execution: Option<core::NodeSelector>,
+}
+
+/// Only whether there are required terms is asked.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RequiredTerms {
+    pub required_during_scheduling_ignored_during_execution: Option<Vec<TopologyTerm>>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TopologyTerm {
+    pub topology_key: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TopologySpread {
+    pub when_unsatisfiable: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Container {
+    pub resources: Option<Requests>,
+    pub ports: Option<Vec<Port>>,
+    /// `Always` makes an init container a sidecar.
+    pub restart_policy: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Requests {
+    pub requests: Option<BTreeMap<String, Quantity>>,
+    /// Where a request is absent the API server has copied the limit; manifests from files have not been there.
+    pub limits: Option<BTreeMap<String, Quantity>>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Port {
+    pub container_port: i32,
+    pub host_port: Option<i32>,
+    #[serde(rename = "hostIP")]
+    pub host_ip: Option<String>,
+    pub protocol: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Named {
+    pub name: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Volume {
+    pub name: String,
+    pub host_path: Option<Present>,
+    pub empty_dir: Option<EmptyDir>,
+    pub persistent_volume_claim: Option<Present>,
+    pub ephemeral: Option<Present>,
+}
+
+/// A part of which only the presence matters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Present {}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct EmptyDir {
+    pub medium: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PodStatus {
+    pub phase: Option<String>,
+    pub reason: Option<String>,
+    pub nominated_node_name: Option<String>,
+    pub conditions: Option<Vec<Condition>>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Condition {
+    #[serde(rename = "type")]
+    pub type_: String,
+    pub status: String,
+    pub reason: Option<String>,
+    pub last_transition_time: Option<Time>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct NodeSpec {
+    #[serde(rename = "providerID")]
+    pub provider_id: Option<String>,
+    pub taints: Option<Vec<core::Taint>>,
+    pub unschedulable: Option<bool>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct NodeStatus {
+    pub allocatable: Option<BTreeMap<String, Quantity>>,
+    pub capacity: Option<BTreeMap<String, Quantity>>,
+    pub conditions: Option<Vec<Condition>>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ReplicasSpec {
+    pub replicas: Option<i32>,
+    /// StatefulSets only: `OrderedReady` creates one pod at a time.
+    pub pod_management_policy: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ConditionsStatus {
+    pub conditions: Option<Vec<Condition>>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct JobSpec {
+    pub parallelism: Option<i32>,
+    pub completions: Option<i32>,
+    pub suspend: Option<bool>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct JobStatus {
+    pub succeeded: Option<i32>,
+    pub conditions: Option<Vec<Condition>>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DaemonSetSpec {
+    pub template: PodTemplate,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PodTemplate {
+    pub metadata: ObjectMeta,
+    pub spec: PodSpec,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PdbSpec {
+    pub selector: Option<LabelSelector>,
+    pub min_available: Option<IntOrString>,
+    pub max_unavailable: Option<IntOrString>,
+    pub unhealthy_pod_eviction_policy: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PdbStatus {
+    pub disruptions_allowed: i32,
+    pub observed_generation: Option<i64>,
+}
