@@ -7,6 +7,7 @@ pub mod annotations;
 pub mod events;
 pub mod labels;
 #[expect(unreachable_pub, reason = "the schema derive writes a private copy of the public struct")]
+#[expect(clippy::duplicated_attributes, reason = "each printer column names its own type and path")]
 pub mod simulated;
 pub mod taints;
 
