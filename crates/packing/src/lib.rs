@@ -1,1 +1,16 @@
-//! Which pod fits where: the scheduler's filters and first-fit packing.
+//! Which pod fits where: the scheduler's filters, free room, and first-fit packing.
+//!
+//! Owns the answer to "does this pod fit on that node, and if not, why" ([`FILTERS`], the same table for the planner
+//! and for the sandbox's scheduler), a snapshot of free room that can be tried on and taken back ([`Room`]), and the
+//! estimate of how many new nodes a set of pods needs ([`estimate`]). It knows nothing of pools' policies, of time,
+//! or of why a pod is to be placed.
+
+mod estimate;
+mod filters;
+mod room;
+mod view;
+
+pub use estimate::{Estimate, Group, NodeLimit, estimate, size_units};
+pub use filters::{Ask, FILTERS, Filter, first_lasting_rejection, first_rejection, rejections};
+pub use room::{Mark, Placed, Room, ShapeIx, SpotIx};
+pub use view::NodeView;

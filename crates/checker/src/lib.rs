@@ -1,0 +1,1 @@
+//! An independent check of plans and of what came of them.

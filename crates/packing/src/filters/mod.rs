@@ -1,0 +1,67 @@
+//! The scheduler's filters as one visible table, in kube-scheduler's order and by its names.
+//!
+//! Owns the order and the walk through it; each filter has a file of its own. Preferences (`PreferNoSchedule`,
+//! preferred affinity) are not filters: the scheduler may ignore them, so nothing here counts on them.
+
+mod node_affinity;
+mod node_name;
+mod node_ports;
+mod node_resources_fit;
+mod node_unschedulable;
+mod taint_toleration;
+
+use crate::NodeView;
+use model::{FilterName, NodeName, PodShape, PoolRejection};
+
+/// What is to be placed.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask<'a> {
+    pub shape: &'a PodShape,
+    /// `spec.nodeName`, where it is set before the scheduler has seen the pod.
+    pub node_name: Option<&'a NodeName>,
+}
+
+impl<'a> Ask<'a> {
+    pub fn of(shape: &'a PodShape) -> Self {
+        Self { shape, node_name: None }
+    }
+}
+
+/// One rule: `None` where the node passes it.
+pub struct Filter {
+    pub name: FilterName,
+    /// True where the answer depends only on what the node is, not on the pods that it holds.
+    pub lasting: bool,
+    pub check: fn(&Ask<'_>, &NodeView) -> Option<PoolRejection>,
+}
+
+/// Every filter that is modelled, in the order in which kube-scheduler asks them.
+pub const FILTERS: [Filter; 6] = [
+    Filter { name: FilterName::NodeUnschedulable, lasting: true, check: node_unschedulable::check },
+    Filter { name: FilterName::NodeName, lasting: true, check: node_name::check },
+    Filter { name: FilterName::TaintToleration, lasting: true, check: taint_toleration::check },
+    Filter { name: FilterName::NodeAffinity, lasting: true, check: node_affinity::check },
+    Filter { name: FilterName::NodePorts, lasting: false, check: node_ports::check },
+    Filter { name: FilterName::NodeResourcesFit, lasting: false, check: node_resources_fit::check },
+];
+
+/// The first filter that refuses, as kube-scheduler reports it; `None` where the pod fits.
+pub fn first_rejection(ask: &Ask<'_>, node: &NodeView) -> Option<PoolRejection> {
+    FILTERS.iter().find_map(|filter| (filter.check)(ask, node))
+}
+
+/// The first refusal that no leaving pod could lift.
+pub fn first_lasting_rejection(ask: &Ask<'_>, node: &NodeView) -> Option<PoolRejection> {
+    FILTERS.iter().filter(|filter| filter.lasting).find_map(|filter| (filter.check)(ask, node))
+}
+
+/// Every filter's refusal, by its name.
+pub fn rejections(ask: &Ask<'_>, node: &NodeView) -> Vec<(FilterName, PoolRejection)> {
+    FILTERS
+        .iter()
+        .filter_map(|filter| (filter.check)(ask, node).map(|rejection| (filter.name, rejection)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;
