@@ -1,1 +1,4 @@
 //! The embedded cluster: an in-memory Kubernetes API with workload controllers, scheduler, kubelets and a cloud.
+
+pub mod rules;
+pub mod store;
