@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// Longest sleep that is asked of the timer at once (its wheel ends after about two years).
-const LONGEST_SLEEP: Duration = Duration::from_secs(365 * 24 * 3600);
+const LONGEST_SLEEP: Duration = Duration::from_hours(365 * 24);
 
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {

@@ -3,6 +3,12 @@
 //! A provider reports pools and machines as changes of the model and carries out three orders, each idempotent.
 //! It decides nothing: what to order is `nodes`' business, when and with which guard the controller's.
 
+pub mod backoff;
+pub mod cluster_api;
+mod objects;
+pub mod simulated;
+pub mod watching;
+
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use model::{Buy, Change, Lower, ProviderKind, Release};
@@ -16,6 +22,12 @@ pub enum OrderAnswer {
     /// The pool or machine is gone, or the order would break a rule of the contract (under minimum, under what
     /// exists): nothing was changed.
     Obsolete { why: Arc<str> },
+}
+
+impl OrderAnswer {
+    fn obsolete(why: impl AsRef<str>) -> Self {
+        Self::Obsolete { why: Arc::from(why.as_ref()) }
+    }
 }
 
 /// A failed order, with what the caller needs to wait or to give up.
@@ -32,6 +44,14 @@ pub enum ProviderError {
 /// One way of getting nodes.
 pub trait Provider: Send + Sync {
     fn kind(&self) -> ProviderKind;
+
+    /// The name under which the freshness of its pools is reported: `Change::Input(Input::Pools(name), …)`.
+    fn name(&self) -> Arc<str>;
+
+    /// Whether a pool is this provider's.
+    fn owns(&self, pool: &model::PoolId) -> bool {
+        pool.as_str().split_once('/').is_some_and(|(prefix, _)| *prefix == *self.name())
+    }
 
     /// Pools and machines as they change: `Change::Pool`, `Change::Machine` and `Change::Input(Pools(name), …)`
     /// for freshness. Begins with everything that exists, then `Fresh`. Never ends; reconnects by itself with

@@ -1,0 +1,399 @@
+//! A watch on one kind of object that never ends: list, stream, resume, list again.
+//!
+//! Owns the conversation with the API server (streaming lists where it has them, pages where not, resuming from
+//! the last version seen, waiting between failures) and says aloud what kube's own watcher keeps to itself: that
+//! the connection broke, and that it is whole again. What the objects mean is the callers'.
+
+use crate::backoff::{Backoff, seed_for};
+use futures::StreamExt as _;
+use futures::stream::{self, BoxStream};
+use jiff::{SignedDuration, Timestamp};
+use kube::api::{Api, ListParams, WatchEvent, WatchParams};
+use kube::{Resource, ResourceExt as _};
+use model::InputState;
+use serde::de::DeserializeOwned;
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Objects asked for in one page of a list.
+const PAGE: u32 = 500;
+/// Waits after failures: the first, and the longest.
+const FIRST_WAIT: Duration = Duration::from_millis(500);
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// How much longer than the server's own limit we wait before a silent stream counts as dead.
+const IDLE_MARGIN: Duration = Duration::from_secs(10);
+/// Annotation of the bookmark that ends a streamed list.
+const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
+
+/// How watches are held, for all kinds alike.
+#[derive(Clone, Copy, Debug)]
+pub struct WatchSettings {
+    /// Seconds after which the server ends a stream and we resume; 0 = never (simulation: no periodic work).
+    pub timeout_seconds: u32,
+    /// Time-out of lists and of opening a stream.
+    pub call_timeout: Duration,
+    /// How long a watch may be broken before what it brought counts as stale.
+    pub stale_after: SignedDuration,
+    /// Try the API server's streaming lists first.
+    pub streaming_lists: bool,
+    pub seed: u64,
+}
+
+impl Default for WatchSettings {
+    fn default() -> Self {
+        Self {
+            timeout_seconds: 290,
+            call_timeout: Duration::from_secs(30),
+            stale_after: SignedDuration::from_secs(30),
+            streaming_lists: true,
+            seed: 0,
+        }
+    }
+}
+
+/// What a watch brings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Seen<K> {
+    /// A full list begins: what is not named before the next `Synced` is gone.
+    Begin,
+    Object(K),
+    Gone(K),
+    /// Everything that exists was named, or a broken stream was resumed without loss.
+    Synced,
+    /// An attempt failed; another follows after a wait.
+    Broken {
+        why: Arc<str>,
+        missing_kind: bool,
+    },
+}
+
+type EventStream<K> = BoxStream<'static, kube::Result<WatchEvent<K>>>;
+
+enum Phase<K> {
+    Start,
+    Page { token: Option<String>, objects: std::vec::IntoIter<K>, version: Option<String> },
+    StreamedList { stream: EventStream<K> },
+    Resume { version: String, broken: bool },
+    Stream { version: String, stream: EventStream<K>, quiet: bool },
+}
+
+struct Watch<K> {
+    api: Api<K>,
+    what: &'static str,
+    settings: WatchSettings,
+    backoff: Backoff,
+    streaming_lists: bool,
+    /// Wait before the next attempt.
+    wait: Option<Duration>,
+    newest: u64,
+    phase: Phase<K>,
+}
+
+/// Watches one kind for ever. `what` names it in messages and keeps its waits apart from other kinds'.
+pub fn watch<K>(api: Api<K>, what: &'static str, settings: WatchSettings) -> BoxStream<'static, Seen<K>>
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+{
+    let backoff = Backoff::new(seed_for(settings.seed, what), FIRST_WAIT, LONGEST_WAIT);
+    let streaming_lists = settings.streaming_lists;
+    let watch =
+        Watch { api, what, settings, backoff, streaming_lists, wait: None, newest: 0, phase: Phase::Start };
+    stream::unfold(watch, |mut watch| async move {
+        let seen = watch.next().await;
+        Some((seen, watch))
+    })
+    .boxed()
+}
+
+impl<K> Watch<K>
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+{
+    async fn next(&mut self) -> Seen<K> {
+        if let Some(wait) = self.wait.take() {
+            tokio::time::sleep(wait).await;
+        }
+        loop {
+            let step = match std::mem::replace(&mut self.phase, Phase::Start) {
+                Phase::Start => self.start().await,
+                Phase::Page { token, objects, version } => self.page(token, objects, version).await,
+                Phase::StreamedList { stream } => self.streamed_list(stream).await,
+                Phase::Resume { version, broken } => self.resume(version, broken).await,
+                Phase::Stream { version, stream, quiet } => self.stream(version, stream, quiet).await,
+            };
+            if let Some(seen) = step {
+                return seen;
+            }
+        }
+    }
+
+    async fn start(&mut self) -> Option<Seen<K>> {
+        if !self.streaming_lists {
+            self.phase = Phase::Page { token: None, objects: Vec::new().into_iter(), version: None };
+            return Some(Seen::Begin);
+        }
+        let params = WatchParams { send_initial_events: true, ..self.watch_params() };
+        match within(self.settings.call_timeout, self.api.watch(&params, "")).await {
+            Ok(stream) => {
+                self.phase = Phase::StreamedList { stream: stream.boxed() };
+                Some(Seen::Begin)
+            }
+            // Servers without streaming lists call the parameter invalid; the pages work everywhere.
+            Err(error) if matches!(code(&error), Some(400 | 422)) => {
+                self.streaming_lists = false;
+                None
+            }
+            Err(error) => Some(self.broken("list", &error)),
+        }
+    }
+
+    async fn page(
+        &mut self,
+        token: Option<String>,
+        mut objects: std::vec::IntoIter<K>,
+        version: Option<String>,
+    ) -> Option<Seen<K>> {
+        if let Some(object) = objects.next() {
+            self.phase = Phase::Page { token, objects, version };
+            return Some(Seen::Object(object));
+        }
+        if let (None, Some(version)) = (&token, version) {
+            self.backoff.reset();
+            self.phase = Phase::Resume { version, broken: false };
+            return Some(Seen::Synced);
+        }
+        let params = ListParams { limit: Some(PAGE), continue_token: token, ..Default::default() };
+        match within(self.settings.call_timeout, self.api.list(&params)).await {
+            Ok(list) => {
+                let version = list.metadata.resource_version.filter(|text| !text.is_empty());
+                let token = list.metadata.continue_.filter(|text| !text.is_empty());
+                if let Some(old) = version.as_deref().filter(|version| self.is_older(version)) {
+                    let why = format!("the list is of version {old}, older than what was already seen");
+                    return Some(self.broken_because(&why));
+                }
+                if version.is_none() && token.is_none() {
+                    return Some(self.broken_because("the list carries no resourceVersion"));
+                }
+                self.phase = Phase::Page { token, objects: list.items.into_iter(), version };
+                None
+            }
+            Err(error) => Some(self.broken("list", &error)),
+        }
+    }
+
+    async fn streamed_list(&mut self, mut stream: EventStream<K>) -> Option<Seen<K>> {
+        // A server that does not know streamed lists never sends the end: then pages are asked for.
+        let Ok(event) = tokio::time::timeout(self.settings.call_timeout, stream.next()).await else {
+            self.streaming_lists = false;
+            return Some(self.broken_because("the streamed list does not end"));
+        };
+        match event {
+            Some(Ok(WatchEvent::Added(object) | WatchEvent::Modified(object))) => {
+                self.phase = Phase::StreamedList { stream };
+                Some(Seen::Object(object))
+            }
+            Some(Ok(WatchEvent::Deleted(object))) => {
+                self.phase = Phase::StreamedList { stream };
+                Some(Seen::Gone(object))
+            }
+            Some(Ok(WatchEvent::Bookmark(mark))) => {
+                if !mark.metadata.annotations.contains_key(INITIAL_EVENTS_END) {
+                    self.phase = Phase::StreamedList { stream };
+                    return None;
+                }
+                let version = mark.metadata.resource_version;
+                if self.is_older(&version) {
+                    return Some(
+                        self.broken_because("the streamed list is older than what was already seen"),
+                    );
+                }
+                self.saw(&version);
+                self.backoff.reset();
+                self.phase = Phase::Stream { version, stream, quiet: true };
+                Some(Seen::Synced)
+            }
+            Some(Ok(WatchEvent::Error(status))) => {
+                if matches!(status.code, 400 | 422) {
+                    self.streaming_lists = false;
+                }
+                Some(self.broken("list", &kube::Error::Api(status)))
+            }
+            Some(Err(error)) => Some(self.broken("list", &error)),
+            None => Some(self.broken_because("the streamed list broke off")),
+        }
+    }
+
+    async fn resume(&mut self, version: String, broken: bool) -> Option<Seen<K>> {
+        let params = self.watch_params();
+        match within(self.settings.call_timeout, self.api.watch(&params, &version)).await {
+            Ok(stream) => {
+                self.phase = Phase::Stream { version, stream: stream.boxed(), quiet: true };
+                broken.then_some(Seen::Synced)
+            }
+            Err(error) => {
+                if code(&error) != Some(410) {
+                    self.phase = Phase::Resume { version, broken: true };
+                }
+                Some(self.broken("watch", &error))
+            }
+        }
+    }
+
+    async fn stream(&mut self, version: String, mut stream: EventStream<K>, quiet: bool) -> Option<Seen<K>> {
+        let event = if self.settings.timeout_seconds == 0 {
+            stream.next().await
+        } else {
+            let limit = Duration::from_secs(u64::from(self.settings.timeout_seconds)) + IDLE_MARGIN;
+            tokio::time::timeout(limit, stream.next()).await.unwrap_or(None)
+        };
+        let (object, gone) = match event {
+            Some(Ok(WatchEvent::Added(object) | WatchEvent::Modified(object))) => (object, false),
+            Some(Ok(WatchEvent::Deleted(object))) => (object, true),
+            Some(Ok(WatchEvent::Bookmark(mark))) => {
+                let version = mark.metadata.resource_version;
+                self.saw(&version);
+                self.backoff.reset();
+                self.phase = Phase::Stream { version, stream, quiet: false };
+                return None;
+            }
+            Some(Ok(WatchEvent::Error(status))) => {
+                if status.code != 410 {
+                    self.phase = Phase::Resume { version, broken: true };
+                }
+                return Some(self.broken("watch", &kube::Error::Api(status)));
+            }
+            Some(Err(error)) => {
+                self.phase = Phase::Resume { version, broken: true };
+                return Some(self.broken("watch", &error));
+            }
+            // The server ended the stream, as it does every few minutes. One that ends at once would make us
+            // spin, so one that brought nothing is followed by a short pause.
+            None => {
+                if quiet {
+                    tokio::time::sleep(FIRST_WAIT).await;
+                }
+                self.phase = Phase::Resume { version, broken: false };
+                return None;
+            }
+        };
+        self.backoff.reset();
+        let version = object.resource_version().unwrap_or(version);
+        self.saw(&version);
+        self.phase = Phase::Stream { version, stream, quiet: false };
+        Some(if gone { Seen::Gone(object) } else { Seen::Object(object) })
+    }
+
+    fn watch_params(&self) -> WatchParams {
+        WatchParams { timeout: Some(self.settings.timeout_seconds), ..Default::default() }
+    }
+
+    fn broken(&mut self, verb: &str, error: &kube::Error) -> Seen<K> {
+        let mut seen = self.broken_because(&format!("{verb} failed: {}", describe(error)));
+        if let Seen::Broken { missing_kind, .. } = &mut seen {
+            *missing_kind = code(error) == Some(404);
+        }
+        seen
+    }
+
+    fn broken_because(&mut self, why: &str) -> Seen<K> {
+        self.wait = Some(self.backoff.wait());
+        Seen::Broken { why: Arc::from(format!("{}: {why}", self.what)), missing_kind: false }
+    }
+
+    /// Versions are opaque by the letter, but every server numbers them; one that does not is never "older".
+    fn is_older(&self, version: &str) -> bool {
+        version.parse::<u64>().is_ok_and(|number| number < self.newest)
+    }
+
+    fn saw(&mut self, version: &str) {
+        if let Ok(number) = version.parse::<u64>() {
+            self.newest = self.newest.max(number);
+        }
+    }
+}
+
+/// The HTTP code of an API error; `None` where the call did not get an answer.
+pub fn code(error: &kube::Error) -> Option<u16> {
+    match error {
+        kube::Error::Api(status) => Some(status.code),
+        _ => None,
+    }
+}
+
+/// A kube error in one line, without the debug form that its own `Display` appends.
+pub fn describe(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => format!("{} {}: {}", status.code, status.reason, status.message),
+        other => other.to_string(),
+    }
+}
+
+/// Runs a call under a time-out, which counts as a failed connection.
+pub async fn within<T>(limit: Duration, call: impl Future<Output = kube::Result<T>>) -> kube::Result<T> {
+    tokio::time::timeout(limit, call).await.unwrap_or_else(|_| {
+        Err(kube::Error::Service(format!("no answer within {} s", limit.as_secs()).into()))
+    })
+}
+
+/// Whether what several watches bring together can be relied on.
+#[derive(Clone, Debug)]
+pub struct Freshness {
+    sources: Vec<Source>,
+    grace: SignedDuration,
+    last: Option<InputState>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Source {
+    synced: bool,
+    broken: Option<(Timestamp, Arc<str>)>,
+}
+
+impl Freshness {
+    pub fn of(sources: usize, grace: SignedDuration) -> Self {
+        Self { sources: vec![Source::default(); sources], grace, last: None }
+    }
+
+    pub fn synced(&mut self, source: usize) -> Option<InputState> {
+        if let Some(source) = self.sources.get_mut(source) {
+            *source = Source { synced: true, broken: None };
+        }
+        self.news(None)
+    }
+
+    /// A source failed. It counts as stale once it has been broken for the grace time, and at once where it
+    /// never worked: there is nothing yet that could be relied on meanwhile.
+    pub fn broken(&mut self, source: usize, why: &Arc<str>, now: Timestamp) -> Option<InputState> {
+        if let Some(source) = self.sources.get_mut(source) {
+            let since = source.broken.as_ref().map_or(now, |(since, _)| *since);
+            source.broken = Some((since, why.clone()));
+        }
+        self.news(Some(now))
+    }
+
+    fn news(&mut self, now: Option<Timestamp>) -> Option<InputState> {
+        let overdue = self.sources.iter().find_map(|source| {
+            let (since, why) = source.broken.as_ref()?;
+            let late = now.is_some_and(|now| now.duration_since(*since) >= self.grace);
+            let already = matches!(self.last, Some(InputState::Stale { .. }));
+            (late || already || !source.synced).then(|| InputState::Stale { since: *since, why: why.clone() })
+        });
+        let state = match overdue {
+            Some(stale) => stale,
+            None if self.sources.iter().all(|source| source.synced) => InputState::Fresh,
+            None => return None,
+        };
+        let same = match (&self.last, &state) {
+            (Some(InputState::Fresh), InputState::Fresh) => true,
+            // A new wording of the same outage is not news.
+            (Some(InputState::Stale { since: a, .. }), InputState::Stale { since: b, .. }) => a == b,
+            _ => false,
+        };
+        if same {
+            return None;
+        }
+        self.last = Some(state.clone());
+        Some(state)
+    }
+}
