@@ -1,0 +1,316 @@
+//! What the controller is told: one serialisable value, checked before anything starts.
+//!
+//! Owns the settings of the shell; the settings of deciding are `model::Policies`, carried in here as they are.
+
+use crate::ControllerError;
+use clouds::watching::WatchSettings;
+use jiff::SignedDuration;
+use model::{Policies, ProviderKind};
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The controller's settings. Times are in the unit that their name ends with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Config {
+    /// Where the ledger, the Lease and the status live.
+    pub namespace: String,
+    pub policies: Policies,
+    pub providers: Vec<ProviderKind>,
+    pub leader_election: LeaderElection,
+    /// Address of `/healthz`, `/readyz`, `/metrics` and the read-only API; `None` opens no socket.
+    pub listen: Option<SocketAddr>,
+    pub batch: Batch,
+    pub watch: Watch,
+    pub calls: Calls,
+    pub status: Status,
+    /// Whether Kubernetes events are written.
+    pub events: bool,
+    pub journal: Option<JournalConfig>,
+    /// Seed of every wait that is spread at random.
+    pub seed: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct LeaderElection {
+    pub enabled: bool,
+    /// Name of the Lease. The default is Cluster Autoscaler's, so that the two never act at once.
+    pub name: String,
+    /// Who we are in the Lease; empty = host name and a random part, chosen at start.
+    pub identity: String,
+    pub lease_seconds: u32,
+    pub renew_deadline_seconds: u32,
+    pub retry_seconds: u32,
+}
+
+/// When the changes that were heard become a round.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Batch {
+    /// A round begins after this long without news,
+    pub quiet_milliseconds: u32,
+    /// and after this long at the latest.
+    pub longest_milliseconds: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Watch {
+    /// Seconds after which a stream is opened anew; 0 = never, for simulations.
+    pub timeout_seconds: u32,
+    /// How long a watch may be broken before nothing is planned on what it brought.
+    pub stale_after_seconds: u32,
+    pub streaming_lists: bool,
+}
+
+/// Limits on outgoing calls.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Calls {
+    pub timeout_seconds: u32,
+    /// Attempts of one step before it is put off or given up.
+    pub attempts: u32,
+    /// Steps under way at once.
+    pub concurrent: u32,
+    /// Orders to one provider in a second; 0 = no limit.
+    pub provider_orders_per_second: u32,
+    /// Failures in a row after which a pool's provider is left alone for a while.
+    pub breaker_failures: u32,
+    /// For how long.
+    pub breaker_seconds: u32,
+}
+
+/// The status ConfigMap in Cluster Autoscaler's form.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Status {
+    pub enabled: bool,
+    pub config_map: String,
+    /// At most one write in this time.
+    pub interval_seconds: u32,
+}
+
+/// The record of rounds on disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct JournalConfig {
+    pub directory: PathBuf,
+    /// A segment is closed at this many bytes before compression.
+    #[serde(default = "default_segment_bytes")]
+    pub segment_bytes: u64,
+    /// The oldest segments go when all together are larger than this.
+    #[serde(default = "default_total_bytes")]
+    pub total_bytes: u64,
+}
+
+fn default_segment_bytes() -> u64 {
+    16 << 20
+}
+
+fn default_total_bytes() -> u64 {
+    256 << 20
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            namespace: "kube-system".into(),
+            policies: Policies::default(),
+            providers: vec![ProviderKind::Simulated, ProviderKind::ClusterApi],
+            leader_election: LeaderElection::default(),
+            listen: None,
+            batch: Batch::default(),
+            watch: Watch::default(),
+            calls: Calls::default(),
+            status: Status::default(),
+            events: true,
+            journal: None,
+            seed: 0,
+        }
+    }
+}
+
+impl Default for LeaderElection {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            name: "cluster-autoscaler".into(),
+            identity: String::new(),
+            lease_seconds: 15,
+            renew_deadline_seconds: 10,
+            retry_seconds: 2,
+        }
+    }
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self { quiet_milliseconds: 100, longest_milliseconds: 2000 }
+    }
+}
+
+impl Default for Watch {
+    fn default() -> Self {
+        Self { timeout_seconds: 290, stale_after_seconds: 30, streaming_lists: true }
+    }
+}
+
+impl Default for Calls {
+    fn default() -> Self {
+        Self {
+            timeout_seconds: 5,
+            attempts: 4,
+            concurrent: 64,
+            provider_orders_per_second: 20,
+            breaker_failures: 5,
+            breaker_seconds: 60,
+        }
+    }
+}
+
+impl Default for Status {
+    fn default() -> Self {
+        Self { enabled: true, config_map: "cluster-autoscaler-status".into(), interval_seconds: 10 }
+    }
+}
+
+impl Config {
+    /// Settings for a simulation: no socket, no Lease, no status, no periodic work.
+    #[must_use]
+    pub fn for_simulation(policies: Policies, seed: u64) -> Self {
+        Self {
+            policies,
+            seed,
+            leader_election: LeaderElection { enabled: false, ..Default::default() },
+            watch: Watch { timeout_seconds: 0, ..Default::default() },
+            calls: Calls { provider_orders_per_second: 0, ..Default::default() },
+            status: Status { enabled: false, ..Default::default() },
+            ..Default::default()
+        }
+    }
+
+    /// Refuses settings that cannot work; the error names the field and the fix.
+    pub fn validate(&self) -> Result<(), ControllerError> {
+        let wrong = |field: &str, problem: String| {
+            Err(ControllerError::Config { field: field.to_owned(), problem })
+        };
+        let names = [
+            ("namespace", &self.namespace),
+            ("leaderElection.name", &self.leader_election.name),
+            ("status.configMap", &self.status.config_map),
+        ];
+        for (field, name) in names {
+            if !is_name(name) {
+                let problem = format!("\"{name}\" is no Kubernetes name; use small letters, digits, \"-\" and \".\"");
+                return wrong(field, problem);
+            }
+        }
+        if self.providers.is_empty() {
+            return wrong("providers", "the list is empty; name simulated, cluster-api or both".into());
+        }
+        let positive = [
+            ("batch.longestMilliseconds", self.batch.longest_milliseconds),
+            ("calls.timeoutSeconds", self.calls.timeout_seconds),
+            ("calls.attempts", self.calls.attempts),
+            ("calls.concurrent", self.calls.concurrent),
+            ("calls.breakerFailures", self.calls.breaker_failures),
+            ("leaderElection.retrySeconds", self.leader_election.retry_seconds),
+            ("status.intervalSeconds", self.status.interval_seconds),
+        ];
+        for (field, value) in positive {
+            if value == 0 {
+                return wrong(field, "is 0; set it to 1 or more".into());
+            }
+        }
+        if self.batch.quiet_milliseconds > self.batch.longest_milliseconds {
+            let problem = format!(
+                "{} is over batch.longestMilliseconds of {}; lower it",
+                self.batch.quiet_milliseconds, self.batch.longest_milliseconds
+            );
+            return wrong("batch.quietMilliseconds", problem);
+        }
+        let lease = &self.leader_election;
+        if !(lease.retry_seconds < lease.renew_deadline_seconds
+            && lease.renew_deadline_seconds < lease.lease_seconds)
+        {
+            let problem = format!(
+                "retrySeconds ({}) < renewDeadlineSeconds ({}) < leaseSeconds ({}) must hold",
+                lease.retry_seconds, lease.renew_deadline_seconds, lease.lease_seconds
+            );
+            return wrong("leaderElection", problem);
+        }
+        if lease.enabled && self.calls.timeout_seconds >= lease.lease_seconds {
+            let problem = format!(
+                "{} s is not under leaderElection.leaseSeconds of {}: no call could ever be made safely",
+                self.calls.timeout_seconds, lease.lease_seconds
+            );
+            return wrong("calls.timeoutSeconds", problem);
+        }
+        if let Some(journal) = &self.journal
+            && (journal.segment_bytes == 0 || journal.total_bytes < journal.segment_bytes)
+        {
+            return wrong(
+                "journal",
+                "segmentBytes must be positive and totalBytes at least as large".into(),
+            );
+        }
+        Ok(())
+    }
+
+    pub(crate) fn watch_settings(&self) -> WatchSettings {
+        WatchSettings {
+            timeout_seconds: self.watch.timeout_seconds,
+            stale_after: SignedDuration::from_secs(i64::from(self.watch.stale_after_seconds)),
+            streaming_lists: self.watch.streaming_lists,
+            seed: self.seed,
+            ..Default::default()
+        }
+    }
+
+    pub(crate) fn call_timeout(&self) -> Duration {
+        Duration::from_secs(u64::from(self.calls.timeout_seconds))
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
+    !name.is_empty()
+        && name.len() <= 253
+        && name.chars().all(fits)
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.ends_with(|c: char| c.is_ascii_alphanumeric())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_hold_and_each_mistake_names_its_field() {
+        Config::default().validate().unwrap();
+        Config::for_simulation(Policies::default(), 1).validate().unwrap();
+        let broken: [(&str, fn(&mut Config)); 6] = [
+            ("namespace", |c| c.namespace = "Kube System".into()),
+            ("providers", |c| c.providers.clear()),
+            ("batch.quietMilliseconds", |c| c.batch.quiet_milliseconds = 5000),
+            ("calls.attempts", |c| c.calls.attempts = 0),
+            ("leaderElection", |c| c.leader_election.retry_seconds = 60),
+            ("calls.timeoutSeconds", |c| c.calls.timeout_seconds = 15),
+        ];
+        for (field, break_it) in broken {
+            let mut config = Config::default();
+            break_it(&mut config);
+            let message = config.validate().unwrap_err().to_string();
+            assert!(message.contains(field), "{message}");
+        }
+    }
+
+    #[test]
+    fn unknown_fields_are_refused() {
+        let error = serde_json::from_str::<Config>(r#"{"namespce": "x"}"#).unwrap_err();
+        assert!(error.to_string().contains("namespce"));
+    }
+}

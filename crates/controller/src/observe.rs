@@ -1,0 +1,130 @@
+//! Watching the cluster: every kind that deciding needs, as changes of the model.
+//!
+//! Owns the feeds, the freshness of each input, and what stands in for an object that cannot be read. Nothing is
+//! ever listed for a round: the cluster is kept by these changes alone.
+
+mod feeds;
+mod intern;
+mod joins;
+
+pub(crate) use joins::Joins;
+
+use clock::Clock;
+use clouds::Provider;
+use clouds::watching::{Freshness, WatchSettings};
+use feeds::{Heard, Source};
+use futures::StreamExt as _;
+use futures::stream::{BoxStream, SelectAll, select_all};
+use intern::Interner;
+use kube::Client;
+use model::{Change, Cluster, Input};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Unreadable objects that are remembered, so that each is reported once.
+const MOST_POISON: usize = 1000;
+
+/// An object that cannot be read, as it is first met.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Poison {
+    pub(crate) object: Arc<str>,
+    pub(crate) why: Arc<str>,
+}
+
+/// What one step of observing brought.
+#[derive(Debug, Default)]
+pub(crate) struct News {
+    pub(crate) changes: Vec<Change>,
+    pub(crate) poison: Vec<Poison>,
+}
+
+enum Signal {
+    Heard(Heard),
+    Provider(Change),
+}
+
+/// All watches together.
+pub(crate) struct Observer {
+    signals: SelectAll<BoxStream<'static, Signal>>,
+    freshness: BTreeMap<Input, Freshness>,
+    interner: Interner,
+    poison: BTreeMap<Arc<str>, Arc<str>>,
+    clock: Clock,
+    expected: Vec<Input>,
+}
+
+impl Observer {
+    pub(crate) fn new(
+        client: &Client,
+        clock: Clock,
+        settings: WatchSettings,
+        providers: &[Arc<dyn Provider>],
+    ) -> Self {
+        let feeds = feeds::all(client, settings).into_iter().map(|feed| feed.map(Signal::Heard).boxed());
+        let clouds = providers.iter().map(|provider| provider.watch().map(Signal::Provider).boxed());
+        let mut expected = vec![Input::Nodes, Input::Pods, Input::Workloads, Input::DaemonSets, Input::Pdbs];
+        let freshness = expected
+            .iter()
+            .map(|input| (input.clone(), Freshness::of(Source::count_of(input), settings.stale_after)))
+            .collect();
+        expected.extend(providers.iter().map(|provider| Input::Pools(provider.name())));
+        Self {
+            signals: select_all(feeds.chain(clouds)),
+            freshness,
+            interner: Interner::default(),
+            poison: BTreeMap::new(),
+            clock,
+            expected,
+        }
+    }
+
+    /// Whether each input was heard of, be it fresh or failing.
+    pub(crate) fn has_heard_all(&self, cluster: &Cluster) -> bool {
+        self.expected.iter().all(|input| cluster.input(input).is_some())
+    }
+
+    pub(crate) fn expected(&self) -> &[Input] {
+        &self.expected
+    }
+
+    /// Waits for the next signal. Cancelling loses nothing.
+    pub(crate) async fn next(&mut self) -> News {
+        let mut news = News::default();
+        match self.signals.next().await {
+            Some(Signal::Heard(heard)) => self.take(heard, &mut news),
+            Some(Signal::Provider(change)) => news.changes.push(change),
+            // Watches never end; if all did, there is nothing to be woken by.
+            None => std::future::pending().await,
+        }
+        news
+    }
+
+    fn take(&mut self, heard: Heard, news: &mut News) {
+        match heard {
+            Heard::Change(change) => news.changes.push(self.interner.shared(change)),
+            Heard::Unreadable { object, why, instead } => {
+                if self.poison.get(&object) != Some(&why) {
+                    if self.poison.len() >= MOST_POISON {
+                        self.poison.pop_first();
+                    }
+                    self.poison.insert(object.clone(), why.clone());
+                    news.poison.push(Poison { object, why });
+                }
+                news.changes.push(instead);
+            }
+            Heard::Synced(source) => self.note(source, None, news),
+            Heard::Broken(source, why) => self.note(source, Some(why), news),
+        }
+    }
+
+    fn note(&mut self, source: Source, failure: Option<Arc<str>>, news: &mut News) {
+        let (input, place) = source.input();
+        let now = self.clock.now();
+        let Some(freshness) = self.freshness.get_mut(&input) else { return };
+        let state = match failure {
+            None => freshness.synced(place),
+            Some(why) => freshness.broken(place, &why, now),
+        };
+        news.changes.extend(state.map(|state| Change::Input(input, state)));
+    }
+}

@@ -1,0 +1,143 @@
+//! What no single object says: which machine a node is, and what a new node of a pool would look like.
+//!
+//! Owns the two joins over nodes, machines and pools. Their results are ordinary changes, so that the journal
+//! records them and a replay needs nothing else.
+
+use api::{labels, taints};
+use clouds::cluster_api;
+use model::{Change, Cluster, Machine, MachineId, Node, NodeName, NodeTemplate, Pool, PoolId};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// What must be remembered for the joins.
+#[derive(Debug, Default)]
+pub(crate) struct Joins {
+    /// Pools whose provider describes no node, with what a live node has shown. A pool keeps this when its last
+    /// node goes: better a description that was true than none.
+    shown: BTreeMap<PoolId, Option<NodeTemplate>>,
+    /// Machines of Cluster API, where a node's id may be written with another path.
+    foreign: BTreeSet<MachineId>,
+    touched: bool,
+}
+
+impl Joins {
+    /// Looks at a change before it is applied, and completes it.
+    pub(crate) fn complete(&mut self, change: Change) -> Change {
+        match change {
+            Change::Pool(id, Some(pool)) => Change::Pool(id, Some(self.describe(pool))),
+            Change::Pool(id, None) => {
+                self.shown.remove(&id);
+                Change::Pool(id, None)
+            }
+            Change::Machine(id, machine) => {
+                self.touched = true;
+                match &machine {
+                    Some(machine) if machine.pool.as_str().starts_with(cluster_api::NAME) => {
+                        self.foreign.insert(id.clone());
+                    }
+                    _ => {
+                        self.foreign.remove(&id);
+                    }
+                }
+                Change::Machine(id, machine)
+            }
+            Change::Node(..) => {
+                self.touched = true;
+                change
+            }
+            other => other,
+        }
+    }
+
+    fn describe(&mut self, pool: Arc<Pool>) -> Arc<Pool> {
+        if pool.template.is_some() {
+            self.shown.remove(&pool.id);
+            return pool;
+        }
+        self.touched = true;
+        match self.shown.entry(pool.id.clone()).or_default() {
+            Some(template) => Arc::new(Pool { template: Some(template.clone()), ..(*pool).clone() }),
+            None => pool,
+        }
+    }
+
+    /// The changes that follow from those just applied.
+    pub(crate) fn follow_up(&mut self, cluster: &Cluster) -> Vec<Change> {
+        if !std::mem::take(&mut self.touched) {
+            return Vec::new();
+        }
+        let mut changes = if self.foreign.is_empty() { Vec::new() } else { self.identify(cluster) };
+        if !self.shown.is_empty() {
+            changes.extend(self.learn(cluster));
+        }
+        changes
+    }
+
+    /// Nodes whose machine is known by another spelling of its id, or by the node's name only.
+    fn identify(&self, cluster: &Cluster) -> Vec<Change> {
+        let unknown = |node: &&Arc<Node>| node.machine.as_ref().is_none_or(|id| !cluster.machines().contains_key(id));
+        let nodes: Vec<&Arc<Node>> = cluster.nodes().values().filter(unknown).collect();
+        if nodes.is_empty() {
+            return Vec::new();
+        }
+        let machines: Vec<&Arc<Machine>> =
+            self.foreign.iter().filter_map(|id| cluster.machines().get(id)).collect();
+        let by_node: BTreeMap<&NodeName, &MachineId> =
+            machines.iter().filter_map(|machine| Some((machine.node.as_ref()?, &machine.id))).collect();
+        let by_segment: BTreeMap<&str, &MachineId> =
+            machines.iter().map(|machine| (last_segment(machine.id.as_str()), &machine.id)).collect();
+        let mut changes = Vec::new();
+        for node in nodes {
+            let spelled = node.machine.as_ref().and_then(|id| by_segment.get(last_segment(id.as_str())));
+            if let Some(id) = spelled.or_else(|| by_node.get(&node.name)) {
+                let node = Node { machine: Some((*id).clone()), ..(**node).clone() };
+                changes.push(Change::Node(node.name.clone(), Some(Arc::new(node))));
+            }
+        }
+        changes
+    }
+
+    /// Reads templates off live nodes: the first ready one by name that nobody is about to remove.
+    fn learn(&mut self, cluster: &Cluster) -> Vec<Change> {
+        let mut found: BTreeMap<PoolId, NodeTemplate> = BTreeMap::new();
+        for node in cluster.nodes().values().filter(|node| is_exemplary(node)) {
+            if let Some(pool) = cluster.pool_of(node)
+                && self.shown.contains_key(&pool.id)
+                && !found.contains_key(&pool.id)
+            {
+                found.insert(pool.id.clone(), template_of(node));
+            }
+        }
+        let mut changes = Vec::new();
+        for (id, template) in found {
+            if self.shown.get(&id).is_some_and(|known| known.as_ref() == Some(&template)) {
+                continue;
+            }
+            self.shown.insert(id.clone(), Some(template.clone()));
+            if let Some(pool) = cluster.pools().get(&id) {
+                let pool = Pool { template: Some(template), ..(**pool).clone() };
+                changes.push(Change::Pool(id, Some(Arc::new(pool))));
+            }
+        }
+        changes
+    }
+}
+
+fn last_segment(id: &str) -> &str {
+    id.rsplit('/').next().unwrap_or(id)
+}
+
+fn is_exemplary(node: &Node) -> bool {
+    node.is_ready() && !node.unschedulable && !node.deleting && !node.has_taint(taints::TO_BE_DELETED)
+}
+
+/// What a sister of this node would look like: without its name, and without what passes.
+fn template_of(node: &Node) -> NodeTemplate {
+    let mut labels = node.labels.clone();
+    labels.remove(labels::HOSTNAME);
+    NodeTemplate {
+        labels,
+        taints: node.taints.iter().filter(|taint| !taints::is_transient(&taint.key)).cloned().collect(),
+        allocatable: node.allocatable.clone(),
+    }
+}
