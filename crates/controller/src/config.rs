@@ -194,9 +194,8 @@ impl Config {
 
     /// Refuses settings that cannot work; the error names the field and the fix.
     pub fn validate(&self) -> Result<(), ControllerError> {
-        let wrong = |field: &str, problem: String| {
-            Err(ControllerError::Config { field: field.to_owned(), problem })
-        };
+        let wrong =
+            |field: &str, problem: String| Err(ControllerError::Config { field: field.to_owned(), problem });
         let names = [
             ("namespace", &self.namespace),
             ("leaderElection.name", &self.leader_election.name),
@@ -204,7 +203,8 @@ impl Config {
         ];
         for (field, name) in names {
             if !is_name(name) {
-                let problem = format!("\"{name}\" is no Kubernetes name; use small letters, digits, \"-\" and \".\"");
+                let problem =
+                    format!("\"{name}\" is no Kubernetes name; use small letters, digits, \"-\" and \".\"");
                 return wrong(field, problem);
             }
         }
@@ -252,10 +252,7 @@ impl Config {
         if let Some(journal) = &self.journal
             && (journal.segment_bytes == 0 || journal.total_bytes < journal.segment_bytes)
         {
-            return wrong(
-                "journal",
-                "segmentBytes must be positive and totalBytes at least as large".into(),
-            );
+            return wrong("journal", "segmentBytes must be positive and totalBytes at least as large".into());
         }
         Ok(())
     }
@@ -292,7 +289,8 @@ mod tests {
     fn defaults_hold_and_each_mistake_names_its_field() {
         Config::default().validate().unwrap();
         Config::for_simulation(Policies::default(), 1).validate().unwrap();
-        let broken: [(&str, fn(&mut Config)); 6] = [
+        type Break = fn(&mut Config);
+        let broken: [(&str, Break); 6] = [
             ("namespace", |c| c.namespace = "Kube System".into()),
             ("providers", |c| c.providers.clear()),
             ("batch.quietMilliseconds", |c| c.batch.quiet_milliseconds = 5000),

@@ -9,7 +9,9 @@ pub enum ControllerError {
     Api { attempted: String, message: String },
     #[error("leadership was lost: {why}; nothing was acted on since")]
     LostLeadership { why: String },
-    #[error("the ledger is {bytes} bytes, over its limit of {limit}: too much is under way at once; lower maxScaleDownParallelism or the number of pools")]
+    #[error(
+        "the ledger is {bytes} bytes, over its limit of {limit}: too much is under way at once; lower maxScaleDownParallelism or the number of pools"
+    )]
     LedgerTooLarge { bytes: usize, limit: usize },
     #[error("listen on {address}: {source}; choose another address with `listen`")]
     Listen { address: std::net::SocketAddr, source: std::io::Error },

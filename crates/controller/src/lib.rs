@@ -1,1 +1,17 @@
-//! The shell: watches, executors, leases, ledger and journal storage, events, HTTP.
+//! The shell: watches, rounds, executor, ledger, journal, events, leases, HTTP.
+//!
+//! Runs the loop of `ARCHITECTURE.md` around `nodes::decide`, the same in a cluster, in the sandbox and in the
+//! simulator: what differs is the client and the clock that it is given. It holds no decision of its own.
+
+mod config;
+mod error;
+mod executor;
+mod leadership;
+mod ledger_store;
+mod observe;
+mod run;
+
+pub use config::{Batch, Calls, Config, JournalConfig, LeaderElection, Status, Watch};
+pub use error::ControllerError;
+pub use ledger_store::{DAMAGED as DAMAGED_LEDGER_CONFIG_MAP, HEAD as LEDGER_CONFIG_MAP};
+pub use run::{Controller, Decide, Round, RoundHook};

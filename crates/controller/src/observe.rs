@@ -83,10 +83,6 @@ impl Observer {
         self.expected.iter().all(|input| cluster.input(input).is_some())
     }
 
-    pub(crate) fn expected(&self) -> &[Input] {
-        &self.expected
-    }
-
     /// Waits for the next signal. Cancelling loses nothing.
     pub(crate) async fn next(&mut self) -> News {
         let mut news = News::default();

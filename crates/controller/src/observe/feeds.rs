@@ -51,7 +51,11 @@ impl Source {
 pub(crate) enum Heard {
     Change(Change),
     /// An object that cannot be read, and what to take in its place.
-    Unreadable { object: Arc<str>, why: Arc<str>, instead: Change },
+    Unreadable {
+        object: Arc<str>,
+        why: Arc<str>,
+        instead: Change,
+    },
     Synced(Source),
     Broken(Source, Arc<str>),
 }
@@ -89,66 +93,82 @@ pub(crate) fn all(client: &Client, settings: WatchSettings) -> Vec<BoxStream<'st
 }
 
 fn nodes(client: &Client, settings: WatchSettings) -> BoxStream<'static, Heard> {
-    feed(client, settings, Kind {
-        what: "nodes",
-        source: Source::Nodes,
-        key: |node: &slim::Node| NodeName::from(node.name_any()),
-        read: |node| intake::node(node).map(|node| Change::Node(node.name.clone(), Some(Arc::new(node)))),
-        gone: |name| Change::Node(name, None),
-        instead: |node| Change::Node(NodeName::from(node.name_any()), None),
-    })
+    feed(
+        client,
+        settings,
+        &Kind {
+            what: "nodes",
+            source: Source::Nodes,
+            key: |node: &slim::Node| NodeName::from(node.name_any()),
+            read: |node| intake::node(node).map(|node| Change::Node(node.name.clone(), Some(Arc::new(node)))),
+            gone: |name| Change::Node(name, None),
+            instead: |node| Change::Node(NodeName::from(node.name_any()), None),
+        },
+    )
 }
 
 fn pods(client: &Client, settings: WatchSettings) -> BoxStream<'static, Heard> {
-    feed(client, settings, Kind {
-        what: "pods",
-        source: Source::Pods,
-        key: pod_key,
-        read: |pod: &slim::Pod| {
-            intake::pod(pod).map(|pod| Change::Pod(pod.key.clone(), Some(Arc::new(pod))))
+    feed(
+        client,
+        settings,
+        &Kind {
+            what: "pods",
+            source: Source::Pods,
+            key: pod_key,
+            read: |pod: &slim::Pod| {
+                intake::pod(pod).map(|pod| Change::Pod(pod.key.clone(), Some(Arc::new(pod))))
+            },
+            gone: |key| Change::Pod(key, None),
+            instead: |pod| Change::Pod(pod_key(pod), unreadable_pod(pod).map(Arc::new)),
         },
-        gone: |key| Change::Pod(key, None),
-        instead: |pod| Change::Pod(pod_key(pod), unreadable_pod(pod).map(Arc::new)),
-    })
+    )
 }
 
 fn pdbs(client: &Client, settings: WatchSettings) -> BoxStream<'static, Heard> {
     fn key(pdb: &slim::PodDisruptionBudget) -> PdbKey {
         PdbKey::new(pdb.namespace().unwrap_or_default(), pdb.name_any())
     }
-    feed(client, settings, Kind {
-        what: "poddisruptionbudgets",
-        source: Source::Pdbs,
-        key,
-        read: |pdb| intake::pdb(pdb).map(|pdb| Change::Pdb(pdb.key.clone(), Some(Arc::new(pdb)))),
-        gone: |key| Change::Pdb(key, None),
-        instead: |pdb| {
-            let stand_in = Pdb {
-                key: key(pdb),
-                selector: Some(LabelSelector::default()),
-                disruptions_allowed: 0,
-                status_is_current: false,
-                unhealthy_pod_eviction: UnhealthyPodEviction::IfHealthyBudget,
-            };
-            Change::Pdb(key(pdb), Some(Arc::new(stand_in)))
+    feed(
+        client,
+        settings,
+        &Kind {
+            what: "poddisruptionbudgets",
+            source: Source::Pdbs,
+            key,
+            read: |pdb| intake::pdb(pdb).map(|pdb| Change::Pdb(pdb.key.clone(), Some(Arc::new(pdb)))),
+            gone: |key| Change::Pdb(key, None),
+            instead: |pdb| {
+                let stand_in = Pdb {
+                    key: key(pdb),
+                    selector: Some(LabelSelector::default()),
+                    disruptions_allowed: 0,
+                    status_is_current: false,
+                    unhealthy_pod_eviction: UnhealthyPodEviction::IfHealthyBudget,
+                };
+                Change::Pdb(key(pdb), Some(Arc::new(stand_in)))
+            },
         },
-    })
+    )
 }
 
 fn daemon_sets(client: &Client, settings: WatchSettings) -> BoxStream<'static, Heard> {
     fn key(set: &slim::DaemonSet) -> DaemonSetKey {
         DaemonSetKey::new(set.namespace().unwrap_or_default(), set.name_any())
     }
-    feed(client, settings, Kind {
-        what: "daemonsets",
-        source: Source::DaemonSets,
-        key,
-        read: |set| {
-            intake::daemon_set(set).map(|set| Change::DaemonSet(set.key.clone(), Some(Arc::new(set))))
+    feed(
+        client,
+        settings,
+        &Kind {
+            what: "daemonsets",
+            source: Source::DaemonSets,
+            key,
+            read: |set| {
+                intake::daemon_set(set).map(|set| Change::DaemonSet(set.key.clone(), Some(Arc::new(set))))
+            },
+            gone: |key| Change::DaemonSet(key, None),
+            instead: |set| Change::DaemonSet(key(set), None),
         },
-        gone: |key| Change::DaemonSet(key, None),
-        instead: |set| Change::DaemonSet(key(set), None),
-    })
+    )
 }
 
 /// Workloads cannot be unreadable: their conversion has no error.
@@ -164,9 +184,8 @@ where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
     let source = Source::Workloads(place);
-    let key = move |object: &K| {
-        WorkloadKey::new(kind, object.namespace().unwrap_or_default(), object.name_any())
-    };
+    let key =
+        move |object: &K| WorkloadKey::new(kind, object.namespace().unwrap_or_default(), object.name_any());
     let watched = watch(Api::<K>::all(client.clone()), what, settings);
     let mut listing = Listing::default();
     watched
@@ -197,12 +216,13 @@ where
         .boxed()
 }
 
-fn feed<K, Key>(client: &Client, settings: WatchSettings, kind: Kind<K, Key>) -> BoxStream<'static, Heard>
+fn feed<K, Key>(client: &Client, settings: WatchSettings, kind: &Kind<K, Key>) -> BoxStream<'static, Heard>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
     Key: Ord + Clone + Send + 'static,
 {
     let watched = watch(Api::<K>::all(client.clone()), kind.what, settings);
+    let Kind { what, source, key, read, gone, instead } = *kind;
     let mut listing = Listing::default();
     watched
         .map(move |seen| {
@@ -210,26 +230,26 @@ where
             match seen {
                 Seen::Begin => drop(listing.begin()),
                 Seen::Object(object) => {
-                    listing.note((kind.key)(&object));
-                    out.push_back(match (kind.read)(&object) {
+                    listing.note(key(&object));
+                    out.push_back(match read(&object) {
                         Ok(change) => Heard::Change(change),
                         Err(error) => Heard::Unreadable {
-                            object: Arc::from(name_of(kind.what, &object)),
+                            object: Arc::from(name_of(what, &object)),
                             why: Arc::from(error.to_string()),
-                            instead: (kind.instead)(&object),
+                            instead: instead(&object),
                         },
                     });
                 }
                 Seen::Gone(object) => {
-                    let key = (kind.key)(&object);
-                    listing.forget(&key);
-                    out.push_back(Heard::Change((kind.gone)(key)));
+                    let name = key(&object);
+                    listing.forget(&name);
+                    out.push_back(Heard::Change(gone(name)));
                 }
                 Seen::Synced => {
-                    out.extend(listing.end().into_iter().map(|key| Heard::Change((kind.gone)(key))));
-                    out.push_back(Heard::Synced(kind.source));
+                    out.extend(listing.end().into_iter().map(|name| Heard::Change(gone(name))));
+                    out.push_back(Heard::Synced(source));
                 }
-                Seen::Broken { why, .. } => out.push_back(Heard::Broken(kind.source, why)),
+                Seen::Broken { why, .. } => out.push_back(Heard::Broken(source, why)),
             }
             stream::iter(out)
         })

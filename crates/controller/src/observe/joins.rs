@@ -75,7 +75,8 @@ impl Joins {
 
     /// Nodes whose machine is known by another spelling of its id, or by the node's name only.
     fn identify(&self, cluster: &Cluster) -> Vec<Change> {
-        let unknown = |node: &&Arc<Node>| node.machine.as_ref().is_none_or(|id| !cluster.machines().contains_key(id));
+        let unknown =
+            |node: &&Arc<Node>| node.machine.as_ref().is_none_or(|id| !cluster.machines().contains_key(id));
         let nodes: Vec<&Arc<Node>> = cluster.nodes().values().filter(unknown).collect();
         if nodes.is_empty() {
             return Vec::new();

@@ -1,0 +1,258 @@
+//! The ledger in ConfigMaps: durable before anything is acted on, written by compare-and-swap.
+//!
+//! Owns the form in which it lies there: a head that carries the epoch and the digest of the whole, and, where the
+//! text is too large for one object, the rest beside it under a name that the head names. The rest is written first
+//! and under the other of two names, so that a crash between the writes leaves the old ledger whole.
+
+use crate::ControllerError;
+use clouds::watching::{code, describe, within};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::Client;
+use kube::api::{Api, ObjectMeta, PostParams};
+use model::Ledger;
+use sha2::{Digest as _, Sha256};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+/// Name of the head; the rest is `tideline-ledger-1` or `-2`.
+pub const HEAD: &str = "tideline-ledger";
+/// Where a ledger that cannot be read is kept aside.
+pub const DAMAGED: &str = "tideline-ledger-damaged";
+/// Text in one object: etcd refuses requests over about 1.5 MiB, and half of 512 KiB leaves room on all sides.
+const SHARD_BYTES: usize = 256 << 10;
+const MOST_BYTES: usize = 2 * SHARD_BYTES;
+const TEXT: &str = "ledger.json";
+
+/// What was found at start.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    Nothing,
+    Ledger,
+    /// It was kept aside; we go on from an empty one that waits as if all had just happened.
+    Damaged {
+        why: String,
+    },
+}
+
+/// How a write ended.
+#[derive(Debug)]
+pub(crate) enum Saved {
+    Yes,
+    /// Somebody else wrote: we lead no more.
+    Conflict {
+        why: String,
+    },
+    /// Nothing is known; may be tried again.
+    Unknown {
+        why: String,
+    },
+}
+
+pub(crate) struct LedgerStore {
+    maps: Api<ConfigMap>,
+    limit: Duration,
+    /// The head as last read or written; `None` where there is none yet.
+    head: Option<ConfigMap>,
+    /// A write whose answer was lost: its digest.
+    doubtful: Option<String>,
+}
+
+impl LedgerStore {
+    pub(crate) fn new(client: &Client, namespace: &str, limit: Duration) -> Self {
+        Self { maps: Api::namespaced(client.clone(), namespace), limit, head: None, doubtful: None }
+    }
+
+    /// Reads the ledger. The caller raises its epoch and saves it, which makes it ours.
+    pub(crate) async fn load(&mut self, now: Timestamp) -> Result<(Ledger, Found), ControllerError> {
+        let Some(head) = self.get(HEAD).await? else {
+            self.head = None;
+            return Ok((Ledger::default(), Found::Nothing));
+        };
+        let read = self.assemble(&head).await?;
+        let found = match read {
+            Ok(ledger) => (ledger, Found::Ledger),
+            Err(why) => {
+                self.keep_aside(&head).await?;
+                // An epoch over any that was used: intents must never repeat.
+                let written = data(&head, "epoch").and_then(|text| text.parse::<u64>().ok());
+                let epoch = written.unwrap_or_else(|| u64::try_from(now.as_second()).unwrap_or(0));
+                let ledger = Ledger {
+                    epoch,
+                    last_scale_up_at: Some(now),
+                    last_deletion_at: Some(now),
+                    last_failure_at: Some(now),
+                    ..Default::default()
+                };
+                (ledger, Found::Damaged { why })
+            }
+        };
+        self.head = Some(head);
+        self.doubtful = None;
+        Ok(found)
+    }
+
+    async fn assemble(&self, head: &ConfigMap) -> Result<Result<Ledger, String>, ControllerError> {
+        let Some(mut text) = data(head, TEXT).map(str::to_owned) else {
+            return Ok(Err(format!("{HEAD} has no {TEXT}")));
+        };
+        if let Some(rest) = data(head, "rest") {
+            match self.get(rest).await? {
+                Some(map) => text.push_str(data(&map, TEXT).unwrap_or_default()),
+                None => return Ok(Err(format!("{rest}, the rest of it, is missing"))),
+            }
+        }
+        if data(head, "sha256") != Some(digest(&text).as_str()) {
+            return Ok(Err("its digest does not match: it was edited or cut".into()));
+        }
+        Ok(serde_json::from_str(&text).map_err(|error| error.to_string()))
+    }
+
+    async fn keep_aside(&self, head: &ConfigMap) -> Result<(), ControllerError> {
+        let old = self.get(DAMAGED).await?;
+        let written = self.put(DAMAGED, old.as_ref(), head.data.clone().unwrap_or_default()).await;
+        written.map(drop).map_err(|error| ControllerError::Api {
+            attempted: format!("keep the damaged ledger as ConfigMap {DAMAGED}"),
+            message: describe(&error),
+        })
+    }
+
+    /// Writes the ledger if nobody else has since we last read or wrote it.
+    pub(crate) async fn save(&mut self, ledger: &Ledger) -> Result<Saved, ControllerError> {
+        let text = serde_json::to_string(ledger).map_err(|error| ControllerError::Api {
+            attempted: "write the ledger as JSON".into(),
+            message: error.to_string(),
+        })?;
+        if text.len() > MOST_BYTES {
+            return Err(ControllerError::LedgerTooLarge { bytes: text.len(), limit: MOST_BYTES });
+        }
+        if let Some(saved) = self.settle_doubt().await? {
+            return Ok(saved);
+        }
+        let digest = digest(&text);
+        let (first, rest) = split(&text);
+        let mut contents = BTreeMap::from([
+            (TEXT.to_owned(), first.to_owned()),
+            ("epoch".to_owned(), ledger.epoch.to_string()),
+            ("sha256".to_owned(), digest.clone()),
+        ]);
+        if !rest.is_empty() {
+            let before = self.head.as_ref().and_then(|head| data(head, "rest"));
+            let name =
+                if before == Some("tideline-ledger-1") { "tideline-ledger-2" } else { "tideline-ledger-1" };
+            if let Err(why) = self.put_rest(name, rest).await {
+                return Ok(Saved::Unknown { why });
+            }
+            contents.insert("rest".to_owned(), name.to_owned());
+        }
+        let written = self.put(HEAD, self.head.as_ref(), contents).await;
+        Ok(match written {
+            Ok(head) => {
+                self.head = Some(head);
+                Saved::Yes
+            }
+            // A conflict may be the echo of our own write whose answer was lost: the next attempt looks.
+            Err(error) => {
+                self.doubtful = Some(digest);
+                let why = describe(&error);
+                match code(&error) {
+                    Some(409) => self.settle_doubt().await?.unwrap_or(Saved::Unknown { why }),
+                    _ => Saved::Unknown { why },
+                }
+            }
+        })
+    }
+
+    /// After a write without an answer: reads what stands there. `None` means that our last known head still does.
+    async fn settle_doubt(&mut self) -> Result<Option<Saved>, ControllerError> {
+        let Some(digest) = self.doubtful.clone() else { return Ok(None) };
+        let live = match self.get(HEAD).await {
+            Ok(live) => live,
+            Err(error) => return Ok(Some(Saved::Unknown { why: error.to_string() })),
+        };
+        let version =
+            |map: &Option<ConfigMap>| map.as_ref().and_then(|m| m.metadata.resource_version.clone());
+        if version(&live) == version(&self.head) {
+            self.doubtful = None;
+            return Ok(None);
+        }
+        if live.as_ref().and_then(|map| data(map, "sha256")) == Some(digest.as_str()) {
+            // It was ours. The round that wrote it was not adopted, so its successor is written over it.
+            self.head = live;
+            self.doubtful = None;
+            return Ok(None);
+        }
+        Ok(Some(Saved::Conflict { why: format!("ConfigMap {HEAD} was written by somebody else") }))
+    }
+
+    async fn put_rest(&self, name: &str, text: &str) -> Result<(), String> {
+        let old = self.get(name).await.map_err(|error| error.to_string())?;
+        let contents = BTreeMap::from([(TEXT.to_owned(), text.to_owned())]);
+        let written = self.put(name, old.as_ref(), contents).await;
+        written.map(drop).map_err(|error| describe(&error))
+    }
+
+    /// Writes over what was read, or anew where nothing was.
+    async fn put(
+        &self,
+        name: &str,
+        old: Option<&ConfigMap>,
+        contents: BTreeMap<String, String>,
+    ) -> kube::Result<ConfigMap> {
+        let params = PostParams::default();
+        if let Some(old) = old {
+            let map = ConfigMap { data: Some(contents), ..old.clone() };
+            return within(self.limit, self.maps.replace(name, &params, &map)).await;
+        }
+        let metadata = ObjectMeta { name: Some(name.to_owned()), ..Default::default() };
+        let map = ConfigMap { metadata, data: Some(contents), ..Default::default() };
+        within(self.limit, self.maps.create(&params, &map)).await
+    }
+
+    async fn get(&self, name: &str) -> Result<Option<ConfigMap>, ControllerError> {
+        match within(self.limit, self.maps.get(name)).await {
+            Ok(map) => Ok(Some(map)),
+            Err(error) if code(&error) == Some(404) => Ok(None),
+            Err(error) => Err(ControllerError::Api {
+                attempted: format!("read ConfigMap {name}"),
+                message: describe(&error),
+            }),
+        }
+    }
+}
+
+fn data<'a>(map: &'a ConfigMap, key: &str) -> Option<&'a str> {
+    map.data.as_ref()?.get(key).map(String::as_str)
+}
+
+pub(crate) fn digest(text: &str) -> String {
+    let mut hex = String::with_capacity(64);
+    for byte in Sha256::digest(text.as_bytes()) {
+        let _ = write!(hex, "{byte:02x}");
+    }
+    hex
+}
+
+/// The text in two parts, cut at a character's border.
+fn split(text: &str) -> (&str, &str) {
+    let mut at = text.len().min(SHARD_BYTES);
+    while !text.is_char_boundary(at) {
+        at -= 1;
+    }
+    text.split_at(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_text_is_cut_once_and_at_a_character() {
+        let text = "ä".repeat(SHARD_BYTES);
+        let (first, rest) = split(&text);
+        assert!(first.len() <= SHARD_BYTES && rest.len() <= SHARD_BYTES + 1);
+        assert_eq!(format!("{first}{rest}"), text);
+        assert_eq!(split("short"), ("short", ""));
+    }
+}

@@ -1,0 +1,443 @@
+//! The loop: hear changes, close a batch, decide, make the ledger durable, act, hear what became of it.
+//!
+//! Owns the order of these and the moments at which they happen. Everything runs in one task; only steps under way
+//! have tasks of their own, so a slow provider never holds up what is heard.
+
+use crate::executor::Executor;
+use crate::leadership::{Election, Fence, Leadership};
+use crate::ledger_store::{Found, LedgerStore, Saved};
+use crate::observe::{Joins, News, Observer};
+use crate::{Config, ControllerError};
+use clock::Clock;
+use clouds::backoff::{Backoff, seed_for};
+use clouds::cluster_api::ClusterApi;
+use clouds::simulated::Simulated;
+use clouds::{Provider, watching::WatchSettings};
+use futures::FutureExt as _;
+use jiff::{SignedDuration, Timestamp};
+use kube::Client;
+use model::{Change, Cluster, Decision, Ledger, Outcome, Policies, ProviderKind};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+
+/// Signals taken at once before the loop looks at its timers again.
+const MOST_AT_ONCE: usize = 10_000;
+/// Waits after a ledger that could not be written.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// Time that steps under way are given at exit.
+const GRACE_AT_EXIT: Duration = Duration::from_secs(10);
+
+/// The function that decides; `nodes::decide` unless a test plants another.
+pub type Decide = fn(&Cluster, &Policies, &Ledger, Timestamp) -> Decision;
+
+/// One round, as hooks see it: after it was decided, and made durable if `adopted`, before it is acted on.
+#[derive(Debug)]
+pub struct Round<'a> {
+    pub number: u64,
+    pub now: Timestamp,
+    pub cluster: &'a Cluster,
+    pub policies: &'a Policies,
+    pub ledger: &'a Ledger,
+    pub decision: &'a Decision,
+    /// What was heard since the round before.
+    pub changes: &'a [Change],
+    /// False where the decision was refused or could not be made durable: then nothing of it is acted on.
+    pub adopted: bool,
+}
+
+pub type RoundHook = Box<dyn FnMut(&Round<'_>) + Send>;
+
+/// A controller that has not started yet.
+pub struct Controller {
+    pub(crate) client: Client,
+    pub(crate) config: Config,
+    pub(crate) clock: Clock,
+    pub(crate) decide: Decide,
+    pub(crate) providers: Vec<Arc<dyn Provider>>,
+    pub(crate) hooks: Vec<RoundHook>,
+}
+
+impl Controller {
+    pub fn new(client: Client, config: Config, clock: Clock) -> Result<Self, ControllerError> {
+        config.validate()?;
+        let settings = config.watch_settings();
+        let settings = WatchSettings { call_timeout: settings.call_timeout, ..settings };
+        let mut kinds = config.providers.clone();
+        kinds.sort_unstable();
+        kinds.dedup();
+        let provider = |kind| -> Arc<dyn Provider> {
+            let orders = WatchSettings { call_timeout: config.call_timeout(), ..settings };
+            match kind {
+                ProviderKind::Simulated => Arc::new(Simulated::new(client.clone(), clock, orders)),
+                ProviderKind::ClusterApi => Arc::new(ClusterApi::new(client.clone(), clock, orders)),
+            }
+        };
+        let providers = kinds.into_iter().map(provider).collect();
+        Ok(Self { client, config, clock, decide: nodes::decide, providers, hooks: Vec::new() })
+    }
+
+    /// Calls `hook` after each round.
+    #[must_use]
+    pub fn with_hook(mut self, hook: RoundHook) -> Self {
+        self.hooks.push(hook);
+        self
+    }
+
+    /// Decides with another function: for tests that plant a mistake.
+    #[must_use]
+    pub fn with_decide(mut self, decide: Decide) -> Self {
+        self.decide = decide;
+        self
+    }
+
+    /// Runs until `shutdown` resolves, or until it cannot go on safely.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), ControllerError> {
+        let election = self.config.leader_election.enabled.then(|| {
+            let identity = identity(&self.config, self.clock);
+            Election::start(
+                &self.client,
+                self.clock,
+                &self.config.namespace,
+                &self.config.leader_election,
+                identity,
+            )
+        });
+        let fence = election.as_ref().map_or_else(Fence::open, |election| election.fence.clone());
+        let leading = election.as_ref().map(|election| election.state.clone());
+        let result = Loop::new(self, fence.clone()).run(shutdown, leading).await;
+        fence.close();
+        if let Some(election) = election {
+            election.release().await;
+        }
+        result
+    }
+}
+
+/// Our name in the Lease.
+fn identity(config: &Config, clock: Clock) -> String {
+    if !config.leader_election.identity.is_empty() {
+        return config.leader_election.identity.clone();
+    }
+    let host = std::env::var("HOSTNAME").ok().filter(|name| !name.is_empty());
+    let host = host.unwrap_or_else(|| "tideline".to_owned());
+    // Two processes on one host differ by when they started.
+    format!("{host}_{}_{}", std::process::id(), clock.now().as_nanosecond())
+}
+
+struct Loop {
+    config: Config,
+    clock: Clock,
+    decide: Decide,
+    hooks: Vec<RoundHook>,
+    observer: Observer,
+    joins: Joins,
+    cluster: Cluster,
+    store: LedgerStore,
+    /// `None` until we lead.
+    ledger: Option<Ledger>,
+    executor: Executor,
+    outcomes: mpsc::Receiver<Outcome>,
+    fence: Fence,
+    /// Changes since the last adopted round.
+    batch: Vec<Change>,
+    first_news: Option<Timestamp>,
+    last_news: Option<Timestamp>,
+    wake_at: Option<Timestamp>,
+    /// Not before this: the ledger could not be written.
+    hold_until: Option<Timestamp>,
+    save_backoff: Backoff,
+    rounds: u64,
+}
+
+impl Loop {
+    fn new(controller: Controller, fence: Fence) -> Self {
+        let Controller { client, config, clock, decide, providers, hooks } = controller;
+        let observer = Observer::new(&client, clock, config.watch_settings(), &providers);
+        let (executor, outcomes) =
+            Executor::new(&client, clock, providers, fence.clone(), &config.calls, config.seed);
+        let store = LedgerStore::new(&client, &config.namespace, config.call_timeout());
+        let save_backoff = Backoff::new(seed_for(config.seed, "ledger"), FIRST_WAIT, LONGEST_WAIT);
+        Self {
+            clock,
+            decide,
+            hooks,
+            observer,
+            joins: Joins::default(),
+            cluster: Cluster::default(),
+            store,
+            ledger: None,
+            executor,
+            outcomes,
+            fence,
+            batch: Vec::new(),
+            first_news: None,
+            last_news: None,
+            wake_at: None,
+            hold_until: None,
+            save_backoff,
+            rounds: 0,
+            config,
+        }
+    }
+
+    async fn run(
+        mut self,
+        shutdown: impl Future<Output = ()>,
+        mut leading: Option<watch::Receiver<Leadership>>,
+    ) -> Result<(), ControllerError> {
+        let mut shutdown = std::pin::pin!(shutdown);
+        if leading.is_none() {
+            self.take_over().await?;
+        }
+        loop {
+            let due = self.due();
+            tokio::select! {
+                biased;
+                () = &mut shutdown => break,
+                state = changed(&mut leading) => match state {
+                    Leadership::Leader if self.ledger.is_none() => self.take_over().await?,
+                    Leadership::Leader => {}
+                    Leadership::Standby { holder } => {
+                        tracing::info!(holder = holder.as_deref(), "standing by: another one leads");
+                    }
+                    Leadership::Lost { why } => {
+                        self.fence.close();
+                        return Err(ControllerError::LostLeadership { why: why.to_string() });
+                    }
+                },
+                () = until(self.clock, due) => self.round().await?,
+                Some(outcome) = self.outcomes.recv() => self.hear_outcome(outcome),
+                news = self.observer.next() => self.hear(news),
+            }
+        }
+        self.finish().await;
+        Ok(())
+    }
+
+    /// Begins to lead: reads the ledger and makes it ours by raising its epoch.
+    async fn take_over(&mut self) -> Result<(), ControllerError> {
+        let mut backoff = Backoff::new(seed_for(self.config.seed, "take-over"), FIRST_WAIT, LONGEST_WAIT);
+        loop {
+            match self.try_take_over().await {
+                Ok(true) => return Ok(()),
+                Ok(false) => {}
+                Err(error @ ControllerError::Api { .. }) => {
+                    tracing::warn!(%error, "the ledger cannot be taken over yet");
+                }
+                Err(error) => return Err(error),
+            }
+            tokio::time::sleep(backoff.wait()).await;
+            if !self.fence.allows(self.config.call_timeout()) {
+                return Err(ControllerError::LostLeadership { why: "the ledger was never read".into() });
+            }
+        }
+    }
+
+    async fn try_take_over(&mut self) -> Result<bool, ControllerError> {
+        let (mut ledger, found) = self.store.load(self.clock.now()).await?;
+        if let Found::Damaged { why } = &found {
+            tracing::error!(
+                why,
+                kept_as = crate::DAMAGED_LEDGER_CONFIG_MAP,
+                "the ledger is damaged: going on from an empty one, with all waits as if just begun"
+            );
+        }
+        ledger.epoch += 1;
+        ledger.next_intent = 0;
+        match self.store.save(&ledger).await? {
+            Saved::Yes => {
+                tracing::info!(epoch = ledger.epoch, "leading");
+                self.ledger = Some(ledger);
+                self.touch();
+                Ok(true)
+            }
+            Saved::Conflict { why } | Saved::Unknown { why } => {
+                tracing::warn!(why, "the ledger cannot be taken over yet");
+                Ok(false)
+            }
+        }
+    }
+
+    /// When the next round is due; `None` while only an event can make one so.
+    fn due(&self) -> Option<Timestamp> {
+        if self.ledger.is_none() || !self.observer.has_heard_all(&self.cluster) {
+            return None;
+        }
+        let after = |at: Timestamp, milliseconds: u32| {
+            at.saturating_add(SignedDuration::from_millis(i64::from(milliseconds))).unwrap_or(at)
+        };
+        let batch = self.first_news.zip(self.last_news).map(|(first, last)| {
+            after(last, self.config.batch.quiet_milliseconds)
+                .min(after(first, self.config.batch.longest_milliseconds))
+        });
+        let due = match (batch, self.wake_at) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        due.map(|due| self.hold_until.map_or(due, |hold| due.max(hold)))
+    }
+
+    fn touch(&mut self) {
+        let now = self.clock.now();
+        self.first_news.get_or_insert(now);
+        self.last_news = Some(now);
+    }
+
+    fn hear(&mut self, news: News) {
+        self.take(news);
+        // What is there already is taken in one go: a list of thousands is one batch, not thousands of wake-ups.
+        for _ in 0..MOST_AT_ONCE {
+            let Some(news) = self.observer.next().now_or_never() else { break };
+            self.take(news);
+        }
+        for change in self.joins.follow_up(&self.cluster) {
+            self.apply(change);
+        }
+    }
+
+    fn take(&mut self, news: News) {
+        for poison in news.poison {
+            tracing::warn!(object = &*poison.object, why = &*poison.why, "poison object: it cannot be read");
+        }
+        for change in news.changes {
+            let change = self.joins.complete(change);
+            self.apply(change);
+        }
+    }
+
+    /// Applies a change unless it says what is known already.
+    fn apply(&mut self, change: Change) {
+        if is_known(&self.cluster, &change) {
+            return;
+        }
+        if let Change::Input(input, model::InputState::Stale { why, .. }) = &change {
+            tracing::warn!(%input, why = &**why, "not up to date: nothing is planned that needs it");
+        }
+        self.batch.push(change.clone());
+        self.cluster.apply(change);
+        self.touch();
+    }
+
+    fn hear_outcome(&mut self, outcome: Outcome) {
+        self.executor.ended(&outcome.step);
+        tracing::info!(intent = %outcome.step.intent(), step = ?outcome.step, outcome = ?outcome.kind, "step ended");
+        self.apply(Change::Outcome(Arc::new(outcome)));
+    }
+
+    async fn round(&mut self) -> Result<(), ControllerError> {
+        let Some(ledger) = self.ledger.take() else { return Ok(()) };
+        let now = self.clock.now();
+        self.hold_until = None;
+        let decision = (self.decide)(&self.cluster, &self.config.policies, &ledger, now);
+        let adopted = self.make_durable(&ledger, &decision, now).await?;
+        self.rounds += 1;
+        let round = Round {
+            number: self.rounds,
+            now,
+            cluster: &self.cluster,
+            policies: &self.config.policies,
+            ledger: &ledger,
+            decision: &decision,
+            changes: &self.batch,
+            adopted,
+        };
+        for hook in &mut self.hooks {
+            hook(&round);
+        }
+        if !adopted {
+            self.ledger = Some(ledger);
+            return Ok(());
+        }
+        self.batch.clear();
+        self.first_news = None;
+        self.last_news = None;
+        self.cluster.forget_outcomes();
+        // A wake-up in the past would spin; the batch's length is soon enough for anything.
+        let soonest = SignedDuration::from_millis(i64::from(self.config.batch.quiet_milliseconds.max(10)));
+        let soonest = now.saturating_add(soonest).unwrap_or(now);
+        self.wake_at = decision.wake_at.map(|at| at.max(soonest));
+        self.ledger = Some(decision.ledger);
+        self.executor.submit(&decision.plan.steps);
+        Ok(())
+    }
+
+    /// Writes the decided ledger, if it says anything new. False: it could not be, so nothing is acted on now.
+    async fn make_durable(
+        &mut self,
+        ledger: &Ledger,
+        decision: &Decision,
+        now: Timestamp,
+    ) -> Result<bool, ControllerError> {
+        if decision.ledger == *ledger {
+            return Ok(true);
+        }
+        let saved = if self.fence.allows(self.config.call_timeout()) {
+            self.store.save(&decision.ledger).await?
+        } else {
+            Saved::Unknown { why: "leadership would not outlast the call".into() }
+        };
+        match saved {
+            Saved::Yes => {
+                self.save_backoff.reset();
+                Ok(true)
+            }
+            Saved::Conflict { why } => {
+                self.fence.close();
+                Err(ControllerError::LostLeadership { why })
+            }
+            Saved::Unknown { why } => {
+                let wait = SignedDuration::try_from(self.save_backoff.wait()).unwrap_or_default();
+                tracing::warn!(why, "the ledger is not written: nothing is acted on until it is");
+                self.hold_until = now.saturating_add(wait).ok();
+                // The round is due again even if nothing more is heard.
+                self.touch();
+                Ok(false)
+            }
+        }
+    }
+
+    /// Waits, for a bounded time, for the steps under way; what does not end is finished by the next leader.
+    async fn finish(&mut self) {
+        let end = tokio::time::Instant::now() + GRACE_AT_EXIT;
+        while self.executor.under_way() > 0 {
+            match tokio::time::timeout_at(end, self.outcomes.recv()).await {
+                Ok(Some(outcome)) => self.executor.drop_queued(&outcome.step),
+                _ => break,
+            }
+        }
+    }
+}
+
+/// Whether the cluster says this already.
+fn is_known(cluster: &Cluster, change: &Change) -> bool {
+    match change {
+        Change::Node(key, node) => cluster.nodes().get(key) == node.as_ref(),
+        Change::Pod(key, pod) => cluster.pods().get(key) == pod.as_ref(),
+        Change::Pool(key, pool) => cluster.pools().get(key) == pool.as_ref(),
+        Change::Machine(key, machine) => cluster.machines().get(key) == machine.as_ref(),
+        Change::Workload(key, workload) => cluster.workloads().get(key) == workload.as_ref(),
+        Change::DaemonSet(key, set) => cluster.daemon_sets().get(key) == set.as_ref(),
+        Change::Pdb(key, pdb) => cluster.pdbs().get(key) == pdb.as_ref(),
+        Change::Input(input, state) => cluster.input(input) == Some(state),
+        Change::Outcome(_) => false,
+    }
+}
+
+async fn until(clock: Clock, due: Option<Timestamp>) {
+    match due {
+        Some(due) => clock.sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn changed(leading: &mut Option<watch::Receiver<Leadership>>) -> Leadership {
+    let Some(receiver) = leading else { return std::future::pending().await };
+    if receiver.changed().await.is_ok() {
+        return receiver.borrow_and_update().clone();
+    }
+    // The election ended after saying how.
+    *leading = None;
+    std::future::pending().await
+}
