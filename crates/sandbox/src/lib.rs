@@ -1,4 +1,5 @@
 //! The embedded cluster: an in-memory Kubernetes API with workload controllers, scheduler, kubelets and a cloud.
 
+pub mod api;
 pub mod rules;
 pub mod store;

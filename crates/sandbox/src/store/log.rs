@@ -69,6 +69,26 @@ impl ChangeLog {
         }
     }
 
+    /// The oldest revision from which this resource can still be followed.
+    pub(crate) fn reaches_back_to(&self, resource: ResourceName) -> u64 {
+        self.by_resource.get(&resource).map_or(0, |index| index.dropped_through)
+    }
+
+    /// The changes of a resource after `position`, newest first: what must be undone to see its state then.
+    pub(crate) fn newest_first(
+        &self,
+        resource: ResourceName,
+        position: u64,
+    ) -> Result<impl Iterator<Item = &Change>, ApiError> {
+        too_old(position, self.reaches_back_to(resource))?;
+        let first = self.changes.front().map_or(0, |change| change.revision);
+        let revisions =
+            self.by_resource.get(&resource).into_iter().flat_map(|index| index.revisions.iter().rev());
+        Ok(revisions
+            .take_while(move |revision| **revision > position)
+            .filter_map(move |revision| self.changes.get((revision - first) as usize)))
+    }
+
     /// At most `limit` changes after `position`, of one resource or of all.
     fn after(
         &self,

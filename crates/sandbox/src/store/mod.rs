@@ -23,6 +23,7 @@ pub use record::WriteRecord;
 pub use resource::{Registry, ResourceInfo, ResourceName, ScalePaths};
 pub use write::Part;
 
+pub(crate) use error::MODIFIED;
 pub(crate) use state::State;
 pub(crate) use write::At;
 

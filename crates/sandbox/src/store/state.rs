@@ -82,6 +82,29 @@ impl State {
         }
     }
 
+    /// The objects as they were at `revision`, as far as the change log reaches back.
+    pub(crate) fn objects_at(
+        &self,
+        resource: ResourceName,
+        namespace: Option<&str>,
+        revision: u64,
+    ) -> Result<Vec<Arc<Object>>, ApiError> {
+        let mut undone = self.log.newest_first(resource, revision)?.peekable();
+        if undone.peek().is_none() {
+            return Ok(self.objects(resource, namespace).cloned().collect());
+        }
+        let key = |object: &Object| (object.namespace().to_owned(), object.name().to_owned());
+        let mut then: BTreeMap<(String, String), Arc<Object>> =
+            self.objects(resource, namespace).map(|object| (key(object), Arc::clone(object))).collect();
+        for change in undone.filter(|c| namespace.is_none_or(|n| c.object.namespace() == n)) {
+            match &change.previous {
+                Some(previous) => then.insert(key(&change.object), Arc::clone(previous)),
+                None => then.remove(&key(&change.object)),
+            };
+        }
+        Ok(then.into_values().collect())
+    }
+
     pub(crate) fn count(&self, resource: ResourceName) -> usize {
         self.tables.get(&resource).map_or(0, |table| table.count)
     }

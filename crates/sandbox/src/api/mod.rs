@@ -1,0 +1,35 @@
+//! The Kubernetes API over the store: a tower service, in process or on a socket.
+//!
+//! Owns paths, verbs, media types and wire formats. Leaves what objects may hold to `rules` and keeping them to
+//! `store`; it decides nothing that an in-process writer would have to decide again.
+
+mod apply;
+mod body;
+mod census;
+mod convert;
+mod discovery;
+mod eviction;
+mod json_patch;
+mod list;
+mod merge;
+mod openapi;
+mod query;
+mod reply;
+mod route;
+mod selector;
+mod serve;
+mod service;
+mod strategic;
+mod subresource;
+mod table;
+mod view;
+mod watch;
+mod write;
+
+pub use body::ApiBody;
+pub use census::{CallShape, Census};
+pub use serve::{ServeError, serve};
+pub use service::{Api, StaleRead};
+
+#[cfg(test)]
+mod tests;
