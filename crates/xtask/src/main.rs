@@ -1,2 +1,94 @@
-//! `cargo xtask`: the one entry for chores.
-fn main() {}
+//! `cargo xtask`: the one entry for chores, on a developer's machine and in CI alike.
+//!
+//! Owns the list of chores and the order in which they run. Each is a plain call of cargo (or git), so that what
+//! CI does can be done by hand; the product's own behaviour lives in the other crates.
+
+mod bench;
+mod run;
+mod tidy;
+
+use clap::{Parser, Subcommand};
+use run::{Outcome, cargo};
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Chores of the Tideline workspace")]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Formats every crate (`--check` only looks).
+    Fmt {
+        #[arg(long)]
+        check: bool,
+    },
+    /// Runs clippy on every target, warnings denied.
+    Lint,
+    /// Runs every test that needs Rust only; arguments go to `cargo test`.
+    Test {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Rewrites the generated files: CRDs and the command reference.
+    Generate,
+    /// Checks the house style: floors, sizes, names, headers.
+    Tidy,
+    /// Runs the tests that need a real Kubernetes control plane (builds it first, with Go).
+    Real,
+    /// Prints the figures of docs/benchmarks.md, measured on this machine (release build).
+    Bench,
+    /// Runs everything that CI runs (`.ci/run`).
+    Ci,
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().chore {
+        Chore::Fmt { check: true } => cargo(["fmt", "--all", "--check"]),
+        Chore::Fmt { check: false } => cargo(["fmt", "--all"]),
+        Chore::Lint => cargo(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
+        Chore::Test { arguments } => {
+            cargo(["test", "--workspace"].into_iter().map(str::to_owned).chain(arguments))
+        }
+        Chore::Generate => generate(),
+        Chore::Tidy => tidy(),
+        Chore::Real => run::real_control_plane(),
+        Chore::Bench => bench::run(),
+        Chore::Ci => run::command("bash", [".ci/run"]),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("xtask: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn generate() -> Outcome {
+    cargo(["run", "--quiet", "--package", "tideline", "--", "crds", "--dir", "deploy/crds"])?;
+    cargo([
+        "run",
+        "--quiet",
+        "--package",
+        "tideline",
+        "--",
+        "command-reference",
+        "--output",
+        "docs/reference.md",
+    ])
+}
+
+fn tidy() -> Outcome {
+    let complaints = tidy::check(&run::workspace_root())?;
+    for complaint in &complaints {
+        eprintln!("{complaint}");
+    }
+    if complaints.is_empty() {
+        println!("tidy: nothing to complain about");
+        return Ok(());
+    }
+    Err(format!("{} complaints; the rules stand in crates/xtask/src/tidy.rs", complaints.len()))
+}

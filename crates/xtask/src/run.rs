@@ -1,0 +1,59 @@
+//! Runs other programs from the workspace's root and turns their failure into a sentence.
+//!
+//! Owns how chores start processes; which ones is `main`'s business.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+/// What a chore ends with: nothing, or what went wrong.
+pub(crate) type Outcome = Result<(), String>;
+
+/// The folder that holds the workspace's `Cargo.toml`.
+pub(crate) fn workspace_root() -> PathBuf {
+    // Two levels above this crate.
+    let mut root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    root.pop();
+    root.pop();
+    root
+}
+
+/// Runs a program in the workspace's root and waits for it.
+pub(crate) fn command<I, S>(program: &str, arguments: I) -> Outcome
+where
+    I: IntoIterator<Item = S>,
+    S: AsRef<str>,
+{
+    started(Command::new(program), program, arguments)
+}
+
+/// Runs the cargo that runs us.
+pub(crate) fn cargo<I, S>(arguments: I) -> Outcome
+where
+    I: IntoIterator<Item = S>,
+    S: AsRef<str>,
+{
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    started(Command::new(cargo), "cargo", arguments)
+}
+
+/// Runs the tests that need a real control plane.
+pub(crate) fn real_control_plane() -> Outcome {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.env("TIDELINE_REAL_CONTROL_PLANE", "1");
+    started(command, "cargo", ["test", "--package", "testbed"])
+}
+
+fn started<I, S>(mut command: Command, program: &str, arguments: I) -> Outcome
+where
+    I: IntoIterator<Item = S>,
+    S: AsRef<str>,
+{
+    let arguments: Vec<String> = arguments.into_iter().map(|a| a.as_ref().to_owned()).collect();
+    let line = format!("{program} {}", arguments.join(" "));
+    let status = command
+        .args(&arguments)
+        .current_dir(workspace_root())
+        .status()
+        .map_err(|error| format!("could not start `{line}`: {error}"))?;
+    if status.success() { Ok(()) } else { Err(format!("`{line}` ended with {status}")) }
+}
