@@ -35,9 +35,7 @@ pub(crate) fn parse(text: &str) -> Result<SignedDuration, String> {
         let unit_end = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
         let (unit, tail) = tail.split_at(unit_end);
         let (_, nanoseconds) = UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(wrong)?;
-        total = amount(number, *nanoseconds)
-            .and_then(|part| total.checked_add(part))
-            .ok_or_else(wrong)?;
+        total = amount(number, *nanoseconds).and_then(|part| total.checked_add(part)).ok_or_else(wrong)?;
         rest = tail;
     }
     // Ten thousand years is a slip of the hand, and keeps every later sum inside a timestamp's range.
@@ -68,8 +66,7 @@ fn amount(number: &str, unit: i128) -> Option<i128> {
 pub(crate) fn short(duration: SignedDuration) -> String {
     let seconds = duration.as_secs();
     let parts = [(seconds / 3600, "h"), (seconds % 3600 / 60, "m"), (seconds % 60, "s")];
-    let text: String =
-        parts.iter().filter(|(n, _)| *n > 0).map(|(n, unit)| format!("{n}{unit}")).collect();
+    let text: String = parts.iter().filter(|(n, _)| *n > 0).map(|(n, unit)| format!("{n}{unit}")).collect();
     if text.is_empty() { "0s".to_owned() } else { text }
 }
 

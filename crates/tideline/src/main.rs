@@ -1,2 +1,122 @@
-//! The `tideline` command.
-fn main() {}
+//! The `tideline` command: reads the command line and hands over to one file per command.
+//!
+//! Owns arguments, exit codes and how errors look in a terminal. What the commands do is the other crates'
+//! business: this one wires them together.
+
+mod commands;
+mod error;
+mod go_duration;
+mod policy_flags;
+mod table;
+
+use clap::{Parser, Subcommand};
+use commands::{command_reference, crds};
+use error::CommandError;
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// Keeps Kubernetes clusters at the right size: nodes follow pods.
+#[derive(Parser)]
+#[command(name = "tideline", version, about, max_term_width = 100, propagate_version = true)]
+#[command(after_help = "Start with `tideline sandbox --demo`, and open the page that it names.")]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Crds(crds::Arguments),
+    #[command(hide = true)]
+    CommandReference(command_reference::Arguments),
+}
+
+fn main() -> ExitCode {
+    let arguments = match prepared(std::env::args_os().collect()) {
+        Ok(arguments) => arguments,
+        Err(error) => return failed(&error),
+    };
+    let line = match CommandLine::try_parse_from(arguments) {
+        Ok(line) => line,
+        // Help and version are "errors" too; clap knows which go to standard output and end with 0.
+        Err(error) => error.exit(),
+    };
+    let outcome = match line.command {
+        Command::Crds(arguments) => crds::run(&arguments),
+        Command::CommandReference(arguments) => {
+            command_reference::run(&arguments, <CommandLine as clap::CommandFactory>::command())
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(&error),
+    }
+}
+
+fn failed(error: &CommandError) -> ExitCode {
+    use std::io::Write as _;
+    // A reader that closed its end (`tideline plan … | head`) is no failure of ours.
+    if error.is_broken_pipe() {
+        return ExitCode::SUCCESS;
+    }
+    let mut message = format!("tideline: {error}");
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        let text = cause.to_string();
+        // Some libraries print their causes themselves.
+        if !message.contains(&text) {
+            message.push_str("\n  because: ");
+            message.push_str(&text);
+        }
+        source = cause.source();
+    }
+    // Nobody is left to tell where standard error is closed too.
+    let _ = writeln!(std::io::stderr(), "{message}");
+    ExitCode::from(error.exit_code())
+}
+
+/// The command line as clap shall see it: under the name `cluster-autoscaler` we are the controller, and that
+/// program's flags that mean nothing here are taken out with a note.
+fn prepared(mut arguments: Vec<OsString>) -> Result<Vec<OsString>, CommandError> {
+    let called_as = arguments.first().and_then(|path| Path::new(path).file_stem()).map(OsString::from);
+    if called_as.is_some_and(|name| name == "cluster-autoscaler") {
+        arguments.insert(1, OsString::from("controller"));
+    }
+    if arguments.get(1).is_none_or(|command| command != "controller") {
+        return Ok(arguments);
+    }
+    let mut text = Vec::new();
+    for argument in arguments {
+        text.push(argument.into_string().map_err(|argument| {
+            CommandError::Usage(format!("argument {argument:?} is not valid UTF-8; write it in UTF-8"))
+        })?);
+    }
+    let sorted = policy_flags::sort(text).map_err(CommandError::Usage)?;
+    for note in sorted.notes {
+        eprintln!("tideline: {note}");
+    }
+    Ok(sorted.arguments.into_iter().map(OsString::from).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(text: &str) -> Vec<OsString> {
+        text.split(' ').map(OsString::from).collect()
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        use clap::CommandFactory as _;
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn the_alias_name_runs_the_controller() {
+        let line = prepared(words("/usr/bin/cluster-autoscaler --scan-interval=10s --v=4")).unwrap();
+        assert_eq!(line, words("/usr/bin/cluster-autoscaler controller --v=4"));
+        assert_eq!(prepared(words("tideline crds")).unwrap(), words("tideline crds"));
+    }
+}

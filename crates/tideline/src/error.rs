@@ -1,0 +1,33 @@
+//! What can go wrong with a command, and with which exit code it ends.
+//!
+//! Exit code 2 is a wrong command line, 1 everything else; a message names what was tried, on what, and the fix.
+
+use std::io;
+use std::path::PathBuf;
+use thiserror::Error;
+
+#[derive(Debug, Error)]
+pub(crate) enum CommandError {
+    /// The command line asks for something that cannot be.
+    #[error("{0}")]
+    Usage(String),
+    #[error("could not write {path}: {source}")]
+    Write { path: PathBuf, source: io::Error },
+    #[error("could not write to standard output: {0}")]
+    Output(#[source] io::Error),
+    #[error("could not turn {what} into text: {why}")]
+    Encode { what: String, why: String },
+}
+
+impl CommandError {
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage(_) => 2,
+            _ => 1,
+        }
+    }
+
+    pub(crate) fn is_broken_pipe(&self) -> bool {
+        matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+}
