@@ -9,7 +9,7 @@ mod annotations;
 mod view;
 
 use crate::objects::{Objects, is_deleting, number, spec_mut, text};
-use crate::watching::{WatchSettings, watch};
+use crate::watching::{Seen, WatchSettings, watch};
 use crate::{OrderAnswer, Provider, ProviderError};
 use clock::Clock;
 use futures::StreamExt as _;
@@ -57,6 +57,21 @@ pub fn machine_id(machine: &DynamicObject) -> MachineId {
         },
         MachineId::from,
     )
+}
+
+/// Pools and machines of objects that no watch brought, such as those of files.
+pub fn changes_of(objects: Vec<DynamicObject>, clock: Clock) -> Vec<Change> {
+    let kind = |object: &DynamicObject| object.types.as_ref().map(|types| types.kind.clone());
+    let mut view = View::new(clock, jiff::SignedDuration::ZERO);
+    for object in objects {
+        match kind(&object).as_deref() {
+            Some("Cluster") => view.see(Event::Cluster(Seen::Object(object))),
+            Some("Machine") => view.see(Event::Machine(Seen::Object(object))),
+            Some("MachineDeployment") => view.see(Event::Deployment(Seen::Object(object))),
+            _ => {}
+        }
+    }
+    std::iter::from_fn(|| view.next_change()).collect()
 }
 
 /// Providers and kubelets may write the same id with different paths; the last segment is the machine.

@@ -2,6 +2,7 @@
 
 pub(crate) mod command_reference;
 pub(crate) mod crds;
+pub(crate) mod plan;
 
 use crate::error::CommandError;
 use std::io::Write as _;
@@ -20,4 +21,33 @@ pub(crate) fn write(path: &Path, text: &str) -> Result<(), CommandError> {
             .map_err(|source| CommandError::Write { path: folder.to_owned(), source })?;
     }
     std::fs::write(path, text).map_err(|source| CommandError::Write { path: path.to_owned(), source })
+}
+
+/// The runtime of commands that talk to a server.
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, CommandError> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CommandError::Runtime)
+}
+
+/// A client for the cluster of a kubeconfig; without one, for `KUBECONFIG`'s, then for the cluster around us.
+pub(crate) async fn client(kubeconfig: Option<&Path>) -> Result<kube::Client, CommandError> {
+    // A second call finds it installed, which is as good.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let config = match kubeconfig {
+        None => {
+            kube::Config::infer().await.map_err(|error| CommandError::NoCluster { why: error.to_string() })?
+        }
+        Some(path) => {
+            let wrong = |error: kube::config::KubeconfigError| {
+                CommandError::Input(format!("kubeconfig {}: {error}; check the file", path.display()))
+            };
+            let kubeconfig = kube::config::Kubeconfig::read_from(path).map_err(wrong)?;
+            kube::Config::from_custom_kubeconfig(kubeconfig, &kube::config::KubeConfigOptions::default())
+                .await
+                .map_err(wrong)?
+        }
+    };
+    kube::Client::try_from(config).map_err(|source| CommandError::Api {
+        attempted: "set up the client".into(),
+        source: Box::new(source),
+    })
 }

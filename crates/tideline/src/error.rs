@@ -11,12 +11,25 @@ pub(crate) enum CommandError {
     /// The command line asks for something that cannot be.
     #[error("{0}")]
     Usage(String),
+    /// Something that was given cannot be used; the text names file, object and fix.
+    #[error("{0}")]
+    Input(String),
+    #[error(transparent)]
+    Intake(#[from] intake::IntakeError),
+    #[error("could not read {path}: {source}; check the path")]
+    Read { path: PathBuf, source: io::Error },
     #[error("could not write {path}: {source}")]
     Write { path: PathBuf, source: io::Error },
     #[error("could not write to standard output: {0}")]
     Output(#[source] io::Error),
     #[error("could not turn {what} into text: {why}")]
     Encode { what: String, why: String },
+    #[error("could not start the runtime: {0}")]
+    Runtime(#[source] io::Error),
+    #[error("no cluster to talk to: {why}; give --kubeconfig FILE, set KUBECONFIG, or run inside a cluster")]
+    NoCluster { why: String },
+    #[error("could not {attempted}: {source}")]
+    Api { attempted: String, source: Box<kube::Error> },
 }
 
 impl CommandError {

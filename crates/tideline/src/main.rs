@@ -3,14 +3,19 @@
 //! Owns arguments, exit codes and how errors look in a terminal. What the commands do is the other crates'
 //! business: this one wires them together.
 
+#![expect(
+    clippy::doc_markdown,
+    reason = "the comments of arguments are help texts, where backticks are noise"
+)]
+
 mod commands;
+mod duration;
 mod error;
-mod go_duration;
 mod policy_flags;
 mod table;
 
 use clap::{Parser, Subcommand};
-use commands::{command_reference, crds};
+use commands::{command_reference, crds, plan};
 use error::CommandError;
 use std::ffi::OsString;
 use std::path::Path;
@@ -18,7 +23,7 @@ use std::process::ExitCode;
 
 /// Keeps Kubernetes clusters at the right size: nodes follow pods.
 #[derive(Parser)]
-#[command(name = "tideline", version, about, max_term_width = 100, propagate_version = true)]
+#[command(name = "tideline", version, max_term_width = 100)]
 #[command(after_help = "Start with `tideline sandbox --demo`, and open the page that it names.")]
 struct CommandLine {
     #[command(subcommand)]
@@ -27,9 +32,11 @@ struct CommandLine {
 
 #[derive(Subcommand)]
 enum Command {
+    Plan(Box<plan::Arguments>),
     Crds(crds::Arguments),
     #[command(hide = true)]
-    CommandReference(command_reference::Arguments),
+    #[command(name = "command-reference")]
+    Reference(command_reference::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -43,8 +50,9 @@ fn main() -> ExitCode {
         Err(error) => error.exit(),
     };
     let outcome = match line.command {
+        Command::Plan(arguments) => plan::run(&arguments),
         Command::Crds(arguments) => crds::run(&arguments),
-        Command::CommandReference(arguments) => {
+        Command::Reference(arguments) => {
             command_reference::run(&arguments, <CommandLine as clap::CommandFactory>::command())
         }
     };
@@ -89,7 +97,10 @@ fn prepared(mut arguments: Vec<OsString>) -> Result<Vec<OsString>, CommandError>
     let mut text = Vec::new();
     for argument in arguments {
         text.push(argument.into_string().map_err(|argument| {
-            CommandError::Usage(format!("argument {argument:?} is not valid UTF-8; write it in UTF-8"))
+            CommandError::Usage(format!(
+                "argument {} is not valid UTF-8; write it in UTF-8",
+                argument.display()
+            ))
         })?);
     }
     let sorted = policy_flags::sort(text).map_err(CommandError::Usage)?;

@@ -4,7 +4,7 @@
 //! or are not served yet. A flag that is not given keeps what it is applied to, so that the sandbox can start from
 //! defaults of its own.
 
-use crate::go_duration;
+use crate::duration;
 use clap::Args;
 use jiff::SignedDuration;
 use model::Policies;
@@ -54,31 +54,31 @@ policy_flags! {
     #[arg(long, value_name = "0..1", value_parser = share)]
     scale_down_utilization_threshold: u32 => utilization_threshold_percent,
     /// How long a node must be unneeded before it is removed [default: 10m]
-    #[arg(long, value_name = "DURATION", value_parser = go_duration::parse)]
+    #[arg(long, value_name = "DURATION", value_parser = duration::wait)]
     scale_down_unneeded_time: SignedDuration => unneeded_time,
     /// How long a node must be unready before it is removed, where nothing on it needs to move [default: 20m]
-    #[arg(long, value_name = "DURATION", value_parser = go_duration::parse)]
+    #[arg(long, value_name = "DURATION", value_parser = duration::wait)]
     scale_down_unready_time: SignedDuration => unready_time,
     /// No removal for this long after a scale-up [default: 10m]
-    #[arg(long, value_name = "DURATION", value_parser = go_duration::parse)]
+    #[arg(long, value_name = "DURATION", value_parser = duration::wait)]
     scale_down_delay_after_add: SignedDuration => delay_after_add,
     /// No removal for this long after a removal [default: 0s]
-    #[arg(long, value_name = "DURATION", value_parser = go_duration::parse)]
+    #[arg(long, value_name = "DURATION", value_parser = duration::wait)]
     scale_down_delay_after_delete: SignedDuration => delay_after_delete,
     /// No removal for this long after a failed removal [default: 3m]
-    #[arg(long, value_name = "DURATION", value_parser = go_duration::parse)]
+    #[arg(long, value_name = "DURATION", value_parser = duration::wait)]
     scale_down_delay_after_failure: SignedDuration => delay_after_failure,
     /// How long a machine may take to become a ready node [default: 15m]
-    #[arg(long, value_name = "DURATION", value_parser = go_duration::parse)]
+    #[arg(long, value_name = "DURATION", value_parser = duration::wait)]
     max_node_provision_time: SignedDuration => max_provision_time,
     /// First wait before a pool that failed to deliver is asked again; doubles each time [default: 5m]
-    #[arg(long, value_name = "DURATION", value_parser = go_duration::parse)]
+    #[arg(long, value_name = "DURATION", value_parser = duration::wait)]
     initial_node_group_backoff_duration: SignedDuration => initial_back_off,
     /// Longest such wait [default: 30m]
-    #[arg(long, value_name = "DURATION", value_parser = go_duration::parse)]
+    #[arg(long, value_name = "DURATION", value_parser = duration::wait)]
     max_node_group_backoff_duration: SignedDuration => max_back_off,
     /// A pool that did not fail for this long starts again with the first wait [default: 3h]
-    #[arg(long, value_name = "DURATION", value_parser = go_duration::parse)]
+    #[arg(long, value_name = "DURATION", value_parser = duration::wait)]
     node_group_backoff_reset_timeout: SignedDuration => back_off_reset,
     /// Removals under way at once [default: 10]
     #[arg(long, value_name = "N")]
@@ -87,13 +87,13 @@ policy_flags! {
     #[arg(long, value_name = "N")]
     max_drain_parallelism: u32 => max_drain_parallelism,
     /// Wait between tainting a node and evicting from it [default: 5s]
-    #[arg(long, value_name = "DURATION", value_parser = go_duration::parse)]
+    #[arg(long, value_name = "DURATION", value_parser = duration::wait)]
     node_delete_delay_after_taint: SignedDuration => delay_after_taint,
     /// How long evictions of one drain are retried before it is undone [default: 2m]
-    #[arg(long, value_name = "DURATION", value_parser = go_duration::parse)]
+    #[arg(long, value_name = "DURATION", value_parser = duration::wait)]
     max_pod_eviction_time: SignedDuration => max_pod_eviction_time,
     /// A node found unremovable is looked at again after this [default: 5m]
-    #[arg(long, value_name = "DURATION", value_parser = go_duration::parse)]
+    #[arg(long, value_name = "DURATION", value_parser = duration::wait)]
     unremovable_node_recheck_timeout: SignedDuration => unremovable_recheck,
     /// Keep nodes with kube-system pods that have no budget (DaemonSet pods apart) [default: true]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
@@ -106,7 +106,7 @@ policy_flags! {
     skip_nodes_with_custom_controller_pods: bool => skip_nodes_with_custom_controller_pods,
     /// kube-system pods without a budget stop blocking at this age; 0 is never (the name is as it is spelt there)
     /// [default: 1h]
-    #[arg(long, value_name = "DURATION", value_parser = go_duration::parse)]
+    #[arg(long, value_name = "DURATION", value_parser = duration::wait)]
     blocking_system_pod_distruption_timeout: SignedDuration => blocking_system_pod_timeout,
     /// Pods of workloads that want fewer replicas than this are not moved [default: 0]
     #[arg(long, value_name = "N")]

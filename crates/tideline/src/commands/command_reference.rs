@@ -2,6 +2,7 @@
 
 use super::{print, write};
 use crate::error::CommandError;
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 /// Prints the help texts of all commands as one Markdown page.
@@ -31,11 +32,8 @@ fn page(command: clap::Command) -> String {
     for part in command.get_subcommands_mut().filter(|part| !part.is_hide_set()) {
         let help = part.render_long_help().to_string();
         let lines: Vec<&str> = help.lines().map(str::trim_end).collect();
-        page.push_str(&format!(
-            "\n## {}\n\n```text\n{}\n```\n",
-            part.get_name(),
-            lines.join("\n").trim_end()
-        ));
+        // Writing to a String does not fail.
+        let _ = write!(page, "\n## {}\n\n```text\n{}\n```\n", part.get_name(), lines.join("\n").trim_end());
     }
     page
 }

@@ -20,18 +20,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CommandError> {
         let name = crd.metadata.name.clone().unwrap_or_default();
         let text = serde_saphyr::to_string(&crd)
             .map_err(|error| CommandError::Encode { what: format!("CRD {name}"), why: error.to_string() })?;
-        match &arguments.dir {
-            Some(folder) => {
-                let path = folder.join(format!("{name}.yaml"));
-                write(
-                    &path,
-                    &format!("# Written by `cargo xtask generate` from the code; do not edit.\n{text}"),
-                )?;
-            }
-            None => {
-                all.push_str("---\n");
-                all.push_str(&text);
-            }
+        if let Some(folder) = &arguments.dir {
+            let path = folder.join(format!("{name}.yaml"));
+            write(
+                &path,
+                &format!("# Written by `cargo xtask generate` from the code; do not edit.\n{text}"),
+            )?;
+        } else {
+            all.push_str("---\n");
+            all.push_str(&text);
         }
     }
     print(&all)

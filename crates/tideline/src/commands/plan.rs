@@ -1,0 +1,109 @@
+//! `tideline plan`: what would be done for a cluster that is given as files or read from a kubeconfig.
+//!
+//! Owns the command's arguments and its order: gather, decide once, answer. It changes nothing. Reading objects is
+//! `gather`'s, what the answer holds `answer`'s, how it looks in a terminal `print`'s business.
+
+mod answer;
+mod gather;
+mod manifest;
+mod offerings;
+mod print;
+mod seen;
+
+use crate::error::CommandError;
+use crate::policy_flags::PolicyFlags;
+use answer::Answer;
+use clock::Clock;
+use gather::Gathered;
+use jiff::Timestamp;
+use model::{Ledger, Policies};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Prints what would be done now, and why, for each pod and node. Changes nothing.
+///
+/// Give it what `kubectl get nodes,pods,pdb,replicasets,daemonsets,simulatedpools -A -o json` prints, manifests that
+/// are not applied yet, or a kubeconfig.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Kubernetes objects as JSON or YAML (lists, several documents, gzip); `-` is standard input
+    #[arg(short = 'f', long = "filename", value_name = "FILE", num_args = 1..)]
+    files: Vec<PathBuf>,
+    /// Read the cluster that this kubeconfig names (read-only)
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["files", "offerings"])]
+    kubeconfig: Option<PathBuf>,
+    /// A catalogue of machine types; each becomes a pool that could grow
+    #[arg(long, value_name = "FILE")]
+    offerings: Option<PathBuf>,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    output: Output,
+    /// Print how long loading and deciding took
+    #[arg(long)]
+    timings: bool,
+    /// Decide as if it were this moment, such as 2026-01-31T09:00:00Z [default: now]
+    #[arg(long, value_name = "TIME")]
+    at: Option<Timestamp>,
+    #[command(flatten)]
+    policies: PolicyFlags,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Output {
+    Table,
+    Json,
+}
+
+/// How long the two halves took.
+#[derive(Clone, Copy)]
+pub(crate) struct Timings {
+    pub(crate) load: Duration,
+    pub(crate) decide: Duration,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<(), CommandError> {
+    let now = arguments.at.unwrap_or_else(|| Clock::system().now());
+    let started = stopwatch();
+    let gathered = gathered(arguments, now)?;
+    let load = started.elapsed();
+
+    let mut policies = Policies::default();
+    arguments.policies.apply(&mut policies);
+    let started = stopwatch();
+    let decision = nodes::decide(&gathered.cluster, &policies, &Ledger::default(), now);
+    let decide = started.elapsed();
+
+    let timings = arguments.timings.then_some(Timings { load, decide });
+    let answer = Answer::of(&gathered.cluster, &decision, timings);
+    for note in &gathered.notes {
+        eprintln!("tideline: {note}");
+    }
+    match arguments.output {
+        Output::Json => {
+            let text = serde_json::to_string_pretty(&answer).map_err(|error| CommandError::Encode {
+                what: "the plan".to_owned(),
+                why: error.to_string(),
+            })?;
+            super::print(&(text + "\n"))
+        }
+        Output::Table => super::print(&print::text(&answer)),
+    }
+}
+
+fn gathered(arguments: &Arguments, now: Timestamp) -> Result<Gathered, CommandError> {
+    if let Some(kubeconfig) = &arguments.kubeconfig {
+        return gather::from_cluster(kubeconfig, now);
+    }
+    if arguments.files.is_empty() {
+        return Err(CommandError::Usage(
+            "plan needs objects to look at: give -f FILE (or -f - for standard input) or --kubeconfig FILE"
+                .into(),
+        ));
+    }
+    gather::from_files(&arguments.files, arguments.offerings.as_deref(), now)
+}
+
+/// Elapsed time for `--timings`; it never reaches a decision.
+fn stopwatch() -> std::time::Instant {
+    std::time::Instant::now()
+}

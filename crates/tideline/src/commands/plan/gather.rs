@@ -1,0 +1,338 @@
+//! Objects, wherever they come from, into the cluster that is decided on.
+//!
+//! Owns which kinds are read and what is assumed where files say less than an API server would: a pending pod
+//! without conditions counts as unschedulable, a node without conditions as ready, and a machine is made up for a
+//! node that names its simulated pool. Every assumption is a note for the user.
+
+use super::manifest;
+use super::offerings;
+use super::seen::Seen;
+use crate::error::CommandError;
+use api::simulated::{SimulatedMachine, SimulatedPool};
+use clock::Clock;
+use intake::files::Object;
+use intake::{IntakeError, slim};
+use jiff::Timestamp;
+use kube::api::DynamicObject;
+use model::{Change, Cluster, Input, InputState, Machine, MachineState, PodPhase, PoolId, Readiness};
+use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What was read.
+pub(super) struct Gathered {
+    pub(super) cluster: Cluster,
+    /// What was assumed or left out, a sentence each.
+    pub(super) notes: Vec<String>,
+}
+
+/// Reads files; `-` is standard input.
+pub(super) fn from_files(
+    files: &[PathBuf],
+    catalogue: Option<&Path>,
+    now: Timestamp,
+) -> Result<Gathered, CommandError> {
+    let mut gathering = Gathering::new(now);
+    for path in files {
+        for object in read(path)? {
+            gathering.take(&object)?;
+        }
+    }
+    if let Some(path) = catalogue {
+        for pool in offerings::read(path)? {
+            gathering.seen.note("pool", pool.id.as_str(), &path.display().to_string())?;
+            gathering.cluster.apply(Change::Pool(pool.id.clone(), Some(Arc::new(pool))));
+        }
+    }
+    Ok(gathering.finish())
+}
+
+/// Lists a live cluster; nothing is written to it.
+pub(super) fn from_cluster(kubeconfig: &Path, now: Timestamp) -> Result<Gathered, CommandError> {
+    let runtime = crate::commands::runtime()?;
+    let objects = runtime.block_on(async {
+        let client = crate::commands::client(Some(kubeconfig)).await?;
+        list(client).await
+    })?;
+    let mut gathering = Gathering::new(now);
+    gathering.live = true;
+    for object in objects {
+        gathering.take(&object)?;
+    }
+    Ok(gathering.finish())
+}
+
+fn read(path: &Path) -> Result<Vec<Object>, CommandError> {
+    if path == Path::new("-") {
+        return Ok(intake::files::read_objects("standard input", &mut std::io::stdin().lock())?);
+    }
+    let name = path.display().to_string();
+    let mut file =
+        std::fs::File::open(path).map_err(|source| CommandError::Read { path: path.to_owned(), source })?;
+    Ok(intake::files::read_objects(&name, &mut file)?)
+}
+
+/// The kinds that a plan looks at: group, version, kind, plural, and whether every cluster has it.
+const KINDS: &[(&str, &str, &str, &str, bool)] = &[
+    ("", "v1", "Node", "nodes", true),
+    ("", "v1", "Pod", "pods", true),
+    ("", "v1", "ReplicationController", "replicationcontrollers", true),
+    ("apps", "v1", "ReplicaSet", "replicasets", true),
+    ("apps", "v1", "StatefulSet", "statefulsets", true),
+    ("apps", "v1", "DaemonSet", "daemonsets", true),
+    ("batch", "v1", "Job", "jobs", true),
+    ("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets", true),
+    ("tideline.dev", "v1alpha1", "SimulatedPool", "simulatedpools", false),
+    ("tideline.dev", "v1alpha1", "SimulatedMachine", "simulatedmachines", false),
+    ("cluster.x-k8s.io", "v1beta1", "Cluster", "clusters", false),
+    ("cluster.x-k8s.io", "v1beta1", "MachineDeployment", "machinedeployments", false),
+    ("cluster.x-k8s.io", "v1beta1", "Machine", "machines", false),
+];
+
+/// Objects that one request answers with at most.
+const PAGE: u32 = 500;
+
+async fn list(client: kube::Client) -> Result<Vec<Object>, CommandError> {
+    use kube::core::{ApiResource, GroupVersionKind};
+    let mut all = Vec::new();
+    for (group, version, kind, plural, everywhere) in KINDS {
+        let resource =
+            ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural);
+        let api: kube::Api<DynamicObject> = kube::Api::all_with(client.clone(), &resource);
+        let mut parameters = kube::api::ListParams::default().limit(PAGE);
+        loop {
+            let page = match api.list(&parameters).await {
+                Ok(page) => page,
+                Err(kube::Error::Api(status)) if status.code == 404 && !everywhere => break,
+                Err(source) => {
+                    return Err(CommandError::Api {
+                        attempted: format!("list {plural}"),
+                        source: Box::new(source),
+                    });
+                }
+            };
+            for object in page.items {
+                let mut value = serde_json::to_value(&object).map_err(|error| CommandError::Encode {
+                    what: format!("a {kind} of the cluster"),
+                    why: error.to_string(),
+                })?;
+                value["kind"] = (*kind).into();
+                value["apiVersion"] =
+                    if group.is_empty() { (*version).into() } else { format!("{group}/{version}").into() };
+                all.push(Object { origin: "the cluster".to_owned(), value });
+            }
+            match page.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => parameters = parameters.continue_token(&token),
+                None => break,
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// A cluster under construction.
+struct Gathering {
+    cluster: Cluster,
+    now: Timestamp,
+    /// From an API server: nothing needs to be assumed.
+    live: bool,
+    seen: Seen,
+    cluster_api: Vec<DynamicObject>,
+    left_out: BTreeMap<String, usize>,
+    assumed_unschedulable: usize,
+    assumed_ready: usize,
+}
+
+impl Gathering {
+    fn new(now: Timestamp) -> Self {
+        Self {
+            cluster: Cluster::default(),
+            now,
+            live: false,
+            seen: Seen::default(),
+            cluster_api: Vec::new(),
+            left_out: BTreeMap::new(),
+            assumed_unschedulable: 0,
+            assumed_ready: 0,
+        }
+    }
+
+    fn take(&mut self, object: &Object) -> Result<(), CommandError> {
+        let kind = object.kind().to_owned();
+        let group = object.api_version().split_once('/').map_or("", |(group, _)| group).to_owned();
+        let kind = kind.as_str();
+        match (group.as_str(), kind) {
+            ("", "Pod" | "Node" | "ReplicationController")
+            | ("apps", "ReplicaSet" | "StatefulSet" | "DaemonSet" | "Deployment")
+            | ("batch", "Job")
+            | ("policy", "PodDisruptionBudget")
+            | ("tideline.dev", "SimulatedPool" | "SimulatedMachine")
+            | ("cluster.x-k8s.io", "MachineDeployment" | "Machine" | "Cluster") => {}
+            _ => {
+                *self.left_out.entry(kind.to_owned()).or_default() += 1;
+                return Ok(());
+            }
+        }
+        self.seen.note(kind, &full_name(object)?, &object.origin)?;
+        if !self.live && manifest::is_unapplied(object) && manifest::makes_pods(kind) {
+            for pod in manifest::pods(object)? {
+                self.take_pod(&pod, &object.origin)?;
+            }
+            return Ok(());
+        }
+        self.take_known(kind, object)
+    }
+
+    fn take_known(&mut self, kind: &str, object: &Object) -> Result<(), CommandError> {
+        let origin = &object.origin;
+        let workload = match kind {
+            "Pod" => return self.take_pod(&object.decode()?, origin),
+            "Node" => return self.take_node(&object.decode()?, origin),
+            "ReplicaSet" => intake::replica_set(&object.decode()?),
+            "ReplicationController" => intake::replication_controller(&object.decode()?),
+            "StatefulSet" => intake::stateful_set(&object.decode()?),
+            "Job" => intake::job(&object.decode()?),
+            _ => return self.take_rest(kind, object),
+        };
+        self.cluster.apply(Change::Workload(workload.key.clone(), Some(Arc::new(workload))));
+        Ok(())
+    }
+
+    fn take_rest(&mut self, kind: &str, object: &Object) -> Result<(), CommandError> {
+        let origin = &object.origin;
+        let change = match kind {
+            "DaemonSet" => {
+                let set = located(origin, intake::daemon_set(&object.decode()?))?;
+                Change::DaemonSet(set.key.clone(), Some(Arc::new(set)))
+            }
+            "PodDisruptionBudget" => {
+                let budget = located(origin, intake::pdb(&object.decode()?))?;
+                Change::Pdb(budget.key.clone(), Some(Arc::new(budget)))
+            }
+            "SimulatedPool" => {
+                let pool = located(origin, intake::simulated_pool(&decode::<SimulatedPool>(object)?))?;
+                Change::Pool(pool.id.clone(), Some(Arc::new(pool)))
+            }
+            "SimulatedMachine" => {
+                let machine = intake::simulated_machine(&decode::<SimulatedMachine>(object)?);
+                Change::Machine(machine.id.clone(), Some(Arc::new(machine)))
+            }
+            "MachineDeployment" | "Machine" | "Cluster" => {
+                self.cluster_api.push(decode(object)?);
+                return Ok(());
+            }
+            // A Deployment of a live cluster has its ReplicaSets beside it.
+            _ => return Ok(()),
+        };
+        self.cluster.apply(change);
+        Ok(())
+    }
+
+    fn take_pod(&mut self, pod: &slim::Pod, origin: &str) -> Result<(), CommandError> {
+        let undecided =
+            pod.status.conditions.iter().flatten().all(|condition| condition.type_ != "PodScheduled");
+        let mut pod = located(origin, intake::pod(pod))?;
+        let waits = pod.node.is_none() && pod.phase == PodPhase::Pending && !pod.gated;
+        if !self.live && undecided && waits {
+            pod.unschedulable_since = Some(pod.created_at.max(Timestamp::UNIX_EPOCH).min(self.now));
+            self.assumed_unschedulable += 1;
+        }
+        self.cluster.apply(Change::Pod(pod.key.clone(), Some(Arc::new(pod))));
+        Ok(())
+    }
+
+    fn take_node(&mut self, node: &slim::Node, origin: &str) -> Result<(), CommandError> {
+        let silent = node.status.conditions.as_ref().is_none_or(Vec::is_empty);
+        let mut node = located(origin, intake::node(node))?;
+        if !self.live && silent {
+            node.readiness = Readiness::Ready { since: node.created_at };
+            self.assumed_ready += 1;
+        }
+        self.cluster.apply(Change::Node(node.name.clone(), Some(Arc::new(node))));
+        Ok(())
+    }
+
+    fn finish(mut self) -> Gathered {
+        let clock = Clock::starting_at(self.now);
+        for change in clouds::cluster_api::changes_of(std::mem::take(&mut self.cluster_api), clock) {
+            self.cluster.apply(change);
+        }
+        let made_up = self.make_up_machines();
+        self.declare_fresh();
+        let mut notes = Vec::new();
+        let mut note = |count: usize, text: &str| {
+            if count > 0 {
+                notes.push(format!("{count} {text}"));
+            }
+        };
+        note(self.assumed_unschedulable, "pending pods say nothing of scheduling; taken as unschedulable");
+        note(self.assumed_ready, "nodes have no conditions; taken as ready");
+        note(made_up, "nodes have no SimulatedMachine beside them; taken as running machines of their pool");
+        for (kind, count) in &self.left_out {
+            notes.push(format!("{count} objects of kind {kind} play no part in a plan; left out"));
+        }
+        Gathered { cluster: self.cluster, notes }
+    }
+
+    /// Nodes of simulated pools whose machines were not given: the provider id names both.
+    fn make_up_machines(&mut self) -> usize {
+        let mut changes = Vec::new();
+        for node in self.cluster.nodes().values() {
+            let Some(id) = &node.machine else { continue };
+            let pool = id
+                .as_str()
+                .strip_prefix("simulated://")
+                .and_then(|path| path.split('/').next())
+                .map(|name| PoolId::from(format!("simulated/{name}")));
+            let Some(pool) = pool.filter(|pool| self.cluster.pools().contains_key(pool)) else { continue };
+            if self.cluster.machines().contains_key(id) {
+                continue;
+            }
+            let machine = Machine {
+                id: id.clone(),
+                pool,
+                state: MachineState::Running,
+                created_at: node.created_at,
+                node: Some(node.name.clone()),
+            };
+            changes.push(Change::Machine(id.clone(), Some(Arc::new(machine))));
+        }
+        let count = changes.len();
+        for change in changes {
+            self.cluster.apply(change);
+        }
+        count
+    }
+
+    /// A plan is about what was given, so all of it counts as current.
+    fn declare_fresh(&mut self) {
+        let providers = ["simulated", "clusterapi"].map(|name| Input::Pools(Arc::from(name)));
+        let inputs = [Input::Nodes, Input::Pods, Input::Workloads, Input::DaemonSets, Input::Pdbs];
+        for input in inputs.into_iter().chain(providers) {
+            self.cluster.apply(Change::Input(input, InputState::Fresh));
+        }
+    }
+}
+
+/// `namespace/name`, or the name where the object has no namespace.
+fn full_name(object: &Object) -> Result<String, CommandError> {
+    let text = |field: &str| object.value.pointer(field).and_then(serde_json::Value::as_str);
+    let name = text("/metadata/name").filter(|name| !name.is_empty()).ok_or_else(|| {
+        CommandError::Input(format!(
+            "{}: a {} has no metadata.name; give it one",
+            object.origin,
+            object.kind()
+        ))
+    })?;
+    Ok(text("/metadata/namespace").map_or_else(|| name.to_owned(), |namespace| format!("{namespace}/{name}")))
+}
+
+fn decode<T: DeserializeOwned>(object: &Object) -> Result<T, CommandError> {
+    Ok(object.decode()?)
+}
+
+/// An error of an object, with the file that it came from.
+fn located<T>(origin: &str, read: Result<T, IntakeError>) -> Result<T, CommandError> {
+    read.map_err(|error| CommandError::Input(format!("{origin}: {error}")))
+}

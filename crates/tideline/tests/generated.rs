@@ -1,0 +1,48 @@
+//! Committed files that are written from the code are equal to what the code writes now.
+//!
+//! `cargo xtask generate` rewrites them.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap().to_owned()
+}
+
+fn files(folder: &Path) -> BTreeMap<String, String> {
+    fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .map(|path| {
+            (path.file_name().unwrap().to_string_lossy().into_owned(), fs::read_to_string(path).unwrap())
+        })
+        .collect()
+}
+
+fn tideline(arguments: &[&str]) {
+    let output = Command::new(env!("CARGO_BIN_EXE_tideline")).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn crds_are_fresh() {
+    let folder = tempfile::tempdir().unwrap();
+    tideline(&["crds", "--dir", folder.path().to_str().unwrap()]);
+    let (written, committed) = (files(folder.path()), files(&root().join("deploy/crds")));
+    assert!(!written.is_empty());
+    assert!(written == committed, "deploy/crds is stale: run `cargo xtask generate`");
+}
+
+#[test]
+fn the_command_reference_is_fresh() {
+    let folder = tempfile::tempdir().unwrap();
+    let page = folder.path().join("reference.md");
+    tideline(&["command-reference", "--output", page.to_str().unwrap()]);
+    let committed = fs::read_to_string(root().join("docs/reference.md")).unwrap_or_default();
+    assert!(
+        fs::read_to_string(page).unwrap() == committed,
+        "docs/reference.md is stale: run `cargo xtask generate`"
+    );
+}
