@@ -68,11 +68,11 @@ pub struct Cluster {
     outcomes: Vec<Arc<Outcome>>,
 
     #[serde(skip)]
-    pods_by_node: BTreeMap<NodeName, BTreeSet<PodKey>>,
+    pods_by_node: BTreeMap<NodeName, BTreeMap<PodKey, Arc<Pod>>>,
     #[serde(skip)]
     machines_by_pool: BTreeMap<PoolId, BTreeSet<MachineId>>,
     #[serde(skip)]
-    waiting: BTreeSet<PodKey>,
+    waiting: BTreeMap<PodKey, Arc<Pod>>,
     /// Live pods of each owner, bound or not.
     #[serde(skip)]
     live_by_owner: BTreeMap<Uid, u32>,
@@ -150,13 +150,13 @@ impl Cluster {
         }
     }
 
-    fn index(&mut self, pod: &Pod) {
+    fn index(&mut self, pod: &Arc<Pod>) {
         match &pod.node {
             Some(node) => {
-                self.pods_by_node.entry(node.clone()).or_default().insert(pod.key.clone());
+                self.pods_by_node.entry(node.clone()).or_default().insert(pod.key.clone(), Arc::clone(pod));
             }
             None => {
-                self.waiting.insert(pod.key.clone());
+                self.waiting.insert(pod.key.clone(), Arc::clone(pod));
             }
         }
         if let Some(owner) = live_owner(pod) {
@@ -243,12 +243,12 @@ impl Cluster {
 
     /// Pods bound to a node, in key order, ended ones included.
     pub fn pods_on<'a>(&'a self, node: &NodeName) -> impl Iterator<Item = &'a Arc<Pod>> + use<'a> {
-        self.pods_by_node.get(node).into_iter().flatten().filter_map(|key| self.pods.get(key))
+        self.pods_by_node.get(node).into_iter().flat_map(BTreeMap::values)
     }
 
     /// Pods that are bound to no node, in key order.
     pub fn waiting_pods(&self) -> impl Iterator<Item = &Arc<Pod>> {
-        self.waiting.iter().filter_map(|key| self.pods.get(key))
+        self.waiting.values()
     }
 
     /// How many pods of an owner exist and are neither ended nor being deleted.

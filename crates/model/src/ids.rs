@@ -70,6 +70,13 @@ name_type!(
     IntentId
 );
 
+impl PoolId {
+    /// The name of the provider that serves the pool: what stands before the first slash.
+    pub fn provider(&self) -> &str {
+        self.as_str().split_once('/').map_or(self.as_str(), |(provider, _)| provider)
+    }
+}
+
 macro_rules! key_type {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*

@@ -9,6 +9,15 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// A step that was handed to the executor and not answered yet.
+///
+/// Under another epoch than the ledger's it was handed to a process that is gone: it is asked for again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    pub epoch: u64,
+    pub at: Timestamp,
+}
+
 /// A purchase that is not yet fully delivered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -19,9 +28,21 @@ pub struct ScaleUp {
     pub begun_at: Timestamp,
     /// After this the missing machines count as failed.
     pub deadline: Timestamp,
-    /// The provider was seen to have taken the order.
+    /// The provider has answered that it took the order; its pool may not show it yet.
+    #[serde(default)]
+    pub ordered: bool,
+    /// The pool was seen at the ordered size.
     #[serde(default)]
     pub confirmed: bool,
+    /// It did not come in time: the size is being lowered to what exists.
+    #[serde(default)]
+    pub lowering: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Asked>,
+    /// Not to be asked again before (a deferred order).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<Timestamp>,
+    /// The first demands that it serves; the plan that made it names all.
     pub serves: Vec<Served>,
 }
 
@@ -58,9 +79,11 @@ pub struct EvictionState {
     pub first_tried_at: Timestamp,
     /// Not to be tried again before.
     pub not_before: Timestamp,
-    /// The API server has taken the eviction; now the pod's grace period runs.
-    #[serde(default)]
-    pub accepted: bool,
+    /// When the API server took the eviction; now the pod's grace period runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepted_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Asked>,
 }
 
 /// One node on its way out.
@@ -80,11 +103,20 @@ pub struct Removal {
     /// We cordoned it: only then do we uncordon it.
     #[serde(default)]
     pub cordoned: bool,
+    /// When its taint was known to be on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub marked_at: Option<Timestamp>,
+    /// The step of the present phase that marks, releases or undoes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Asked>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub evictions: BTreeMap<PodKey, EvictionState>,
     /// The provider has taken the order to terminate.
     #[serde(default)]
     pub released: bool,
+    /// When the machine was first seen gone while its Node object was still there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine_gone_at: Option<Timestamp>,
     /// Not to be tried again before (a failed provider call).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_before: Option<Timestamp>,

@@ -27,7 +27,7 @@ mod workload;
 pub use cluster::{Change, Cluster, Input, InputState};
 pub use ids::{DaemonSetKey, IntentId, MachineId, NodeName, PdbKey, PodKey, PoolId, Uid, WorkloadKey};
 pub use labels::{LabelSelector, Labels, NodeSelectorTerm, Operator, Requirement};
-pub use ledger::{BackOff, EvictionState, Ledger, Removal, RemovalPhase, ScaleUp, Unremovable};
+pub use ledger::{Asked, BackOff, EvictionState, Ledger, Removal, RemovalPhase, ScaleUp, Unremovable};
 pub use money::MicroUsdPerHour;
 pub use node::{Node, NodeCondition, Readiness};
 pub use plan::{

@@ -38,6 +38,8 @@ pub struct Policies {
     pub max_nodes_total: u32,
     /// Nodes that one round may add to one pool.
     pub max_nodes_per_scale_up: u32,
+    /// A pod must be older than this before it may cause a scale-up; its annotation may lengthen the wait.
+    pub new_pod_scale_up_delay: SignedDuration,
     /// Pods of lower priority neither cause a scale-up nor hold a node.
     pub expendable_pods_priority_cutoff: i32,
     /// A node whose larger share (cpu or memory requests of allocatable) is at or under this is under-used.
@@ -87,6 +89,7 @@ impl Default for Policies {
             scale_down_enabled: true,
             max_nodes_total: 0,
             max_nodes_per_scale_up: 1000,
+            new_pod_scale_up_delay: seconds(0),
             expendable_pods_priority_cutoff: -10,
             utilization_threshold_percent: 50,
             unneeded_time: minutes(10),

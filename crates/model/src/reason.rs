@@ -140,6 +140,10 @@ pub enum Reason {
     BoundToNamedNode,
     DaemonPod,
     ScaleUpDisabled,
+    /// Held back by scheduling gates.
+    Gated,
+    /// The scheduler has not looked at it yet; room is kept for it.
+    AwaitsScheduler,
 
     // Of nodes.
     NotAutoscaled,
@@ -186,6 +190,10 @@ pub enum Reason {
     NotReadyYetTolerated {
         since: Timestamp,
         removable_at: Timestamp,
+    },
+    /// Not ready, but a pod that would have to move is still on it.
+    UnreadyWithPods {
+        pod: PodKey,
     },
     MachineUnknown,
     TooManyUnready {

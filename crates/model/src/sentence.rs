@@ -159,6 +159,8 @@ impl fmt::Display for Reason {
                 f.write_str("a DaemonSet pod waits for its own node: a new node would not help")
             }
             Self::ScaleUpDisabled => f.write_str("scale-up is switched off"),
+            Self::Gated => f.write_str("held back by its scheduling gates"),
+            Self::AwaitsScheduler => f.write_str("the scheduler has not looked at it yet"),
             node_or_pool => node_or_pool.fmt_node_or_pool(f),
         }
     }
@@ -210,6 +212,7 @@ impl Reason {
             Self::NotReadyYetTolerated { since, removable_at } => {
                 write!(f, "not ready since {since}; may be removed from {removable_at}")
             }
+            Self::UnreadyWithPods { pod } => write!(f, "not ready, but pod {pod} is still on it"),
             Self::MachineUnknown => f.write_str("kept: its provider does not name a machine for it"),
             Self::TooManyUnready { unready, of } => {
                 write!(f, "kept: {unready} of {of} nodes are not ready, so removals wait")
