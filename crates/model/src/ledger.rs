@@ -114,6 +114,9 @@ pub struct Removal {
     /// The provider has taken the order to terminate.
     #[serde(default)]
     pub released: bool,
+    /// Taint and cordon are known to be off again.
+    #[serde(default)]
+    pub undone: bool,
     /// When the machine was first seen gone while its Node object was still there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine_gone_at: Option<Timestamp>,

@@ -151,10 +151,12 @@ pub enum Reason {
         utilization_permille: u32,
         threshold_permille: u32,
     },
-    /// It takes pods that have to move off other nodes, or its pods have no place.
+    /// A pod of it has no place elsewhere.
     NoPlaceFor {
         pod: PodKey,
     },
+    /// Pods that move off nodes that go are to find their place here.
+    TakesMovedPods,
     Unneeded {
         cause: RemovalCause,
         since: Timestamp,

@@ -177,6 +177,7 @@ impl Reason {
                 percent(*threshold_permille)
             ),
             Self::NoPlaceFor { pod } => write!(f, "needed: pod {pod} fits on no other node"),
+            Self::TakesMovedPods => f.write_str("kept: takes the pods of nodes that go"),
             Self::Unneeded { cause, since, removable_at } => {
                 write!(f, "{cause} since {since}; may be removed from {removable_at}")
             }

@@ -1,9 +1,31 @@
-//! How many nodes of what: demand, scale-up, scale-down, health, back-off; the pure decide function.
+//! How many nodes of what: the pure core of Tideline.
+//!
+//! [`decide`] is one readable function of named steps; each step is a file named for what it decides. It owns every
+//! choice about nodes: what demand there is, which pool grows, which node may go, how far a removal has come, which
+//! pool is not to be asked again for a while. It leaves to others which pod fits where (`packing`), the making of
+//! observations (`intake`, `clouds`) and the carrying out of steps (the controller). No I/O, no clock, no logging:
+//! equal input gives equal output, byte for byte.
 
-use jiff::Timestamp;
-use model::{Cluster, Decision, Ledger, Plan, Policies, Verdicts};
+mod back_off;
+mod budgets;
+mod decide;
+mod deliveries;
+mod demand;
+mod drain_rules;
+mod drains;
+mod fleet;
+mod freshness;
+mod growth;
+mod idle;
+mod leftovers;
+mod outcomes;
+mod planted;
+mod round;
+mod supply;
+mod utilization;
 
-/// Decides one round. Pure: equal input gives equal output, byte for byte.
-pub fn decide(_cluster: &Cluster, _policies: &Policies, ledger: &Ledger, _now: Timestamp) -> Decision {
-    Decision { plan: Plan::default(), ledger: ledger.clone(), verdicts: Verdicts::default(), wake_at: None }
-}
+pub use decide::decide;
+#[cfg(feature = "planted-bugs")]
+pub use decide::decide_with;
+#[cfg(feature = "planted-bugs")]
+pub use planted::PlantedBug;

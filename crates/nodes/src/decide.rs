@@ -1,0 +1,56 @@
+//! One round, step by step, in the order in which each decision needs the ones before it.
+//!
+//! Owns the order; what each step decides is in the file of its name.
+
+use crate::budgets::Budgets;
+use crate::fleet::Fleet;
+use crate::freshness::Freshness;
+use crate::planted::Planted;
+use crate::round::Round;
+use crate::supply::Supply;
+use crate::{back_off, deliveries, demand, drains, growth, idle, leftovers, outcomes};
+use jiff::Timestamp;
+use model::{Cluster, Decision, Ledger, Policies};
+
+/// Decides one round. Pure: equal input gives equal output, byte for byte.
+///
+/// The ledger of the answer is to be made durable before any step of its plan is taken; the outcomes of the steps
+/// come back as changes of the cluster.
+pub fn decide(cluster: &Cluster, policies: &Policies, ledger: &Ledger, now: Timestamp) -> Decision {
+    run(Round::new(cluster, policies, ledger, now, Planted::default()))
+}
+
+/// The same with one bug built in, for proving that the checks find it.
+#[cfg(feature = "planted-bugs")]
+pub fn decide_with(
+    cluster: &Cluster,
+    policies: &Policies,
+    ledger: &Ledger,
+    now: Timestamp,
+    bug: Option<crate::PlantedBug>,
+) -> Decision {
+    run(Round::new(cluster, policies, ledger, now, Planted::with(bug)))
+}
+
+fn run(mut round: Round<'_>) -> Decision {
+    outcomes::absorb(&mut round);
+    let fresh = Freshness::of(&mut round);
+    if !fresh.cluster {
+        return round.conclude();
+    }
+    back_off::review(&mut round, &fresh);
+    let mut fleet = Fleet::survey(&mut round, &fresh);
+    deliveries::settle(&mut round, &mut fleet);
+    leftovers::collect(&mut round, &fleet);
+    drains::settle(&mut round, &fleet);
+
+    let mut supply = Supply::of(&mut round, &fleet);
+    let demand = demand::gather(&mut round, &fresh);
+    let unmet = supply.serve(&mut round, demand);
+    growth::buy(&mut round, &mut fleet, &fresh, unmet);
+
+    let mut budgets = Budgets::of(&round);
+    drains::advance(&mut round, &fleet, &fresh, &mut supply, &mut budgets);
+    idle::review(&mut round, &fleet, &fresh, &mut supply, &mut budgets);
+    round.conclude()
+}

@@ -1,0 +1,169 @@
+//! Why nodes are wanted: pods that wait, and the replicas that their owners have not created yet.
+//!
+//! Owns which waiting pod counts and which is left out, each with its reason. What is left out because its time has
+//! not come still keeps room: a node that it will be bound to is not to be bought for someone else or removed.
+
+use crate::freshness::Freshness;
+use crate::round::{Round, after};
+use jiff::SignedDuration;
+use model::{NodeName, Operator, Pod, PodKey, PodPhase, PodShape, Reason, WorkloadKey};
+use packing::size_units;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Pods of one shape, and how many more their owners will create.
+#[derive(Clone, Debug)]
+pub(crate) struct DemandGroup {
+    pub shape: Arc<PodShape>,
+    /// Pods that a purchase may be made for, in key order.
+    pub pods: Vec<PodKey>,
+    /// Pods that only keep room.
+    pub keeping_room: Vec<PodKey>,
+    pub missing: Vec<(WorkloadKey, u32)>,
+}
+
+pub(crate) struct Demand {
+    /// Highest priority first, then largest, then by shape.
+    pub groups: Vec<DemandGroup>,
+    /// Pods whose rules are not modelled: a node that may suit one is kept.
+    pub unmodelled: Vec<Arc<Pod>>,
+    /// Pods that will run on one node that they or the scheduler have named.
+    pub named: Vec<(Arc<Pod>, NodeName)>,
+}
+
+enum Class {
+    /// Not waiting for a node at all.
+    Ended,
+    LeftOut(Reason),
+    Unmodelled(Reason),
+    Named(Reason, NodeName),
+    KeepsRoom(Reason),
+    Wants,
+}
+
+pub(crate) fn gather(round: &mut Round<'_>, fresh: &Freshness) -> Demand {
+    let mut groups: BTreeMap<Arc<PodShape>, DemandGroup> = BTreeMap::new();
+    let mut demand = Demand { groups: Vec::new(), unmodelled: Vec::new(), named: Vec::new() };
+    let mut owners: BTreeSet<WorkloadKey> = BTreeSet::new();
+    let mut missing_left = round.policies.missing_replicas_limit;
+    let cluster = round.cluster;
+    for pod in cluster.waiting_pods() {
+        let reason = match classify(round, pod) {
+            Class::Ended => continue,
+            Class::LeftOut(reason) => Some(reason),
+            Class::Unmodelled(reason) => {
+                demand.unmodelled.push(Arc::clone(pod));
+                Some(reason)
+            }
+            Class::Named(reason, node) => {
+                demand.named.push((Arc::clone(pod), node));
+                Some(reason)
+            }
+            Class::KeepsRoom(reason) => {
+                group_of(&mut groups, &pod.shape).keeping_room.push(pod.key.clone());
+                Some(reason)
+            }
+            Class::Wants => {
+                let group = group_of(&mut groups, &pod.shape);
+                group.pods.push(pod.key.clone());
+                if fresh.workloads
+                    && let Some((key, count)) = missing_replicas(round, pod, &mut owners, missing_left)
+                {
+                    missing_left -= count;
+                    group.missing.push((key, count));
+                }
+                None
+            }
+        };
+        if let Some(reason) = reason {
+            round.verdicts.pods.insert(pod.key.clone(), reason);
+        }
+    }
+    demand.groups = groups.into_values().collect();
+    demand
+        .groups
+        .sort_by_key(|group| (Reverse(group.shape.priority), Reverse(size_units(&group.shape.requests))));
+    demand
+}
+
+fn group_of<'g>(
+    groups: &'g mut BTreeMap<Arc<PodShape>, DemandGroup>,
+    shape: &Arc<PodShape>,
+) -> &'g mut DemandGroup {
+    groups.entry(Arc::clone(shape)).or_insert_with(|| DemandGroup {
+        shape: Arc::clone(shape),
+        pods: Vec::new(),
+        keeping_room: Vec::new(),
+        missing: Vec::new(),
+    })
+}
+
+fn classify(round: &mut Round<'_>, pod: &Pod) -> Class {
+    if matches!(pod.phase, PodPhase::Succeeded | PodPhase::Failed) || pod.deletion_at.is_some() || pod.mirror
+    {
+        return Class::Ended;
+    }
+    if pod.gated {
+        return Class::LeftOut(Reason::Gated);
+    }
+    let named = only_node(&pod.shape);
+    if pod.daemon {
+        return match named {
+            Some(node) => Class::Named(Reason::DaemonPod, node),
+            None => Class::LeftOut(Reason::DaemonPod),
+        };
+    }
+    let (priority, cutoff) = (pod.shape.priority, round.policies.expendable_pods_priority_cutoff);
+    if priority < cutoff {
+        return Class::LeftOut(Reason::Expendable { priority, cutoff });
+    }
+    if let Some(node) = pod.nominated.as_ref().filter(|node| round.cluster.nodes().contains_key(*node)) {
+        return Class::Named(Reason::Nominated { node: node.clone() }, node.clone());
+    }
+    if let Some(rule) = pod.shape.unmodelled.first() {
+        return Class::Unmodelled(Reason::PodNotModelled { rule: *rule });
+    }
+    if let Some(node) = named {
+        return Class::Named(Reason::BoundToNamedNode, node);
+    }
+    if pod.unschedulable_since.is_none() {
+        return Class::KeepsRoom(Reason::AwaitsScheduler);
+    }
+    let own = SignedDuration::from_secs(i64::from(pod.scale_up_delay_seconds.unwrap_or(0)));
+    let until = after(pod.created_at, own.max(round.policies.new_pod_scale_up_delay));
+    if !round.reached(until) {
+        return Class::KeepsRoom(Reason::TooYoung { until });
+    }
+    Class::Wants
+}
+
+/// The one node that a shape's affinity allows by name, if it allows only one.
+fn only_node(shape: &PodShape) -> Option<NodeName> {
+    let terms = shape.node_affinity.as_ref()?;
+    let mut names = terms.iter().map(|term| {
+        term.match_fields
+            .iter()
+            .find(|field| field.operator == Operator::In && field.values.len() == 1)
+            .map(|field| NodeName::new(&field.values[0]))
+    });
+    let first = names.next()??;
+    names.all(|name| name.as_ref() == Some(&first)).then_some(first)
+}
+
+/// What the owner of a pending pod wants and has not created, asked once for each owner.
+fn missing_replicas(
+    round: &Round<'_>,
+    pod: &Pod,
+    owners: &mut BTreeSet<WorkloadKey>,
+    limit: u32,
+) -> Option<(WorkloadKey, u32)> {
+    let owner = pod.owner.as_ref()?;
+    let key = WorkloadKey::new(&owner.kind, &pod.key.namespace, &owner.name);
+    let workload = round.cluster.workloads().get(&key)?;
+    if workload.blocked || workload.uid != owner.uid || !owners.insert(key.clone()) {
+        return None;
+    }
+    let missing = workload.desired.saturating_sub(round.cluster.live_pods_of(&owner.uid)).min(limit);
+    (missing > 0).then_some((key, missing))
+}

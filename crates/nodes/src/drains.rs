@@ -1,0 +1,446 @@
+//! Removals under way: marked, drained, released, or undone.
+//!
+//! Owns the phases of one removal. Each is entered in the ledger before its first step is handed out, so a crash
+//! anywhere is continued from here; whatever goes wrong before the machine is given back is undone.
+
+use crate::budgets::Budgets;
+use crate::drain_rules::{self, Fate};
+use crate::fleet::{Fleet, FleetNode, NodeState};
+use crate::freshness::Freshness;
+use crate::planted::PlantedBug;
+use crate::round::{Round, after};
+use crate::supply::{Supply, TO_BE_DELETED};
+use jiff::SignedDuration;
+use model::{
+    Effect, Evict, EvictionState, MachineState, MarkNode, Node, NodeName, Pod, PodBlock, Reason, Release,
+    Removal, RemovalCause, RemovalPhase, Step, Taint, UndoNode,
+};
+use std::sync::Arc;
+
+/// A mark that is not seen on the node after this is not coming.
+const MARKING_LIMIT: SignedDuration = SignedDuration::from_mins(5);
+/// How much longer than its grace period an evicted pod may take.
+const TERMINATION_SLACK: SignedDuration = SignedDuration::from_secs(30);
+/// How long a Node object may outlive its machine before we delete it: a cloud controller comes first.
+const NODE_OUTLIVES_MACHINE: SignedDuration = SignedDuration::from_secs(30);
+
+/// Turns a removal back. From the release on there is no way back.
+pub(crate) fn undo(round: &mut Round<'_>, node: &NodeName) {
+    let now = round.now;
+    if round.planted.has(PlantedBug::LostTaint) {
+        round.ledger.removals.remove(node);
+        return;
+    }
+    if let Some(removal) = round.ledger.removals.get_mut(node)
+        && removal.phase != RemovalPhase::Undoing
+    {
+        removal.phase = RemovalPhase::Undoing;
+        removal.phase_since = now;
+        removal.not_before = None;
+        removal.undone = false;
+        // A mark that is being put on now is waited for: undone first it would stay.
+    }
+}
+
+/// Turns a removal back that did not work, and waits before the next one.
+pub(crate) fn fail(round: &mut Round<'_>, node: &NodeName) {
+    round.ledger.last_failure_at = Some(round.now);
+    undo(round, node);
+}
+
+/// Brings the ledger's removals in line with the nodes and machines that there are.
+pub(crate) fn settle(round: &mut Round<'_>, fleet: &Fleet) {
+    let names: Vec<NodeName> = round.ledger.removals.keys().cloned().collect();
+    for name in names {
+        let Some(removal) = round.ledger.removals.get(&name) else { continue };
+        let node = fleet.nodes.get(&name).filter(|node| node.node.uid == removal.node_uid);
+        let machine = round.cluster.machines().get(&removal.machine);
+        let machine_gone = machine.is_none();
+        let machine_going = machine.is_none_or(|machine| machine.state == MachineState::Deleting);
+        let before_release = removal.phase != RemovalPhase::Releasing;
+        match node {
+            None if before_release || machine_gone => {
+                round.ledger.removals.remove(&name);
+            }
+            Some(_) if machine_going && removal.phase != RemovalPhase::Undoing => {
+                taken_by_provider(round, &name, machine_gone);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The machine is going or gone, by our order or not: nothing is left to decide about its node.
+fn taken_by_provider(round: &mut Round<'_>, name: &NodeName, gone: bool) {
+    let now = round.now;
+    let Some(removal) = round.ledger.removals.get_mut(name) else { return };
+    if removal.phase != RemovalPhase::Releasing {
+        removal.phase = RemovalPhase::Releasing;
+        removal.phase_since = now;
+        removal.not_before = None;
+    }
+    if !removal.released {
+        removal.released = true;
+        removal.asked = None;
+    }
+    if gone && removal.machine_gone_at.is_none() {
+        removal.machine_gone_at = Some(now);
+    }
+}
+
+/// Takes every removal as far as it can go now.
+pub(crate) fn advance(
+    round: &mut Round<'_>,
+    fleet: &Fleet,
+    fresh: &Freshness,
+    supply: &mut Supply,
+    budgets: &mut Budgets,
+) {
+    let names: Vec<NodeName> = round.ledger.removals.keys().cloned().collect();
+    for name in names {
+        let Some(node) = fleet.nodes.get(&name) else {
+            release_step(round, fleet, &name);
+            continue;
+        };
+        let phase = round.ledger.removals.get(&name).map(|removal| removal.phase);
+        match phase {
+            Some(RemovalPhase::Marking) if fresh.for_removal() => {
+                marking(round, fleet, supply, budgets, &name, node);
+            }
+            Some(RemovalPhase::Draining) if fresh.for_removal() => {
+                draining(round, supply, budgets, &name, Places::ToFind);
+            }
+            _ => {}
+        }
+        match round.ledger.removals.get(&name).map(|removal| removal.phase) {
+            Some(RemovalPhase::Releasing) => releasing(round, fleet, &name, node),
+            Some(RemovalPhase::Undoing) => undoing(round, &name, node),
+            _ => {}
+        }
+        if let Some(removal) = round.ledger.removals.get(&name) {
+            let reason = Reason::BeingRemoved {
+                cause: removal.cause,
+                phase: removal.phase,
+                since: removal.phase_since,
+            };
+            round.say(&name, reason);
+        }
+    }
+}
+
+fn enter(round: &mut Round<'_>, name: &NodeName, phase: RemovalPhase) {
+    let now = round.now;
+    if let Some(removal) = round.ledger.removals.get_mut(name) {
+        removal.phase = phase;
+        removal.phase_since = now;
+        removal.asked = None;
+        removal.not_before = None;
+    }
+}
+
+/// Whether our taint, and the cordon where it is ours, are seen on the node.
+fn is_marked(removal: &Removal, node: &Node) -> bool {
+    node.has_taint(TO_BE_DELETED) && (!removal.cordoned || node.unschedulable)
+}
+
+fn marking(
+    round: &mut Round<'_>,
+    fleet: &Fleet,
+    supply: &mut Supply,
+    budgets: &mut Budgets,
+    name: &NodeName,
+    node: &FleetNode,
+) {
+    let Some(removal) = round.ledger.removals.get(name).cloned() else { return };
+    let Some(moving) = still_removable(round, fleet, supply, budgets, name, node, &removal) else {
+        undo(round, name);
+        return;
+    };
+    if !marked_long_enough(round, name, node, &removal) {
+        for pod in &moving {
+            budgets.debit(pod);
+        }
+        return;
+    }
+    if removal.drains {
+        enter(round, name, RemovalPhase::Draining);
+        draining(round, supply, budgets, name, Places::Kept);
+    } else {
+        enter(round, name, RemovalPhase::Releasing);
+    }
+}
+
+/// Puts the mark on, and says when the scheduler has had the time to see it.
+fn marked_long_enough(round: &mut Round<'_>, name: &NodeName, node: &FleetNode, removal: &Removal) -> bool {
+    if round.reached(after(removal.phase_since, MARKING_LIMIT)) {
+        fail(round, name);
+        return false;
+    }
+    if !is_marked(removal, &node.node) && !round.planted.has(PlantedBug::EvictWithoutMarking) {
+        if removal.marked_at.is_none() {
+            mark_step(round, name);
+        }
+        return false;
+    }
+    let marked_at = removal.marked_at.unwrap_or(round.now);
+    if let Some(entry) = round.ledger.removals.get_mut(name) {
+        entry.marked_at = Some(marked_at);
+        entry.asked = None;
+    }
+    round.reached(after(marked_at, round.policies.delay_after_taint))
+}
+
+/// The look before the leap: the node is as it was when its removal was decided, and its pods have a place.
+/// Answers the pods that will move, or nothing where it is not so any more.
+fn still_removable(
+    round: &mut Round<'_>,
+    fleet: &Fleet,
+    supply: &mut Supply,
+    budgets: &Budgets,
+    name: &NodeName,
+    node: &FleetNode,
+    removal: &Removal,
+) -> Option<Vec<Arc<Pod>>> {
+    let account = fleet.pools.get(&removal.pool)?;
+    let unready = matches!(node.state, NodeState::Unready { .. });
+    let as_decided = unready == (removal.cause == RemovalCause::Unready);
+    let after_all = account.target.saturating_sub(account.removals_in_flight);
+    let minimum_holds = after_all >= account.pool.min || round.planted.has(PlantedBug::UnderMinimum);
+    if !as_decided || !minimum_holds || account.pool.frozen.is_some() {
+        return None;
+    }
+    let pods = drain_rules::pods_of(round, budgets, name);
+    if !pods.blocked.is_empty() || (!removal.drains && !pods.moving.is_empty()) {
+        return None;
+    }
+    let homeless = find_places(supply, pods.moving.iter().filter(|(_, place)| *place).map(|(pod, _)| pod));
+    let placed = homeless.is_none() || round.planted.has(PlantedBug::NoPlaceForPods);
+    placed.then(|| pods.moving.into_iter().map(|(pod, _)| pod).collect())
+}
+
+/// Keeps a place on nodes that stay for each pod; the first that has none.
+pub(crate) fn find_places<'p>(
+    supply: &mut Supply,
+    pods: impl Iterator<Item = &'p Arc<Pod>>,
+) -> Option<Arc<Pod>> {
+    let (mark, end) = (supply.room.mark(), supply.ready_end);
+    for pod in pods {
+        let shape = supply.room.shape(&pod.shape);
+        if supply.room.place(shape, 1, 0..end).is_empty() {
+            supply.room.rollback(mark);
+            return Some(Arc::clone(pod));
+        }
+    }
+    None
+}
+
+fn mark_step(round: &mut Round<'_>, name: &NodeName) {
+    let Some(removal) = round.ledger.removals.get(name).cloned() else { return };
+    let Some(asked) = round.ask(removal.asked, removal.not_before) else { return };
+    if let Some(entry) = round.ledger.removals.get_mut(name) {
+        entry.asked = Some(asked);
+        entry.not_before = None;
+    }
+    round.step(Step::MarkNode(mark_of(&removal, name)));
+}
+
+/// The mark of a removal: the same each time it is handed out.
+pub(crate) fn mark_of(removal: &Removal, name: &NodeName) -> MarkNode {
+    let taint = Taint {
+        key: TO_BE_DELETED.into(),
+        value: Arc::from(removal.begun_at.as_second().to_string()),
+        effect: Effect::NoSchedule,
+    };
+    MarkNode {
+        intent: removal.intent.clone(),
+        node: name.clone(),
+        uid: removal.node_uid.clone(),
+        taints: vec![taint],
+        cordon: removal.cordoned,
+    }
+}
+
+/// Whether places for the pods were kept earlier in this round.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Places {
+    Kept,
+    ToFind,
+}
+
+enum PodProgress {
+    Gone,
+    Waits,
+    /// Out of time, or no longer to be moved.
+    Fails,
+}
+
+fn draining(
+    round: &mut Round<'_>,
+    supply: &mut Supply,
+    budgets: &mut Budgets,
+    name: &NodeName,
+    places: Places,
+) {
+    let pods: Vec<Arc<Pod>> = round.cluster.pods_on(name).map(Arc::clone).collect();
+    if let Some(removal) = round.ledger.removals.get_mut(name) {
+        removal.evictions.retain(|key, state| pods.iter().any(|pod| pod.key == *key && pod.uid == state.uid));
+    }
+    let mut waiting = false;
+    for pod in &pods {
+        if places == Places::ToFind && pod.deletion_at.is_none() && drain_rules::needs_place(round, pod) {
+            // A place is kept while there is one; the pod is on its way either way.
+            let _homeless = find_places(supply, std::iter::once(pod));
+        }
+        match drain_pod(round, budgets, name, pod) {
+            PodProgress::Gone => {}
+            PodProgress::Waits => waiting = true,
+            PodProgress::Fails => {
+                fail(round, name);
+                return;
+            }
+        }
+    }
+    if !waiting {
+        enter(round, name, RemovalPhase::Releasing);
+    }
+}
+
+fn drain_pod(round: &mut Round<'_>, budgets: &mut Budgets, name: &NodeName, pod: &Arc<Pod>) -> PodProgress {
+    let state = round.ledger.removals.get(name).and_then(|removal| removal.evictions.get(&pod.key)).cloned();
+    let fate = drain_rules::fate(round, budgets, pod);
+    if fate == Fate::Stays {
+        return PodProgress::Gone;
+    }
+    if let Some(at) = drain_rules::next_change(round, pod) {
+        round.wake(at);
+    }
+    if let Some(accepted_at) = state.as_ref().and_then(|state| state.accepted_at) {
+        let grace = SignedDuration::from_secs(i64::from(pod.grace_seconds));
+        let limit = grace.min(round.policies.max_graceful_termination);
+        let late = round.reached(after(after(accepted_at, limit), TERMINATION_SLACK));
+        return if late { PodProgress::Fails } else { PodProgress::Waits };
+    }
+    if pod.deletion_at.is_some() {
+        return PodProgress::Waits;
+    }
+    let only_budget = |by: &[PodBlock]| by.iter().all(|block| matches!(block, PodBlock::NotEnoughPdb { .. }));
+    let in_flight = state.as_ref().is_some_and(|state| state.asked.is_some());
+    let allowed = match &fate {
+        Fate::Blocked(by) if !only_budget(by) => return PodProgress::Fails,
+        Fate::Blocked(_) => in_flight,
+        _ => true,
+    };
+    let first_tried_at = state.as_ref().map_or(round.now, |state| state.first_tried_at);
+    if round.reached(after(first_tried_at, round.policies.max_pod_eviction_time)) {
+        return PodProgress::Fails;
+    }
+    evict_step(round, budgets, name, pod, state, allowed);
+    PodProgress::Waits
+}
+
+/// Hands out the eviction where the budget allows it; in any case its time starts to run.
+fn evict_step(
+    round: &mut Round<'_>,
+    budgets: &mut Budgets,
+    name: &NodeName,
+    pod: &Pod,
+    state: Option<EvictionState>,
+    allowed: bool,
+) {
+    let new = state.is_none();
+    let mut state = state.unwrap_or_else(|| EvictionState {
+        uid: pod.uid.clone(),
+        first_tried_at: round.now,
+        not_before: round.now,
+        accepted_at: None,
+        asked: None,
+    });
+    let was_in_flight = state.asked.is_some();
+    let asked = if allowed { round.ask(state.asked, Some(state.not_before)) } else { None };
+    if let Some(asked) = asked {
+        state.asked = Some(asked);
+        if !was_in_flight {
+            budgets.debit(pod);
+        }
+    }
+    let longest = round.policies.max_graceful_termination.as_secs();
+    let Some(removal) = round.ledger.removals.get_mut(name) else { return };
+    if asked.is_some() || new {
+        removal.evictions.insert(pod.key.clone(), state);
+    }
+    if asked.is_some() {
+        let step = Evict {
+            intent: removal.intent.clone(),
+            node: name.clone(),
+            pod: pod.key.clone(),
+            uid: pod.uid.clone(),
+            grace_seconds: (i64::from(pod.grace_seconds) > longest)
+                .then(|| u32::try_from(longest).unwrap_or(u32::MAX)),
+        };
+        round.step(Step::Evict(step));
+    }
+}
+
+fn releasing(round: &mut Round<'_>, fleet: &Fleet, name: &NodeName, node: &FleetNode) {
+    let Some(removal) = round.ledger.removals.get(name).cloned() else { return };
+    let Some(gone_at) = removal.machine_gone_at else {
+        release_step(round, fleet, name);
+        return;
+    };
+    if !round.reached(after(gone_at, NODE_OUTLIVES_MACHINE)) || node.node.deleting {
+        return;
+    }
+    let Some(asked) = round.ask(removal.asked, removal.not_before) else { return };
+    if let Some(entry) = round.ledger.removals.get_mut(name) {
+        entry.asked = Some(asked);
+        entry.not_before = None;
+    }
+    round.step(Step::DeleteNode { intent: removal.intent, node: name.clone(), uid: removal.node_uid });
+}
+
+fn release_step(round: &mut Round<'_>, fleet: &Fleet, name: &NodeName) {
+    let Some(removal) = round.ledger.removals.get(name).cloned() else { return };
+    let Some(account) = fleet.pools.get(&removal.pool) else { return };
+    if removal.released || removal.phase != RemovalPhase::Releasing || !account.fresh {
+        return;
+    }
+    if account.pool.frozen.is_some() {
+        return;
+    }
+    let Some(asked) = round.ask(removal.asked, removal.not_before) else { return };
+    if let Some(entry) = round.ledger.removals.get_mut(name) {
+        entry.asked = Some(asked);
+        entry.not_before = None;
+    }
+    round.step(Step::Release(Release {
+        intent: removal.intent,
+        pool: removal.pool,
+        machine: removal.machine,
+        node: Some(name.clone()),
+        cause: removal.cause,
+        min: if round.planted.has(PlantedBug::UnderMinimum) { 0 } else { account.pool.min },
+    }));
+}
+
+fn undoing(round: &mut Round<'_>, name: &NodeName, node: &FleetNode) {
+    let Some(removal) = round.ledger.removals.get(name).cloned() else { return };
+    let node = &node.node;
+    let dirty = node.has_taint(TO_BE_DELETED) || (removal.cordoned && node.unschedulable);
+    if removal.undone && !dirty {
+        round.ledger.removals.remove(name);
+        return;
+    }
+    let Some(asked) = round.ask(removal.asked, removal.not_before) else { return };
+    if let Some(entry) = round.ledger.removals.get_mut(name) {
+        entry.asked = Some(asked);
+        entry.not_before = None;
+        entry.undone = false;
+    }
+    round.step(Step::UndoNode(UndoNode {
+        intent: removal.intent,
+        node: name.clone(),
+        uid: removal.node_uid,
+        taints: vec![TO_BE_DELETED.into()],
+        uncordon: removal.cordoned,
+    }));
+}

@@ -1,0 +1,222 @@
+//! What there is: each node in its state, each pool with its count of machines.
+//!
+//! Owns the classes of nodes and the sums that all limits are checked against. It sees and judges nothing: what
+//! follows from a machine that is late is `deliveries`', from a node that is not ready `idle`'s.
+
+use crate::back_off;
+use crate::freshness::Freshness;
+use crate::round::{Round, after};
+use jiff::{SignedDuration, Timestamp};
+use model::{Machine, MachineId, MachineState, Node, NodeName, Pool, PoolId, Readiness};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A node that turned not ready this long after it was made had been ready before: it is ill, not starting.
+const FIRST_READY_GRACE: SignedDuration = SignedDuration::from_mins(1);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NodeState {
+    Ready,
+    /// Not ready yet, and young enough to become so.
+    Starting {
+        since: Timestamp,
+    },
+    /// Was ready, or never became so in time.
+    Unready {
+        since: Timestamp,
+    },
+    /// Its machine or the node itself is being deleted, by whomever.
+    Leaving,
+}
+
+/// A node with its state and, where it is ours, its machine and pool.
+pub(crate) struct FleetNode {
+    pub node: Arc<Node>,
+    pub state: NodeState,
+    pub machine: Option<Arc<Machine>>,
+}
+
+/// One pool's machines, counted.
+pub(crate) struct PoolAccount {
+    pub pool: Arc<Pool>,
+    /// Its provider's view is up to date.
+    pub fresh: bool,
+    /// The size that the provider has been asked for, an order in flight included.
+    pub target: u32,
+    pub ready: u32,
+    pub unready: u32,
+    /// Nodes that exist and are not ready yet.
+    pub starting: u32,
+    /// Machines that exist and may still become nodes.
+    pub coming: u32,
+    /// Machines that were asked for and that the provider does not show yet.
+    pub unborn: u32,
+    /// Machines without a node that will not become one: failed, or too late.
+    pub failed: Vec<Arc<Machine>>,
+    pub late: Vec<Arc<Machine>>,
+    /// All machines that are not being deleted.
+    pub machines: u32,
+    /// Named removals that the target may still include.
+    pub removals_in_flight: u32,
+    /// An order was handed out and nothing is known of it yet.
+    pub order_open: bool,
+}
+
+impl PoolAccount {
+    /// Machines that can be counted on to become ready nodes.
+    pub(crate) fn upcoming(&self) -> u32 {
+        self.starting + self.coming + self.unborn
+    }
+
+    /// Machines that may be taken away before the minimum is reached.
+    pub(crate) fn removable(&self) -> u32 {
+        self.target.saturating_sub(self.removals_in_flight).saturating_sub(self.pool.min)
+    }
+}
+
+pub(crate) struct Fleet {
+    pub nodes: BTreeMap<NodeName, FleetNode>,
+    pub pools: BTreeMap<PoolId, PoolAccount>,
+}
+
+impl Fleet {
+    pub(crate) fn survey(round: &mut Round<'_>, fresh: &Freshness) -> Self {
+        let mut pools: BTreeMap<PoolId, PoolAccount> = round
+            .cluster
+            .pools()
+            .iter()
+            .map(|(id, pool)| (id.clone(), open_account(round, pool, fresh.provider_of(id))))
+            .collect();
+        let mut nodes = BTreeMap::new();
+        let mut node_of: BTreeMap<MachineId, NodeState> = BTreeMap::new();
+        for node in round.cluster.nodes().values() {
+            let machine = round.cluster.machine_of(node).cloned();
+            let limit = provision_time(round, machine.as_deref());
+            let state = node_state(round, node, machine.as_deref(), limit);
+            if let Some(machine) = &machine {
+                node_of.insert(machine.id.clone(), state);
+            }
+            nodes.insert(node.name.clone(), FleetNode { node: Arc::clone(node), state, machine });
+        }
+        for (id, account) in &mut pools {
+            for machine in round.cluster.machines_of(id) {
+                count_machine(round, account, machine, node_of.get(&machine.id).copied());
+            }
+            account.unborn = account.target.saturating_sub(account.machines);
+            if back_off::of(round, id).is_some() && !account.order_open {
+                // What a failing pool has not even begun to make is not counted on.
+                account.unborn = 0;
+            }
+        }
+        Self { nodes, pools }
+    }
+
+    /// Nodes of the whole cluster, ours or not, machines on their way included.
+    pub(crate) fn total_nodes(&self) -> u32 {
+        let on_their_way: u32 =
+            self.pools.values().map(|p| p.coming + p.unborn + count(&p.failed) + count(&p.late)).sum();
+        u32::try_from(self.nodes.len()).unwrap_or(u32::MAX).saturating_add(on_their_way)
+    }
+
+    /// How many of all registered nodes are not ready, and of how many.
+    pub(crate) fn unready(&self) -> (u32, u32) {
+        let ill = self.nodes.values().filter(|n| matches!(n.state, NodeState::Unready { .. })).count();
+        (u32::try_from(ill).unwrap_or(u32::MAX), u32::try_from(self.nodes.len()).unwrap_or(u32::MAX))
+    }
+}
+
+fn count<T>(items: &[T]) -> u32 {
+    u32::try_from(items.len()).unwrap_or(u32::MAX)
+}
+
+fn open_account(round: &Round<'_>, pool: &Arc<Pool>, fresh: bool) -> PoolAccount {
+    let order = round.ledger.scale_ups.get(&pool.id);
+    let pending = order.filter(|o| !o.confirmed && !o.lowering && o.to > pool.target);
+    let ledger = &round.ledger;
+    let in_flight = ledger
+        .removals
+        .values()
+        .filter(|r| r.phase != model::RemovalPhase::Undoing)
+        .chain(ledger.orphans.values().filter(|r| r.asked.is_some() || r.released))
+        .filter(|removal| removal.pool == pool.id)
+        .count();
+    PoolAccount {
+        pool: Arc::clone(pool),
+        fresh,
+        target: pending.map_or(pool.target, |order| order.to),
+        ready: 0,
+        unready: 0,
+        starting: 0,
+        coming: 0,
+        unborn: 0,
+        failed: Vec::new(),
+        late: Vec::new(),
+        machines: 0,
+        removals_in_flight: u32::try_from(in_flight).unwrap_or(u32::MAX),
+        order_open: pending.is_some_and(|order| !order.ordered),
+    }
+}
+
+/// How long a machine of this pool may take to become a ready node.
+pub(crate) fn provision_time(round: &Round<'_>, machine: Option<&Machine>) -> SignedDuration {
+    machine
+        .and_then(|machine| round.cluster.pools().get(&machine.pool))
+        .and_then(|pool| pool.options.max_provision_time)
+        .unwrap_or(round.policies.max_provision_time)
+}
+
+fn node_state(
+    round: &mut Round<'_>,
+    node: &Node,
+    machine: Option<&Machine>,
+    limit: SignedDuration,
+) -> NodeState {
+    let going = machine.is_some_and(|machine| machine.state == MachineState::Deleting);
+    if node.deleting || going {
+        return NodeState::Leaving;
+    }
+    if node.is_ready() {
+        return NodeState::Ready;
+    }
+    let since = match node.readiness {
+        Readiness::NotReady { since } => since,
+        // Its kubelet answers, a condition keeps it from counting: it is as old as the node.
+        Readiness::Ready { .. } => node.created_at,
+    };
+    let never_ready = since <= after(node.created_at, FIRST_READY_GRACE);
+    if never_ready && !round.reached(after(node.created_at, limit)) {
+        return NodeState::Starting { since: node.created_at };
+    }
+    NodeState::Unready { since }
+}
+
+fn count_machine(
+    round: &mut Round<'_>,
+    account: &mut PoolAccount,
+    machine: &Arc<Machine>,
+    node: Option<NodeState>,
+) {
+    if machine.state == MachineState::Deleting {
+        return;
+    }
+    account.machines += 1;
+    match node {
+        Some(NodeState::Ready) => account.ready += 1,
+        Some(NodeState::Starting { .. }) => account.starting += 1,
+        Some(NodeState::Unready { .. }) => account.unready += 1,
+        Some(NodeState::Leaving) => {}
+        None if matches!(machine.state, MachineState::Failed { .. }) => {
+            account.failed.push(Arc::clone(machine));
+        }
+        None => {
+            let limit = account.pool.options.max_provision_time.unwrap_or(round.policies.max_provision_time);
+            if round.ledger.orphans.contains_key(&machine.id)
+                || round.reached(after(machine.created_at, limit))
+            {
+                account.late.push(Arc::clone(machine));
+            } else {
+                account.coming += 1;
+            }
+        }
+    }
+}

@@ -1,0 +1,330 @@
+//! Which pools grow, and by how many machines.
+//!
+//! Owns the choice of pools for the demand that found no room: several pools in one round, each time the best of
+//! those that help (highest priority, then cheapest for what it serves, then no idle scarce resource, then least
+//! waste, then id), within every limit. Whatever cannot be served gets one reason from each pool.
+
+use crate::back_off;
+use crate::fleet::{Fleet, PoolAccount};
+use crate::freshness::Freshness;
+use crate::planted::PlantedBug;
+use crate::round::{Round, after};
+use crate::supply::{Unmet, take_missing, template_view};
+use model::{Buy, PodKey, PoolChange, PoolId, PoolRejection, Reason, ScaleUp, Served, Step};
+use packing::{Ask, Estimate, Group, NodeLimit, NodeView, estimate, first_rejection, size_units};
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+/// Demands that the ledger names for one order; the plan names all. Keeps the ledger small.
+const SERVED_IN_LEDGER: usize = 20;
+
+/// A pool that may be chosen, with what it would grow by in this round.
+struct Candidate {
+    id: PoolId,
+    template: NodeView,
+    bought: u32,
+    serves: Vec<Served>,
+    pods: Vec<PodKey>,
+}
+
+struct Offer {
+    candidate: usize,
+    estimate: Estimate,
+}
+
+/// Parts of a million of a template's cpu and memory that an offer would leave unused, per node.
+type WastePpm = u64;
+
+pub(crate) fn buy(round: &mut Round<'_>, fleet: &mut Fleet, fresh: &Freshness, mut unmet: Vec<Unmet>) {
+    if round.planted.has(PlantedBug::BuyWithoutDemand) && unmet.is_empty() {
+        buy_one_for_nobody(round, fleet);
+        return;
+    }
+    note_pools(round, fleet, fresh);
+    if unmet.is_empty() {
+        return;
+    }
+    if let Some(reason) = no_growth_at_all(round, fleet) {
+        for pod in unmet.iter().flat_map(|group| &group.pods) {
+            round.verdicts.pods.insert(pod.clone(), reason.clone());
+        }
+        return;
+    }
+    let mut candidates = candidates(round, fleet);
+    while let Some(offer) = best_offer(round, fleet, fresh, &candidates, &unmet) {
+        accept(&mut candidates[offer.candidate], &offer.estimate, &mut unmet);
+    }
+    for candidate in &mut candidates {
+        if candidate.bought > 0
+            && let Some(account) = fleet.pools.get_mut(&candidate.id)
+        {
+            order(round, account, candidate);
+        }
+    }
+    explain(round, fleet, fresh, &candidates, &unmet);
+}
+
+fn no_growth_at_all(round: &Round<'_>, fleet: &Fleet) -> Option<Reason> {
+    if !round.policies.scale_up_enabled {
+        return Some(Reason::ScaleUpDisabled);
+    }
+    fleet.pools.is_empty().then_some(Reason::NoPools)
+}
+
+fn candidates(round: &Round<'_>, fleet: &Fleet) -> Vec<Candidate> {
+    let candidate = |(id, account): (&PoolId, &PoolAccount)| {
+        let template = template_view(round, account)?;
+        Some(Candidate { id: id.clone(), template, bought: 0, serves: Vec::new(), pods: Vec::new() })
+    };
+    fleet.pools.iter().filter_map(candidate).collect()
+}
+
+/// Why a pool cannot grow whatever is asked, with what it already grows by in this round.
+fn pool_rejection(
+    round: &Round<'_>,
+    fleet: &Fleet,
+    fresh: &Freshness,
+    account: &PoolAccount,
+    bought: u32,
+) -> Option<PoolRejection> {
+    if !account.fresh || !fresh.daemon_sets {
+        return Some(PoolRejection::ProviderStale);
+    }
+    if let Some(why) = &account.pool.frozen {
+        return Some(PoolRejection::Frozen { why: why.clone() });
+    }
+    if account.pool.template.is_none() {
+        return Some(PoolRejection::NoTemplate);
+    }
+    if let Some(entry) = back_off::of(round, &account.pool.id) {
+        return Some(PoolRejection::BackOff { until: entry.until, code: entry.code.clone() });
+    }
+    let (unready, of) = (account.unready, account.target);
+    let policies = round.policies;
+    if unready > policies.ok_total_unready_count
+        && u64::from(unready) * 100 > u64::from(of) * u64::from(policies.max_total_unready_percent)
+    {
+        return Some(PoolRejection::NotHealthy { unready, of });
+    }
+    let max = account.pool.max;
+    if account.target + bought >= max && !round.planted.has(PlantedBug::OverMaximum) {
+        return Some(PoolRejection::MaxSizeReached { max });
+    }
+    if bought >= policies.max_nodes_per_scale_up {
+        return Some(PoolRejection::RoundLimit { max_per_round: policies.max_nodes_per_scale_up });
+    }
+    let max_nodes_total = policies.max_nodes_total;
+    (max_nodes_total > 0 && fleet.total_nodes() >= max_nodes_total)
+        .then_some(PoolRejection::NodeCeiling { max_nodes_total })
+}
+
+fn limit_of(
+    round: &Round<'_>,
+    fleet: &Fleet,
+    account: &PoolAccount,
+    bought: u32,
+    bought_all: u32,
+) -> NodeLimit {
+    let policies = round.policies;
+    let mut limit = NodeLimit::AtMost(policies.max_nodes_per_scale_up.saturating_sub(bought));
+    if !round.planted.has(PlantedBug::OverMaximum) {
+        limit = limit.and(NodeLimit::AtMost(account.pool.max.saturating_sub(account.target + bought)));
+    }
+    if policies.max_nodes_total > 0 {
+        let left = policies.max_nodes_total.saturating_sub(fleet.total_nodes()).saturating_sub(bought_all);
+        limit = limit.and(NodeLimit::AtMost(left));
+    }
+    limit
+}
+
+/// The best way to serve some of what is left; `None` where no pool helps any more.
+fn best_offer(
+    round: &Round<'_>,
+    fleet: &Fleet,
+    fresh: &Freshness,
+    candidates: &[Candidate],
+    unmet: &[Unmet],
+) -> Option<Offer> {
+    let groups: Vec<Group> =
+        unmet.iter().map(|group| Group { shape: group.shape.clone(), count: open_count(group) }).collect();
+    let bought_all: u32 = candidates.iter().map(|candidate| candidate.bought).sum();
+    let mut offers = Vec::new();
+    for (at, candidate) in candidates.iter().enumerate() {
+        let account = fleet.pools.get(&candidate.id)?;
+        if pool_rejection(round, fleet, fresh, account, candidate.bought).is_some() {
+            continue;
+        }
+        let limit = limit_of(round, fleet, account, candidate.bought, bought_all);
+        let estimate = estimate(&candidate.template, &groups, limit);
+        if estimate.nodes > 0 {
+            offers.push(Offer { candidate: at, estimate });
+        }
+    }
+    let priced =
+        offers.iter().all(|offer| account_of(fleet, candidates, offer).is_some_and(|a| a.pool.price.0 > 0));
+    offers.into_iter().min_by_key(|offer| {
+        let account = account_of(fleet, candidates, offer);
+        let priority = account.map_or(0, |account| account.pool.priority);
+        let price = account.filter(|_| priced).map_or(0, |account| account.pool.price.0);
+        let template = &candidates[offer.candidate].template;
+        (
+            Reverse(priority),
+            price_per_served(price, &offer.estimate),
+            idle_scarce(template, &offer.estimate),
+            waste(template, &offer.estimate),
+            offer.candidate,
+        )
+    })
+}
+
+fn account_of<'f>(fleet: &'f Fleet, candidates: &[Candidate], offer: &Offer) -> Option<&'f PoolAccount> {
+    fleet.pools.get(&candidates[offer.candidate].id)
+}
+
+/// Price of the new nodes for each million units of what they serve: offers that serve more may cost more.
+fn price_per_served(price: u64, estimate: &Estimate) -> u128 {
+    let served = u128::from(size_units(&estimate.requested)).max(1);
+    u128::from(price) * u128::from(estimate.nodes) * 1_000_000 / served
+}
+
+/// Kinds of extended resources on offer that no served pod asks for: they are kept for pods that do.
+fn idle_scarce(template: &NodeView, estimate: &Estimate) -> usize {
+    let asked = &estimate.requested.extended;
+    template.allocatable().extended.iter().filter(|(name, n)| **n > 0 && !asked.contains_key(*name)).count()
+}
+
+fn waste(template: &NodeView, estimate: &Estimate) -> WastePpm {
+    let unused = |used: u64, one: u64| {
+        let all = u128::from(one) * u128::from(estimate.nodes);
+        let share = (u128::from(used) * 1_000_000).checked_div(all).unwrap_or(1_000_000);
+        1_000_000u64.saturating_sub(u64::try_from(share).unwrap_or(1_000_000))
+    };
+    let all = template.allocatable();
+    unused(estimate.requested.cpu.0, all.cpu.0) + unused(estimate.requested.memory.0, all.memory.0)
+}
+
+fn open_count(group: &Unmet) -> u32 {
+    let missing = group.missing.iter().fold(0u32, |sum, (_, n)| sum.saturating_add(*n));
+    u32::try_from(group.pods.len()).unwrap_or(u32::MAX).saturating_add(missing)
+}
+
+/// Takes what the offer serves off the demand, pods before replicas that do not exist yet.
+fn accept(candidate: &mut Candidate, estimate: &Estimate, unmet: &mut [Unmet]) {
+    candidate.bought += estimate.nodes;
+    for (group, placed) in unmet.iter_mut().zip(&estimate.placed) {
+        let pods = (*placed as usize).min(group.pods.len());
+        for pod in group.pods.drain(..pods) {
+            candidate.serves.push(Served::Pod(pod.clone()));
+            candidate.pods.push(pod);
+        }
+        let rest = placed - u32::try_from(pods).unwrap_or(*placed);
+        for (workload, replicas) in take_missing(&mut group.missing, rest) {
+            candidate.serves.push(Served::Missing { workload, replicas });
+        }
+    }
+}
+
+/// Writes the order into the ledger and hands it out, unless the pool's last order is still unanswered: then its
+/// answer is waited for.
+fn order(round: &mut Round<'_>, account: &mut PoolAccount, candidate: &mut Candidate) {
+    let lowering = round.ledger.scale_ups.get(&candidate.id).is_some_and(|order| order.lowering);
+    if account.order_open || lowering {
+        for pod in candidate.pods.drain(..) {
+            round.verdicts.pods.insert(pod, Reason::WaitsForMachine { pool: candidate.id.clone() });
+        }
+        candidate.bought = 0;
+        return;
+    }
+    let (from, to, max) = (account.target, account.target + candidate.bought, account.pool.max);
+    let change = PoolChange { pool: account.pool.name.clone(), from, to, max };
+    for pod in &candidate.pods {
+        let reason = Reason::TriggeredScaleUp { pools: vec![change.clone()] };
+        round.verdicts.pods.insert(pod.clone(), reason);
+    }
+    let intent = round.new_intent("buy");
+    let serves = std::mem::take(&mut candidate.serves);
+    let wait = account.pool.options.max_provision_time.unwrap_or(round.policies.max_provision_time);
+    let entry = ScaleUp {
+        intent: intent.clone(),
+        from,
+        to,
+        begun_at: round.now,
+        deadline: after(round.now, wait),
+        ordered: false,
+        confirmed: false,
+        lowering: false,
+        asked: round.ask(None, None),
+        not_before: None,
+        serves: serves.iter().take(SERVED_IN_LEDGER).cloned().collect(),
+    };
+    round.wake(entry.deadline);
+    if !round.planted.has(PlantedBug::ForgottenIntent) {
+        round.ledger.scale_ups.insert(candidate.id.clone(), entry);
+    }
+    round.ledger.last_scale_up_at = Some(round.now);
+    round
+        .verdicts
+        .pools
+        .insert(candidate.id.clone(), Reason::Growing { from, to, ready: account.ready, since: round.now });
+    account.target = to;
+    account.unborn += candidate.bought;
+    account.order_open = true;
+    round.step(Step::Buy(Buy { intent, pool: candidate.id.clone(), from, to, max, serves }));
+}
+
+/// One reason from each pool for every pod that nothing was bought for.
+fn explain(
+    round: &mut Round<'_>,
+    fleet: &Fleet,
+    fresh: &Freshness,
+    candidates: &[Candidate],
+    unmet: &[Unmet],
+) {
+    let views: BTreeMap<&PoolId, (&NodeView, u32)> =
+        candidates.iter().map(|c| (&c.id, (&c.template, c.bought))).collect();
+    for group in unmet.iter().filter(|group| !group.pods.is_empty()) {
+        let rejections: BTreeMap<PoolId, PoolRejection> = fleet
+            .pools
+            .iter()
+            .map(|(id, account)| {
+                let view = views.get(id).map(|(view, _)| *view);
+                // What was bought in this round is part of the target by now.
+                let of_pod = view.and_then(|view| first_rejection(&Ask::of(&group.shape), view));
+                let rejection = of_pod.or_else(|| pool_rejection(round, fleet, fresh, account, 0)).unwrap_or(
+                    PoolRejection::RoundLimit { max_per_round: round.policies.max_nodes_per_scale_up },
+                );
+                (id.clone(), rejection)
+            })
+            .collect();
+        for pod in &group.pods {
+            let reason = Reason::NoPoolHelps { rejections: rejections.clone() };
+            round.verdicts.pods.insert(pod.clone(), reason);
+        }
+    }
+}
+
+/// Says of each pool that cannot grow why, and of the round that the ceiling is reached.
+fn note_pools(round: &mut Round<'_>, fleet: &Fleet, fresh: &Freshness) {
+    for (id, account) in &fleet.pools {
+        if let Some(rejection) = pool_rejection(round, fleet, fresh, account, 0) {
+            round.verdicts.pools.entry(id.clone()).or_insert(Reason::PoolRejected { rejection });
+        }
+    }
+    let max_nodes_total = round.policies.max_nodes_total;
+    if max_nodes_total > 0 && fleet.total_nodes() >= max_nodes_total {
+        round.verdicts.round.push(Reason::MaxNodesTotal { max_nodes_total });
+    }
+}
+
+/// Only ever reached with a planted bug.
+fn buy_one_for_nobody(round: &mut Round<'_>, fleet: &mut Fleet) {
+    for (id, account) in &mut fleet.pools {
+        if account.target < account.pool.max && account.upcoming() == 0 && !account.order_open {
+            let Some(template) = template_view(round, account) else { continue };
+            let mut candidate =
+                Candidate { id: id.clone(), template, bought: 1, serves: Vec::new(), pods: Vec::new() };
+            order(round, account, &mut candidate);
+            return;
+        }
+    }
+}

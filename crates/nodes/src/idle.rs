@@ -1,0 +1,394 @@
+//! Which nodes are not needed, since when, and which of them go now.
+//!
+//! Owns eligibility, the simulated removals, the timers and the start of removals. Every node gets a reason for being
+//! kept. Causes here are voluntary: each passes every guard.
+
+use crate::budgets::Budgets;
+use crate::drain_rules::{self, NodePods};
+use crate::drains;
+use crate::fleet::{Fleet, FleetNode, NodeState, PoolAccount};
+use crate::freshness::Freshness;
+use crate::planted::PlantedBug;
+use crate::round::{Round, after};
+use crate::supply::{Supply, TO_BE_DELETED};
+use crate::utilization::Utilization;
+use jiff::Timestamp;
+use model::{
+    CoolDown, Node, NodeName, PoolId, PoolRejection, Profile, Reason, Removal, RemovalCause, RemovalPhase,
+    Step,
+};
+use packing::SpotIx;
+use std::collections::{BTreeMap, BTreeSet};
+
+const SCALE_DOWN_DISABLED: &str = "cluster-autoscaler.kubernetes.io/scale-down-disabled";
+const DO_NOT_DISRUPT: &str = "karpenter.sh/do-not-disrupt";
+
+/// A node worth a simulated removal.
+struct Candidate<'f> {
+    name: &'f NodeName,
+    node: &'f FleetNode,
+    account: &'f PoolAccount,
+    /// Not ready since then.
+    unready_since: Option<Timestamp>,
+}
+
+/// A node that could go: everything on it has a place.
+struct Unneeded<'f> {
+    candidate: Candidate<'f>,
+    cause: RemovalCause,
+    drains: bool,
+}
+
+pub(crate) fn review(
+    round: &mut Round<'_>,
+    fleet: &Fleet,
+    fresh: &Freshness,
+    supply: &mut Supply,
+    budgets: &mut Budgets,
+) {
+    if !fresh.for_removal() {
+        return;
+    }
+    let mut candidates = Vec::new();
+    for (name, node) in &fleet.nodes {
+        if round.ledger.removals.contains_key(name) {
+            continue;
+        }
+        match eligible(round, fleet, supply, name, node) {
+            Ok(Some(candidate)) => candidates.push(candidate),
+            Ok(None) => {}
+            Err(reason) => round.say(name, reason),
+        }
+    }
+    if closed_by_unready(round, fleet, &candidates) {
+        return;
+    }
+    sort(round, supply, &mut candidates);
+    let unneeded = simulate(round, supply, budgets, candidates);
+    remember(round, fleet, &unneeded);
+    let mut starts = Starts::of(round);
+    for node in &unneeded {
+        starts.consider(round, node);
+    }
+}
+
+/// A candidate, or the reason for which the node is kept; `None` where its time timer is kept and nothing is said.
+fn eligible<'f>(
+    round: &mut Round<'_>,
+    fleet: &'f Fleet,
+    supply: &Supply,
+    name: &'f NodeName,
+    node: &'f FleetNode,
+) -> Result<Option<Candidate<'f>>, Reason> {
+    let account = owner(round, fleet, node)?;
+    if !account.fresh {
+        return Err(Reason::PoolRejected { rejection: PoolRejection::ProviderStale });
+    }
+    if let Some(why) = &account.pool.frozen {
+        return Err(Reason::PoolRejected { rejection: PoolRejection::Frozen { why: why.clone() } });
+    }
+    if forbids(&node.node) {
+        return Err(Reason::ScaleDownDisabledAnnotation);
+    }
+    let unready_since = match node.state {
+        NodeState::Leaving => return Ok(None),
+        NodeState::Starting { since } => return Err(Reason::StartingUp { since }),
+        NodeState::Unready { since } => Some(since),
+        NodeState::Ready => None,
+    };
+    if node.node.has_taint(TO_BE_DELETED) {
+        // A Cluster Autoscaler is at it; `leftovers` wakes us when that is over.
+        return Ok(None);
+    }
+    if unready_since.is_none() {
+        if supply.spot(name).is_none_or(|spot| supply.awaited.contains(&spot)) {
+            return Err(Reason::PodsAreWaiting);
+        }
+        in_use(round, supply, name, account)?;
+    }
+    Ok(Some(Candidate { name, node, account, unready_since }))
+}
+
+fn owner<'f>(round: &Round<'_>, fleet: &'f Fleet, node: &FleetNode) -> Result<&'f PoolAccount, Reason> {
+    let Some(machine) = &node.machine else {
+        let known = node.node.machine.is_none();
+        return Err(if known { Reason::NotAutoscaled } else { Reason::MachineUnknown });
+    };
+    let account = fleet.pools.get(&machine.pool).ok_or(Reason::NotAutoscaled)?;
+    let removes = account.pool.profile == Profile::ClusterAutoscaler;
+    if round.policies.scale_down_enabled && removes { Ok(account) } else { Err(Reason::ScaleDownDisabled) }
+}
+
+fn forbids(node: &Node) -> bool {
+    [SCALE_DOWN_DISABLED, DO_NOT_DISRUPT]
+        .iter()
+        .any(|key| node.annotations.get(*key).is_some_and(|value| &**value == "true"))
+}
+
+fn in_use(round: &Round<'_>, supply: &Supply, name: &NodeName, account: &PoolAccount) -> Result<(), Reason> {
+    let own = account.pool.options.utilization_threshold_percent;
+    let threshold_permille = own.unwrap_or(round.policies.utilization_threshold_percent).saturating_mul(10);
+    let utilization = supply.utilization.get(name).copied().unwrap_or(Utilization::Unknown);
+    let over = utilization.permille() > threshold_permille;
+    if utilization == Utilization::Unknown || (over && !supply.idle.contains(name)) {
+        let utilization_permille = utilization.permille();
+        return Err(Reason::InUse { utilization_permille, threshold_permille });
+    }
+    Ok(())
+}
+
+/// With too many nodes not ready, what looks unneeded may be needed in a moment: nothing goes, all timers start anew.
+fn closed_by_unready(round: &mut Round<'_>, fleet: &Fleet, candidates: &[Candidate<'_>]) -> bool {
+    let (unready, of) = fleet.unready();
+    let policies = round.policies;
+    let share = u64::from(unready) * 100 > u64::from(of) * u64::from(policies.max_total_unready_percent);
+    if unready <= policies.ok_total_unready_count || !share {
+        return false;
+    }
+    round.ledger.unneeded_since.clear();
+    round.verdicts.round.push(Reason::TooManyUnready { unready, of });
+    for candidate in candidates {
+        round.say(candidate.name, Reason::TooManyUnready { unready, of });
+    }
+    true
+}
+
+/// Empty nodes first, then those that have been unneeded longest (so that the choice is stable), then the emptiest.
+fn sort(round: &Round<'_>, supply: &Supply, candidates: &mut [Candidate<'_>]) {
+    candidates.sort_by_cached_key(|candidate| {
+        (
+            !supply.idle.contains(candidate.name),
+            round.ledger.unneeded_since.get(candidate.name).copied().unwrap_or(Timestamp::MAX),
+            supply.utilization.get(candidate.name).map_or(0, |utilization| utilization.permille()),
+            candidate.name.clone(),
+        )
+    });
+}
+
+/// Removes one candidate after the other on paper; those that work stay removed for the ones after them.
+fn simulate<'f>(
+    round: &mut Round<'_>,
+    supply: &mut Supply,
+    budgets: &mut Budgets,
+    candidates: Vec<Candidate<'f>>,
+) -> Vec<Unneeded<'f>> {
+    let mut taken: BTreeMap<PoolId, u32> = BTreeMap::new();
+    let mut unneeded = Vec::new();
+    for candidate in candidates {
+        let id = &candidate.account.pool.id;
+        let already = taken.get(id).copied().unwrap_or(0);
+        if already >= candidate.account.removable() && !round.planted.has(PlantedBug::UnderMinimum) {
+            round.say(candidate.name, Reason::AtMinimum { min: candidate.account.pool.min });
+            continue;
+        }
+        match try_removal(round, supply, budgets, &candidate) {
+            Ok(pods) => {
+                for (pod, _) in &pods.moving {
+                    budgets.debit(pod);
+                }
+                *taken.entry(id.clone()).or_default() += 1;
+                let drains = !pods.moving.is_empty();
+                let cause = match (candidate.unready_since, drains) {
+                    (Some(_), _) => RemovalCause::Unready,
+                    (None, true) => RemovalCause::UnderUsed,
+                    (None, false) => RemovalCause::Empty,
+                };
+                unneeded.push(Unneeded { candidate, cause, drains });
+            }
+            Err(reason) => round.say(candidate.name, reason),
+        }
+    }
+    unneeded
+}
+
+fn try_removal(
+    round: &mut Round<'_>,
+    supply: &mut Supply,
+    budgets: &Budgets,
+    candidate: &Candidate<'_>,
+) -> Result<NodePods, Reason> {
+    let pods = drain_rules::pods_of(round, budgets, candidate.name);
+    if !pods.blocked.is_empty() {
+        wake_for_blocked(round, candidate.name);
+        return Err(Reason::BlockedBy { pods: pods.blocked });
+    }
+    if candidate.unready_since.is_some() {
+        if let Some((pod, _)) = pods.moving.first() {
+            wake_for_blocked(round, candidate.name);
+            return Err(Reason::UnreadyWithPods { pod: pod.key.clone() });
+        }
+        return Ok(pods);
+    }
+    let Some(spot) = supply.spot(candidate.name) else { return Err(Reason::PodsAreWaiting) };
+    if supply.may_suit_unmodelled(spot) {
+        return Err(Reason::PodsAreWaiting);
+    }
+    match empty_out(round, supply, spot, &pods) {
+        None => Ok(pods),
+        Some(reason) => Err(reason),
+    }
+}
+
+fn wake_for_blocked(round: &mut Round<'_>, node: &NodeName) {
+    let soonest = round.cluster.pods_on(node).filter_map(|pod| drain_rules::next_change(round, pod)).min();
+    if let Some(at) = soonest {
+        round.wake(at);
+    }
+}
+
+/// Closes the spot and finds places for its pods and for those that earlier removals put there.
+/// Answers what stands against it, with the room as it was.
+fn empty_out(round: &Round<'_>, supply: &mut Supply, spot: SpotIx, pods: &NodePods) -> Option<Reason> {
+    let mark = supply.room.mark();
+    supply.room.close(spot);
+    let moving = pods.moving.iter().filter(|(_, needs_place)| *needs_place).map(|(pod, _)| pod);
+    let homeless = drains::find_places(supply, moving).map(|pod| Reason::NoPlaceFor { pod: pod.key.clone() });
+    let received: Vec<_> = supply.room.received(spot).to_vec();
+    let end = supply.ready_end;
+    let mut fits = |shape, count: u32| {
+        let placed = supply.room.place(shape, count, 0..end);
+        placed.iter().map(|placed| placed.count).sum::<u32>() == count
+    };
+    let stuck = homeless.or_else(|| {
+        let all_fit = received.into_iter().all(|(shape, count)| fits(shape, count));
+        (!all_fit).then_some(Reason::TakesMovedPods)
+    });
+    if stuck.is_some() && !round.planted.has(PlantedBug::NoPlaceForPods) {
+        supply.room.rollback(mark);
+        return stuck;
+    }
+    None
+}
+
+/// Keeps the timers of what is unneeded and of what cannot be judged now, and drops the others.
+fn remember(round: &mut Round<'_>, fleet: &Fleet, unneeded: &[Unneeded<'_>]) {
+    let names: BTreeSet<&NodeName> = unneeded
+        .iter()
+        .filter(|node| node.cause != RemovalCause::Unready)
+        .map(|node| node.candidate.name)
+        .collect();
+    let unjudged = |name: &NodeName| {
+        fleet
+            .nodes
+            .get(name)
+            .and_then(|node| node.machine.as_ref())
+            .and_then(|machine| fleet.pools.get(&machine.pool))
+            .is_some_and(|account| !account.fresh)
+    };
+    round.ledger.unneeded_since.retain(|name, _| names.contains(name) || unjudged(name));
+    for name in names {
+        round.ledger.unneeded_since.entry(name.clone()).or_insert(round.now);
+    }
+}
+
+/// How many removals may still start in this round.
+struct Starts {
+    in_flight: u32,
+    draining: u32,
+    cool_down: Option<(CoolDown, Timestamp)>,
+}
+
+impl Starts {
+    fn of(round: &Round<'_>) -> Self {
+        let removals = &round.ledger.removals;
+        let moves =
+            |r: &&Removal| r.drains && matches!(r.phase, RemovalPhase::Marking | RemovalPhase::Draining);
+        Self {
+            in_flight: u32::try_from(removals.len()).unwrap_or(u32::MAX),
+            draining: u32::try_from(removals.values().filter(moves).count()).unwrap_or(u32::MAX),
+            cool_down: cool_down(round),
+        }
+    }
+
+    /// Starts the removal of a node whose time has come, or says what it waits for.
+    fn consider(&mut self, round: &mut Round<'_>, node: &Unneeded<'_>) {
+        let name = node.candidate.name;
+        let (since, removable_at) = times(round, node);
+        if !round.reached(removable_at) {
+            let reason = match node.candidate.unready_since {
+                Some(since) => Reason::NotReadyYetTolerated { since, removable_at },
+                None => Reason::Unneeded { cause: node.cause, since, removable_at },
+            };
+            round.say(name, reason);
+            return;
+        }
+        if let Some((after, until)) = self.cool_down {
+            round.wake(until);
+            round.say(name, Reason::InCoolDown { after, until });
+            return;
+        }
+        if let Some(reason) = self.limit(round, node.drains) {
+            round.say(name, reason);
+            return;
+        }
+        self.in_flight += 1;
+        self.draining += u32::from(node.drains);
+        start(round, node);
+    }
+
+    fn limit(&self, round: &Round<'_>, drains: bool) -> Option<Reason> {
+        let (all, drain) = (round.policies.max_scale_down_parallelism, round.policies.max_drain_parallelism);
+        if self.in_flight >= all {
+            return Some(Reason::RemovalLimit { in_flight: self.in_flight, limit: all });
+        }
+        (drains && self.draining >= drain)
+            .then_some(Reason::RemovalLimit { in_flight: self.draining, limit: drain })
+    }
+}
+
+/// Since when a node is unneeded, and when it may go.
+fn times(round: &Round<'_>, node: &Unneeded<'_>) -> (Timestamp, Timestamp) {
+    let options = &node.candidate.account.pool.options;
+    let policies = round.policies;
+    if let Some(since) = node.candidate.unready_since {
+        return (since, after(since, options.unready_time.unwrap_or(policies.unready_time)));
+    }
+    let since = round.ledger.unneeded_since.get(node.candidate.name).copied().unwrap_or(round.now);
+    (since, after(since, options.unneeded_time.unwrap_or(policies.unneeded_time)))
+}
+
+/// The wait that ends last of those that forbid new removals now.
+fn cool_down(round: &Round<'_>) -> Option<(CoolDown, Timestamp)> {
+    let (ledger, policies) = (&round.ledger, round.policies);
+    [
+        (CoolDown::AfterScaleUp, ledger.last_scale_up_at, policies.delay_after_add),
+        (CoolDown::AfterDeletion, ledger.last_deletion_at, policies.delay_after_delete),
+        (CoolDown::AfterFailure, ledger.last_failure_at, policies.delay_after_failure),
+    ]
+    .into_iter()
+    .filter_map(|(which, at, wait)| at.map(|at| (which, after(at, wait))))
+    .filter(|(_, until)| *until > round.now)
+    .max_by_key(|(which, until)| (*until, *which))
+}
+
+fn start(round: &mut Round<'_>, node: &Unneeded<'_>) {
+    let Some(machine) = &node.candidate.node.machine else { return };
+    let name = node.candidate.name;
+    let cordon = round.policies.cordon_node_before_terminating && !node.candidate.node.node.unschedulable;
+    let removal = Removal {
+        intent: round.new_intent("remove"),
+        node_uid: node.candidate.node.node.uid.clone(),
+        pool: machine.pool.clone(),
+        machine: machine.id.clone(),
+        cause: node.cause,
+        phase: RemovalPhase::Marking,
+        phase_since: round.now,
+        begun_at: round.now,
+        drains: node.drains,
+        cordoned: cordon,
+        marked_at: None,
+        asked: round.ask(None, None),
+        evictions: BTreeMap::new(),
+        released: false,
+        undone: false,
+        machine_gone_at: None,
+        not_before: None,
+    };
+    round.step(Step::MarkNode(drains::mark_of(&removal, name)));
+    round.ledger.unneeded_since.remove(name);
+    round.say(
+        name,
+        Reason::BeingRemoved { cause: node.cause, phase: RemovalPhase::Marking, since: round.now },
+    );
+    round.ledger.removals.insert(name.clone(), removal);
+}

@@ -1,0 +1,73 @@
+//! Marks of removals that nobody remembers: taken off again.
+//!
+//! Owns the finding of nodes that carry the deletion taint without a removal in the ledger: ours (by our annotation)
+//! after a lost ledger, or a Cluster Autoscaler's on a pool that we own, once it is older than any that is at work.
+
+use crate::fleet::Fleet;
+use crate::planted::PlantedBug;
+use crate::round::{Round, after};
+use crate::supply::TO_BE_DELETED;
+use jiff::{SignedDuration, Timestamp};
+use model::{MachineId, Node, PoolId, Removal, RemovalCause, RemovalPhase};
+use std::collections::BTreeMap;
+
+/// Written by the executor with each mark: whose it is, and whether the cordon is ours.
+const INTENT: &str = "tideline.dev/intent";
+const CORDONED: &str = "tideline.dev/cordoned";
+/// A Cluster Autoscaler's own deletion is over by then.
+const FOREIGN_MARK_AGE: SignedDuration = SignedDuration::from_mins(5);
+
+pub(crate) fn collect(round: &mut Round<'_>, fleet: &Fleet) {
+    if round.planted.has(PlantedBug::LostTaint) {
+        return;
+    }
+    for (name, entry) in &fleet.nodes {
+        let node = &entry.node;
+        let marked = node.annotations.contains_key(INTENT) || node.has_taint(TO_BE_DELETED);
+        if !marked || round.ledger.removals.contains_key(name) {
+            continue;
+        }
+        let ours = node.annotations.contains_key(INTENT);
+        let cordoned = if ours {
+            node.annotations.contains_key(CORDONED)
+        } else {
+            let pool = entry.machine.as_ref().map(|machine| &machine.pool);
+            if pool.is_none_or(|pool| !fleet.pools.contains_key(pool)) || !round.reached(expires(node)) {
+                continue;
+            }
+            round.policies.cordon_node_before_terminating
+        };
+        let pool = entry.machine.as_ref().map_or_else(|| PoolId::from(""), |machine| machine.pool.clone());
+        let machine = node.machine.clone().unwrap_or_else(|| MachineId::from(""));
+        let removal = Removal {
+            intent: round.new_intent("undo"),
+            node_uid: node.uid.clone(),
+            pool,
+            machine,
+            cause: RemovalCause::Empty,
+            phase: RemovalPhase::Undoing,
+            phase_since: round.now,
+            begun_at: round.now,
+            drains: false,
+            cordoned: cordoned && node.unschedulable,
+            marked_at: None,
+            asked: None,
+            evictions: BTreeMap::new(),
+            released: false,
+            undone: false,
+            machine_gone_at: None,
+            not_before: None,
+        };
+        round.ledger.removals.insert(name.clone(), removal);
+    }
+}
+
+/// When a foreign mark is old: its value is the second at which it was put on.
+fn expires(node: &Node) -> Timestamp {
+    node.taints
+        .iter()
+        .find(|taint| &*taint.key == TO_BE_DELETED)
+        .and_then(|taint| taint.value.parse::<i64>().ok())
+        .and_then(|second| Timestamp::from_second(second).ok())
+        .map_or(Timestamp::MIN, |at| after(at, FOREIGN_MARK_AGE))
+}

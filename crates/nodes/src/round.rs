@@ -1,0 +1,100 @@
+//! The state of one round while it is being decided.
+//!
+//! Owns the collecting of steps, verdicts and wake-ups, and the rule for handing a step out: once, until it is
+//! answered, the process that took it is gone, or its answer is overdue.
+
+use crate::planted::Planted;
+use jiff::{SignedDuration, Timestamp};
+use model::{Asked, Cluster, Decision, IntentId, Ledger, NodeName, Plan, Policies, Reason, Step, Verdicts};
+
+/// An answer that has not come after this is not coming: the step, being idempotent, is handed out again. Longer
+/// than any executor's bounded retries.
+const ANSWER_OVERDUE: SignedDuration = SignedDuration::from_mins(5);
+
+pub(crate) struct Round<'a> {
+    pub cluster: &'a Cluster,
+    pub policies: &'a Policies,
+    pub now: Timestamp,
+    pub ledger: Ledger,
+    pub verdicts: Verdicts,
+    pub planted: Planted,
+    steps: Vec<Step>,
+    wake_at: Option<Timestamp>,
+}
+
+impl<'a> Round<'a> {
+    pub(crate) fn new(
+        cluster: &'a Cluster,
+        policies: &'a Policies,
+        ledger: &Ledger,
+        now: Timestamp,
+        planted: Planted,
+    ) -> Self {
+        Self {
+            cluster,
+            policies,
+            now,
+            ledger: ledger.clone(),
+            verdicts: Verdicts::default(),
+            planted,
+            steps: Vec::new(),
+            wake_at: None,
+        }
+    }
+
+    pub(crate) fn step(&mut self, step: Step) {
+        self.steps.push(step);
+    }
+
+    pub(crate) fn new_intent(&mut self, kind: &str) -> IntentId {
+        self.ledger.new_intent(kind)
+    }
+
+    /// Asks to be called again at a moment; the past needs no call.
+    pub(crate) fn wake(&mut self, at: Timestamp) {
+        if at > self.now {
+            self.wake_at = Some(self.wake_at.map_or(at, |other| other.min(at)));
+        }
+    }
+
+    /// Whether a moment has come; asks to be woken for it where it has not.
+    pub(crate) fn reached(&mut self, at: Timestamp) -> bool {
+        self.wake(at);
+        at <= self.now
+    }
+
+    /// Whether a step is to be handed out now, and if so the note that it was.
+    pub(crate) fn ask(&mut self, asked: Option<Asked>, not_before: Option<Timestamp>) -> Option<Asked> {
+        if let Some(at) = not_before
+            && !self.reached(at)
+        {
+            return None;
+        }
+        if let Some(asked) = asked
+            && asked.epoch == self.ledger.epoch
+            && !self.reached(after(asked.at, ANSWER_OVERDUE))
+        {
+            return None;
+        }
+        self.wake(after(self.now, ANSWER_OVERDUE));
+        Some(Asked { epoch: self.ledger.epoch, at: self.now })
+    }
+
+    pub(crate) fn say(&mut self, node: &NodeName, reason: Reason) {
+        self.verdicts.nodes.insert(node.clone(), reason);
+    }
+
+    pub(crate) fn conclude(self) -> Decision {
+        Decision {
+            plan: Plan { steps: self.steps },
+            ledger: self.ledger,
+            verdicts: self.verdicts,
+            wake_at: self.wake_at,
+        }
+    }
+}
+
+/// A moment and a wait, held inside the calendar.
+pub(crate) fn after(at: Timestamp, wait: SignedDuration) -> Timestamp {
+    at.saturating_add(wait).unwrap_or(Timestamp::MAX)
+}

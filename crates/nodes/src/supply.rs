@@ -1,0 +1,320 @@
+//! What there is room on, in the order in which it is used: nodes that are ready, nodes that could stay after all,
+//! machines on their way.
+//!
+//! Owns the room of one round and the meaning of its spots, and serves demand from it before anything is bought.
+
+use crate::demand::{Demand, DemandGroup};
+use crate::fleet::{Fleet, FleetNode, NodeState, PoolAccount};
+use crate::planted::PlantedBug;
+use crate::round::Round;
+use crate::utilization::{self, Utilization};
+use model::{
+    Labels, Node, NodeCondition, NodeName, NodeTemplate, Pod, PodKey, PoolId, Readiness, Reason,
+    RemovalPhase, Resources, Taint, Uid, WorkloadKey,
+};
+use packing::{Ask, NodeView, Room, SpotIx, first_lasting_rejection};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// The taint of a node that is on its way out.
+pub(crate) const TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";
+
+/// Taints that say what a node is at the moment, not what it is for: a node that gets ready loses them.
+const PASSING_TAINTS: [&str; 9] = [
+    "node.kubernetes.io/not-ready",
+    "node.kubernetes.io/unreachable",
+    "node.kubernetes.io/unschedulable",
+    "node.kubernetes.io/memory-pressure",
+    "node.kubernetes.io/disk-pressure",
+    "node.kubernetes.io/pid-pressure",
+    "node.kubernetes.io/network-unavailable",
+    "node.cloudprovider.kubernetes.io/uninitialized",
+    "node.cloudprovider.kubernetes.io/shutdown",
+];
+/// Taints that a node starts with and loses.
+const STARTUP_PREFIXES: [&str; 2] =
+    ["startup-taint.cluster-autoscaler.kubernetes.io/", "ignore-taint.cluster-autoscaler.kubernetes.io/"];
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum SpotKind {
+    Ready(NodeName),
+    /// Marked for removal; nothing has been moved yet, so it can stay.
+    Marked(NodeName),
+    OnItsWay(PoolId),
+}
+
+/// A part of a demand group that found no room.
+#[derive(Clone, Debug)]
+pub(crate) struct Unmet {
+    pub shape: Arc<model::PodShape>,
+    pub pods: Vec<PodKey>,
+    pub missing: Vec<(WorkloadKey, u32)>,
+}
+
+pub(crate) struct Supply {
+    pub room: Room,
+    kinds: Vec<SpotKind>,
+    spot_of: BTreeMap<NodeName, SpotIx>,
+    /// Ready nodes are the spots before this one.
+    pub ready_end: usize,
+    pub utilization: BTreeMap<NodeName, Utilization>,
+    /// Nodes on which nothing but `DaemonSet` and mirror pods runs.
+    pub idle: BTreeSet<NodeName>,
+    /// Ready nodes that waiting pods are about to be bound to.
+    pub awaited: BTreeSet<SpotIx>,
+    /// Waiting pods that nothing is known to suit.
+    pub unmodelled: Vec<Arc<Pod>>,
+}
+
+impl Supply {
+    pub(crate) fn of(round: &mut Round<'_>, fleet: &Fleet) -> Self {
+        let mut supply = Self {
+            room: Room::default(),
+            kinds: Vec::new(),
+            spot_of: BTreeMap::new(),
+            ready_end: 0,
+            utilization: BTreeMap::new(),
+            idle: BTreeSet::new(),
+            awaited: BTreeSet::new(),
+            unmodelled: Vec::new(),
+        };
+        supply.add_ready(round, fleet);
+        supply.add_marked(round, fleet);
+        if !round.planted.has(PlantedBug::DoubleBuy) {
+            supply.add_on_their_way(round, fleet);
+        }
+        supply
+    }
+
+    pub(crate) fn spot(&self, node: &NodeName) -> Option<SpotIx> {
+        self.spot_of.get(node).copied()
+    }
+
+    /// Fullest first: what moves fills nodes that stay before nodes that could go.
+    fn add_ready(&mut self, round: &Round<'_>, fleet: &Fleet) {
+        let mut ready = Vec::new();
+        for (name, node) in &fleet.nodes {
+            let load = utilization::load(round, &node.node);
+            self.utilization.insert(name.clone(), load.utilization);
+            if load.idle {
+                self.idle.insert(name.clone());
+            }
+            if node.state == NodeState::Ready && !round.ledger.removals.contains_key(name) {
+                ready.push((Reverse(load.utilization.permille()), name, load.view));
+            }
+        }
+        ready.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
+        for (_, name, view) in ready {
+            let spot = self.room.add(view);
+            self.kinds.push(SpotKind::Ready(name.clone()));
+            self.spot_of.insert(name.clone(), spot);
+        }
+        self.ready_end = self.room.len();
+    }
+
+    fn add_marked(&mut self, round: &Round<'_>, fleet: &Fleet) {
+        for (name, removal) in &round.ledger.removals {
+            let Some(node) = fleet.nodes.get(name).filter(|node| node.state == NodeState::Ready) else {
+                continue;
+            };
+            if removal.phase != RemovalPhase::Marking {
+                continue;
+            }
+            let mut plain = Node::clone(&node.node);
+            plain.taints.retain(|taint| &*taint.key != TO_BE_DELETED && !is_passing(taint));
+            plain.unschedulable &= !removal.cordoned;
+            let view = utilization::load(round, &Arc::new(plain)).view;
+            let spot = self.room.add(view);
+            self.kinds.push(SpotKind::Marked(name.clone()));
+            self.spot_of.insert(name.clone(), spot);
+        }
+    }
+
+    fn add_on_their_way(&mut self, round: &Round<'_>, fleet: &Fleet) {
+        for (name, node) in &fleet.nodes {
+            let Some(pool) = starting_pool(node) else { continue };
+            if round.ledger.removals.contains_key(name) {
+                continue;
+            }
+            let view = starting_view(round, fleet, node);
+            self.room.add(view);
+            self.kinds.push(SpotKind::OnItsWay(pool.clone()));
+        }
+        for (id, account) in &fleet.pools {
+            let Some(view) = template_view(round, account) else { continue };
+            for _ in 0..account.coming + account.unborn {
+                self.room.add(view.clone());
+                self.kinds.push(SpotKind::OnItsWay(id.clone()));
+            }
+        }
+    }
+
+    /// Serves what can be served without buying, and returns the rest.
+    pub(crate) fn serve(&mut self, round: &mut Round<'_>, demand: Demand) -> Vec<Unmet> {
+        for (pod, node) in &demand.named {
+            if let Some(spot) = self.spot(node) {
+                let shape = self.room.shape(&pod.shape);
+                // Where it does not fit yet, the scheduler is still making room.
+                let _fits = self.room.place_on(shape, spot);
+                if !pod.daemon {
+                    self.awaited.insert(spot);
+                }
+            }
+        }
+        self.unmodelled = demand.unmodelled;
+        demand.groups.into_iter().filter_map(|group| self.serve_group(round, group)).collect()
+    }
+
+    fn serve_group(&mut self, round: &mut Round<'_>, group: DemandGroup) -> Option<Unmet> {
+        let shape = self.room.shape(&group.shape);
+        let everywhere = 0..self.room.len();
+        let missing: u32 = group.missing.iter().map(|(_, n)| n).sum();
+        let count = u32::try_from(group.pods.len() + group.keeping_room.len()).unwrap_or(u32::MAX);
+        let placed = self.room.place(shape, count.saturating_add(missing), everywhere);
+        let mut pods = group.pods.into_iter();
+        let mut keeping = group.keeping_room.into_iter();
+        let mut missing = group.missing;
+        for place in placed {
+            if place.spot.0 < self.ready_end {
+                self.awaited.insert(place.spot);
+            }
+            for _ in 0..place.count {
+                if let Some(pod) = pods.next() {
+                    let reason = self.placed_reason(round, place.spot);
+                    round.verdicts.pods.insert(pod, reason);
+                } else if keeping.next().is_some() {
+                    self.keep_marked(round, place.spot);
+                } else {
+                    take_missing(&mut missing, 1);
+                }
+            }
+        }
+        let unmet = Unmet { shape: group.shape, pods: pods.collect(), missing };
+        (!unmet.pods.is_empty() || !unmet.missing.is_empty()).then_some(unmet)
+    }
+
+    fn placed_reason(&self, round: &mut Round<'_>, spot: SpotIx) -> Reason {
+        self.keep_marked(round, spot);
+        match &self.kinds[spot.0] {
+            SpotKind::Ready(node) | SpotKind::Marked(node) => Reason::FitsOn { node: node.clone() },
+            SpotKind::OnItsWay(pool) => Reason::WaitsForMachine { pool: pool.clone() },
+        }
+    }
+
+    /// A node that was marked for removal is wanted after all.
+    fn keep_marked(&self, round: &mut Round<'_>, spot: SpotIx) {
+        if let SpotKind::Marked(node) = &self.kinds[spot.0] {
+            crate::drains::undo(round, node);
+        }
+    }
+
+    /// Whether a waiting pod whose rules are not modelled might be bound to this node.
+    pub(crate) fn may_suit_unmodelled(&self, spot: SpotIx) -> bool {
+        let view = self.room.view(spot);
+        self.unmodelled.iter().any(|pod| {
+            pod.shape.requests.fits(view.free())
+                && first_lasting_rejection(&Ask::of(&pod.shape), view).is_none()
+        })
+    }
+}
+
+/// Takes up to `count` of the missing replicas, the first workloads first.
+pub(crate) fn take_missing(missing: &mut Vec<(WorkloadKey, u32)>, mut count: u32) -> Vec<(WorkloadKey, u32)> {
+    let mut taken = Vec::new();
+    while count > 0
+        && let Some((key, n)) = missing.first_mut()
+    {
+        let take = count.min(*n);
+        taken.push((key.clone(), take));
+        *n -= take;
+        count -= take;
+        if *n == 0 {
+            missing.remove(0);
+        }
+    }
+    taken
+}
+
+fn starting_pool(node: &FleetNode) -> Option<&PoolId> {
+    matches!(node.state, NodeState::Starting { .. }).then_some(())?;
+    node.machine.as_ref().map(|machine| &machine.pool)
+}
+
+fn is_passing(taint: &Taint) -> bool {
+    PASSING_TAINTS.contains(&&*taint.key)
+        || STARTUP_PREFIXES.iter().any(|prefix| taint.key.starts_with(prefix))
+}
+
+/// A node that is there and not ready: as it will be, with the DaemonSet pods that it does not have yet.
+fn starting_view(round: &Round<'_>, fleet: &Fleet, node: &FleetNode) -> NodeView {
+    let mut plain = Node::clone(&node.node);
+    plain.taints.retain(|taint| !is_passing(taint));
+    let template = node
+        .machine
+        .as_ref()
+        .and_then(|machine| fleet.pools.get(&machine.pool))
+        .and_then(|account| account.pool.template.as_ref());
+    if let Some(template) = template {
+        // Until its kubelet and device plug-ins have reported, the template knows better.
+        fill_gaps(&mut plain.allocatable, &template.allocatable);
+    }
+    let plain = Arc::new(plain);
+    let mut view = utilization::load(round, &plain).view;
+    let present: BTreeSet<&Uid> = round
+        .cluster
+        .pods_on(&node.node.name)
+        .filter(|pod| pod.daemon)
+        .filter_map(|pod| pod.owner.as_ref().map(|owner| &owner.uid))
+        .collect();
+    add_daemons(round, &mut view, &present);
+    view
+}
+
+fn fill_gaps(seen: &mut Resources, promised: &Resources) {
+    if seen.cpu.0 == 0 && seen.memory.0 == 0 {
+        *seen = promised.clone();
+        return;
+    }
+    for (name, amount) in &promised.extended {
+        let entry = seen.extended.entry(name.clone()).or_default();
+        *entry = (*entry).max(*amount);
+    }
+}
+
+/// What a new node of a pool will offer to pods: its template, less the DaemonSet pods that will run there.
+pub(crate) fn template_view(round: &Round<'_>, account: &PoolAccount) -> Option<NodeView> {
+    let template = account.pool.template.as_ref()?;
+    let mut view = NodeView::new(Arc::new(promised_node(&account.pool.id, template)));
+    add_daemons(round, &mut view, &BTreeSet::new());
+    Some(view)
+}
+
+fn promised_node(pool: &PoolId, template: &NodeTemplate) -> Node {
+    let name = format!("{pool}-new");
+    let labels: Labels = template.labels.clone();
+    Node {
+        name: NodeName::from(name.as_str()),
+        uid: Uid::from(name.as_str()),
+        machine: None,
+        labels,
+        annotations: BTreeMap::new(),
+        taints: template.taints.iter().filter(|taint| !is_passing(taint)).cloned().collect(),
+        unschedulable: false,
+        allocatable: template.allocatable.clone(),
+        readiness: Readiness::Ready { since: jiff::Timestamp::UNIX_EPOCH },
+        conditions: Vec::<NodeCondition>::new(),
+        created_at: jiff::Timestamp::UNIX_EPOCH,
+        deleting: false,
+    }
+}
+
+fn add_daemons(round: &Round<'_>, view: &mut NodeView, present: &BTreeSet<&Uid>) {
+    for set in round.cluster.daemon_sets().values() {
+        let runs =
+            !present.contains(&set.uid) && first_lasting_rejection(&Ask::of(&set.shape), view).is_none();
+        if runs {
+            view.take(&set.shape);
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! How much of a node is asked for.
+//!
+//! Requests of allocatable, the larger share of cpu and memory; on a node with GPUs the share of those. Real usage is
+//! not read.
+
+use crate::round::Round;
+use model::{Node, Pod, Resources};
+use packing::NodeView;
+use std::sync::Arc;
+
+/// Requested share of a node; unknown where it offers nothing to divide by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Utilization {
+    Permille(u32),
+    /// Allocatable is zero: nothing sensible can be said.
+    Unknown,
+}
+
+impl Utilization {
+    /// For ordering: what is unknown counts as full, because it is not to be removed.
+    pub(crate) fn permille(self) -> u32 {
+        match self {
+            Self::Permille(permille) => permille,
+            Self::Unknown => u32::MAX,
+        }
+    }
+}
+
+pub(crate) struct Load {
+    pub view: NodeView,
+    pub utilization: Utilization,
+    /// Nothing but `DaemonSet` and mirror pods runs there.
+    pub idle: bool,
+}
+
+/// Whether a pod counts on its node: bound, not ended, and not expendable.
+pub(crate) fn counts(round: &Round<'_>, pod: &Pod) -> bool {
+    pod.occupies() && pod.shape.priority >= round.policies.expendable_pods_priority_cutoff
+}
+
+/// Adds up the pods of a node, once.
+pub(crate) fn load(round: &Round<'_>, node: &Arc<Node>) -> Load {
+    let policies = round.policies;
+    let mut view = NodeView::new(Arc::clone(node));
+    let mut requested = Resources::default();
+    let mut ignored = Resources::default();
+    let mut idle = true;
+    for pod in round.cluster.pods_on(&node.name).filter(|pod| counts(round, pod)) {
+        view.take(&pod.shape);
+        idle &= pod.daemon || pod.mirror;
+        let leave_out = (policies.ignore_daemonsets_utilization && pod.daemon)
+            || (policies.ignore_mirror_pods_utilization && pod.mirror);
+        if leave_out { &mut ignored } else { &mut requested }.add(&pod.shape.requests);
+    }
+    let mut allocatable = node.allocatable.clone();
+    allocatable.subtract(&ignored);
+    Load { view, utilization: share(&requested, &allocatable, &node.allocatable), idle }
+}
+
+fn share(requested: &Resources, of: &Resources, whole: &Resources) -> Utilization {
+    if let Some((name, amount)) = whole.extended.iter().find(|(name, n)| is_gpu(&name.0) && **n > 0) {
+        return permille(requested.extended.get(name).copied().unwrap_or(0), *amount);
+    }
+    if whole.cpu.0 == 0 || whole.memory.0 == 0 {
+        return Utilization::Unknown;
+    }
+    let cpu = permille(requested.cpu.0, of.cpu.0);
+    let memory = permille(requested.memory.0, of.memory.0);
+    if cpu.permille() >= memory.permille() { cpu } else { memory }
+}
+
+fn is_gpu(name: &str) -> bool {
+    name.ends_with("/gpu")
+}
+
+fn permille(part: u64, of: u64) -> Utilization {
+    if of == 0 {
+        return Utilization::Permille(if part == 0 { 0 } else { u32::MAX - 1 });
+    }
+    // Rounded up: a share just over the threshold is over it.
+    let share = (u128::from(part) * 1000).div_ceil(u128::from(of));
+    Utilization::Permille(u32::try_from(share).unwrap_or(u32::MAX - 1).min(u32::MAX - 1))
+}
