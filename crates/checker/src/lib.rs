@@ -1,1 +1,17 @@
-//! An independent check of plans and of what came of them.
+//! An independent check of plans, and of what came of them.
+//!
+//! Owns the invariants of `ARCHITECTURE.md` as checks over one plan ([`check_plan`]) and over time ([`Watcher`]). It
+//! is written without any code of the planner or of its packing: where it needs to know whether a pod fits, it asks in
+//! its own, simpler way, and only ever says "wrong" where there is a witness. A sound plan is never refused.
+
+mod drains;
+mod fit;
+mod growth;
+mod plan;
+mod removals;
+mod time;
+mod violation;
+
+pub use plan::check_plan;
+pub use time::Watcher;
+pub use violation::{Rule, Violation};

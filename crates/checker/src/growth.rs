@@ -1,0 +1,218 @@
+//! Purchases: within every limit, for demand that is named, and for none twice.
+
+use crate::Rule;
+use crate::fit::{Bin, all_fit};
+use crate::plan::Case;
+use jiff::SignedDuration;
+use model::{Buy, Lower, MachineState, Pool, PoolId, Reason, Served, Step};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// A node that turned not ready this long after it was made had been ready before.
+const FIRST_READY_GRACE: SignedDuration = SignedDuration::from_mins(1);
+
+/// Whether the purchase was first planned in this round (an unanswered one may be handed out again).
+fn is_new(case: &Case<'_>, buy: &Buy) -> bool {
+    case.before.scale_ups.get(&buy.pool).is_none_or(|order| order.intent != buy.intent)
+}
+
+pub(crate) fn check_buy(case: &mut Case<'_>, buy: &Buy) {
+    let Some(pool) = case.cluster.pools().get(&buy.pool).cloned() else {
+        case.wrong(Rule::Precondition, &buy.pool, "buys from a pool that does not exist");
+        return;
+    };
+    if buy.to > pool.max {
+        case.wrong(Rule::Maximum, &buy.pool, format!("asks for {} of at most {}", buy.to, pool.max));
+    }
+    if buy.to <= buy.from {
+        case.wrong(Rule::Precondition, &buy.pool, format!("grows from {} to {}", buy.from, buy.to));
+    }
+    if !is_new(case, buy) {
+        return;
+    }
+    if buy.from < asked_size(case, &pool) {
+        let detail = format!("starts from {}, but {} are asked for", buy.from, asked_size(case, &pool));
+        case.wrong(Rule::Precondition, &buy.pool, detail);
+    }
+    let backed_off = case.before.back_offs.get(&buy.pool).is_some_and(|entry| entry.until > case.now);
+    if backed_off || pool.frozen.is_some() || pool.template.is_none() {
+        case.wrong(Rule::PoolNotToBeAsked, &buy.pool, "it is backed off, frozen or without a template");
+    }
+    if buy.to - buy.from.min(buy.to) > case.policies.max_nodes_per_scale_up {
+        case.wrong(Rule::Maximum, &buy.pool, "more nodes than one scale-up may add");
+    }
+    check_demand(case, buy);
+}
+
+/// The size that the pool is asked for, an order that it does not show yet included.
+fn asked_size(case: &Case<'_>, pool: &Pool) -> u32 {
+    let open = case.before.scale_ups.get(&pool.id).filter(|order| order.ordered && !order.lowering);
+    let open = open.filter(|order| !order.confirmed).map_or(0, |order| order.to);
+    pool.target.max(open)
+}
+
+fn check_demand(case: &mut Case<'_>, buy: &Buy) {
+    if buy.serves.is_empty() {
+        case.wrong(Rule::NamedDemand, &buy.pool, "serves nothing");
+    }
+    for served in &buy.serves {
+        let real = match served {
+            Served::Pod(key) => case.cluster.pods().get(key).is_some_and(|pod| pod.is_unschedulable()),
+            Served::Missing { workload, replicas } => {
+                case.cluster.workloads().get(workload).is_some_and(|found| {
+                    found.desired.saturating_sub(case.cluster.live_pods_of(&found.uid)) >= *replicas
+                })
+            }
+        };
+        if !real {
+            case.wrong(
+                Rule::NamedDemand,
+                &buy.pool,
+                format!("serves {served:?}, which does not wait for a node"),
+            );
+        }
+    }
+}
+
+pub(crate) fn check_lower(case: &mut Case<'_>, lower: &Lower) {
+    let Some(pool) = case.cluster.pools().get(&lower.pool).cloned() else {
+        case.wrong(Rule::Precondition, &lower.pool, "lowers a pool that does not exist");
+        return;
+    };
+    let machines = standing_machines(case, &lower.pool);
+    if lower.to < machines {
+        let detail = format!("lowers to {} with {machines} machines", lower.to);
+        case.wrong(Rule::Precondition, &lower.pool, detail);
+    }
+    if lower.to < pool.min {
+        case.wrong(Rule::Minimum, &lower.pool, format!("lowers to {} of at least {}", lower.to, pool.min));
+    }
+}
+
+fn standing_machines(case: &Case<'_>, pool: &PoolId) -> u32 {
+    let machines = case.cluster.machines_of(pool).filter(|machine| machine.state != MachineState::Deleting);
+    u32::try_from(machines.count()).unwrap_or(u32::MAX)
+}
+
+pub(crate) fn check_together(case: &mut Case<'_>) {
+    let buys: Vec<Buy> = case
+        .decision
+        .plan
+        .steps
+        .iter()
+        .filter_map(|step| match step {
+            Step::Buy(buy) if is_new(case, buy) => Some(buy.clone()),
+            _ => None,
+        })
+        .collect();
+    if buys.is_empty() {
+        return;
+    }
+    check_ceiling(case, &buys);
+    let mut served: BTreeSet<&Served> = BTreeSet::new();
+    for demand in buys.iter().flat_map(|buy| &buy.serves) {
+        if matches!(demand, Served::Pod(_)) && !served.insert(demand) {
+            case.wrong(Rule::DoubleDemand, "the plan", format!("{demand:?} is served by two purchases"));
+        }
+    }
+    check_needed(case, &buys);
+}
+
+fn check_ceiling(case: &mut Case<'_>, buys: &[Buy]) {
+    let ceiling = case.policies.max_nodes_total;
+    let bought: u32 = buys.iter().map(|buy| buy.to.saturating_sub(buy.from)).sum();
+    let pools: Vec<Arc<Pool>> = case.cluster.pools().values().cloned().collect();
+    let without_node: u32 = pools
+        .iter()
+        .map(|pool| {
+            let asked = asked_size(case, pool).max(standing_machines(case, &pool.id));
+            asked.saturating_sub(nodes_of(case, &pool.id))
+        })
+        .sum();
+    let total = u32::try_from(case.cluster.nodes().len()).unwrap_or(u32::MAX).saturating_add(without_node);
+    // What a failing pool has not made is not counted on by the planner, and not held against it here.
+    let failing = !case.decision.ledger.back_offs.is_empty();
+    if ceiling > 0 && total.saturating_add(bought) > ceiling && !failing {
+        let detail = format!("{total} nodes and {bought} more are over the ceiling of {ceiling}");
+        case.wrong(Rule::Ceiling, "the cluster", detail);
+    }
+}
+
+fn nodes_of(case: &Case<'_>, pool: &PoolId) -> u32 {
+    let nodes = case.cluster.nodes().values();
+    let ours =
+        nodes.filter(|node| case.cluster.machine_of(node).is_some_and(|machine| machine.pool == *pool));
+    u32::try_from(ours.count()).unwrap_or(u32::MAX)
+}
+
+/// Everything that waits has room on the machines that are on their way already: then nothing had to be bought.
+fn check_needed(case: &mut Case<'_>, buys: &[Buy]) {
+    let hopeless =
+        |reason: Option<&Reason>| matches!(reason, Some(Reason::NoPoolHelps { .. } | Reason::NoPools));
+    let verdicts = &case.decision.verdicts.pods;
+    let cutoff = case.policies.expendable_pods_priority_cutoff;
+    let waiting: Vec<_> = case
+        .cluster
+        .waiting_pods()
+        .filter(|pod| !pod.gated && !pod.daemon && pod.deletion_at.is_none() && pod.shape.priority >= cutoff)
+        .filter(|pod| !hopeless(verdicts.get(&pod.key)) && pod.shape.unmodelled.is_empty())
+        .collect();
+    let mut shapes: Vec<&model::PodShape> = waiting.iter().map(|pod| &*pod.shape).collect();
+    let mut missing: BTreeMap<&model::WorkloadKey, u32> = BTreeMap::new();
+    for served in buys.iter().flat_map(|buy| &buy.serves) {
+        if let Served::Missing { workload, .. } = served {
+            let Some(found) = case.cluster.workloads().get(workload) else { return };
+            missing.insert(workload, found.desired.saturating_sub(case.cluster.live_pods_of(&found.uid)));
+        }
+    }
+    for (key, count) in missing {
+        let sibling = waiting.iter().find(|pod| {
+            pod.owner.as_ref().is_some_and(|owner| owner.name == key.name && owner.kind == key.kind)
+        });
+        let Some(sibling) = sibling else { return };
+        shapes.extend(std::iter::repeat_n(&*sibling.shape, count as usize));
+    }
+    let bins = on_their_way(case);
+    if !bins.is_empty() && all_fit(bins, shapes) {
+        let pools: Vec<_> = buys.iter().map(|buy| buy.pool.to_string()).collect();
+        let detail = "all that waits has room on machines that are on their way";
+        case.wrong(Rule::DoubleDemand, pools.join(" "), detail);
+    }
+}
+
+/// Machines that were asked for and can still come, as they will be.
+fn on_their_way(case: &Case<'_>) -> Vec<Bin> {
+    let mut bins = Vec::new();
+    for pool in case.cluster.pools().values() {
+        let Some(bin) = Bin::promised(case.cluster, pool) else { continue };
+        let limit = pool.options.max_provision_time.unwrap_or(case.policies.max_provision_time);
+        let young = |at| case.now.duration_since(at) < limit;
+        let mut coming = 0;
+        for machine in case.cluster.machines_of(&pool.id) {
+            let alive = matches!(machine.state, MachineState::Creating | MachineState::Running);
+            let mut nodes =
+                case.cluster.nodes().values().filter(|node| node.machine.as_ref() == Some(&machine.id));
+            let wanted = !case.decision.ledger.orphans.contains_key(&machine.id);
+            let starting = match nodes.next() {
+                None => young(machine.created_at),
+                Some(node) => starts(node, young(node.created_at)),
+            };
+            coming += u32::from(alive && wanted && starting);
+        }
+        if !case.decision.ledger.back_offs.contains_key(&pool.id) {
+            coming += asked_size(case, pool).saturating_sub(standing_machines(case, &pool.id));
+        }
+        bins.extend(std::iter::repeat_n(bin, coming as usize));
+    }
+    bins
+}
+
+/// A node that is not ready yet, nothing stands against it becoming so, and nothing runs on it.
+fn starts(node: &model::Node, young: bool) -> bool {
+    let since = match node.readiness {
+        model::Readiness::NotReady { since } => since,
+        model::Readiness::Ready { .. } => return false,
+    };
+    let never_ready = since.duration_since(node.created_at) <= FIRST_READY_GRACE;
+    never_ready && young && !node.deleting && !node.has_taint("ToBeDeletedByClusterAutoscaler")
+}
