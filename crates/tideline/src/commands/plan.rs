@@ -62,7 +62,7 @@ pub(crate) struct Timings {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), CommandError> {
-    let now = arguments.at.unwrap_or_else(|| Clock::system().now());
+    let now = arguments.at.unwrap_or_else(|| whole_seconds(Clock::system().now()));
     let started = stopwatch();
     let gathered = gathered(arguments, now)?;
     let load = started.elapsed();
@@ -101,6 +101,11 @@ fn gathered(arguments: &Arguments, now: Timestamp) -> Result<Gathered, CommandEr
         ));
     }
     gather::from_files(&arguments.files, arguments.offerings.as_deref(), now)
+}
+
+/// Fractions of a second would only make the answer harder to read.
+fn whole_seconds(at: Timestamp) -> Timestamp {
+    Timestamp::from_second(at.as_second()).unwrap_or(at)
 }
 
 /// Elapsed time for `--timings`; it never reaches a decision.

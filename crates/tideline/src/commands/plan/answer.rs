@@ -21,6 +21,8 @@ pub(super) struct Answer {
     pub(super) steps: Vec<StepAnswer>,
     pub(super) new_nodes: Vec<NewNode>,
     pub(super) placed_on_existing: Vec<Placement>,
+    /// Pods counted on machines that were asked for before.
+    pub(super) placed_on_coming: Vec<OnComing>,
     pub(super) unplaced: Vec<Unplaced>,
     pub(super) removals: Vec<Removal>,
     /// Why each node is as it is.
@@ -64,6 +66,12 @@ pub(super) struct Placement {
 }
 
 #[derive(Serialize)]
+pub(super) struct OnComing {
+    pub(super) pool: String,
+    pub(super) pods: Vec<PodKey>,
+}
+
+#[derive(Serialize)]
 pub(super) struct Unplaced {
     pub(super) pod: PodKey,
     pub(super) reasons: Vec<String>,
@@ -84,7 +92,7 @@ pub(super) struct Removal {
 impl Answer {
     pub(super) fn of(cluster: &Cluster, decision: &Decision, timings: Option<Timings>) -> Self {
         let new_nodes: Vec<NewNode> = buys(decision).flat_map(|buy| new_nodes(cluster, buy)).collect();
-        let (placed_on_existing, unplaced) = placements(decision);
+        let Placements { placed_on_existing, placed_on_coming, unplaced } = Placements::of(cluster, decision);
         let sentences = |reasons: Vec<(String, &Reason)>| {
             reasons.into_iter().map(|(name, reason)| (name, reason.to_string())).collect()
         };
@@ -95,6 +103,7 @@ impl Answer {
             price_per_hour: buys(decision).map(|buy| dollars(price_of(cluster, buy))).sum(),
             new_nodes,
             placed_on_existing,
+            placed_on_coming,
             unplaced,
             removals: removals(cluster, decision),
             nodes: sentences(verdicts.nodes.iter().map(|(n, r)| (n.to_string(), r)).collect()),
@@ -209,18 +218,38 @@ fn blank_node(template: &NodeTemplate) -> Node {
     }
 }
 
-fn placements(decision: &Decision) -> (Vec<Placement>, Vec<Unplaced>) {
-    let mut on_existing: BTreeMap<NodeName, Vec<PodKey>> = BTreeMap::new();
-    let mut unplaced = Vec::new();
-    for (pod, reason) in &decision.verdicts.pods {
-        match reason {
-            Reason::FitsOn { node } => on_existing.entry(node.clone()).or_default().push(pod.clone()),
-            Reason::TriggeredScaleUp { .. } => {}
-            reason => unplaced.push(Unplaced { pod: pod.clone(), reasons: vec![reason.to_string()] }),
+/// Where the waiting pods come to be, new nodes apart.
+struct Placements {
+    placed_on_existing: Vec<Placement>,
+    placed_on_coming: Vec<OnComing>,
+    unplaced: Vec<Unplaced>,
+}
+
+impl Placements {
+    fn of(cluster: &Cluster, decision: &Decision) -> Self {
+        let mut existing: BTreeMap<NodeName, Vec<PodKey>> = BTreeMap::new();
+        let mut coming: BTreeMap<String, Vec<PodKey>> = BTreeMap::new();
+        let mut unplaced = Vec::new();
+        for (pod, reason) in &decision.verdicts.pods {
+            match reason {
+                Reason::FitsOn { node } => existing.entry(node.clone()).or_default().push(pod.clone()),
+                Reason::WaitsForMachine { pool } => {
+                    coming.entry(pool_name(cluster, pool)).or_default().push(pod.clone());
+                }
+                Reason::TriggeredScaleUp { .. } => {}
+                reason => unplaced.push(Unplaced { pod: pod.clone(), reasons: vec![reason.to_string()] }),
+            }
+        }
+        Self {
+            placed_on_existing: existing.into_iter().map(|(node, pods)| Placement { node, pods }).collect(),
+            placed_on_coming: coming.into_iter().map(|(pool, pods)| OnComing { pool, pods }).collect(),
+            unplaced,
         }
     }
-    let placed = on_existing.into_iter().map(|(node, pods)| Placement { node, pods }).collect();
-    (placed, unplaced)
+}
+
+fn pool_name(cluster: &Cluster, id: &model::PoolId) -> String {
+    cluster.pools().get(id).map_or_else(|| id.to_string(), |pool| pool.name.to_string())
 }
 
 /// Nodes that go: those whose removal begins now, then those that are only waiting for their time.
@@ -254,9 +283,6 @@ fn removals(cluster: &Cluster, decision: &Decision) -> Vec<Removal> {
 }
 
 fn step_answer(step: &Step, cluster: &Cluster, decision: &Decision) -> StepAnswer {
-    let pool_name = |id: &model::PoolId| {
-        cluster.pools().get(id).map_or_else(|| id.to_string(), |pool| pool.name.to_string())
-    };
     let cause_of = |node: &NodeName| {
         decision.ledger.removals.get(node).map_or_else(
             || "it carries a mark of ours that no removal stands behind".to_owned(),
@@ -265,11 +291,11 @@ fn step_answer(step: &Step, cluster: &Cluster, decision: &Decision) -> StepAnswe
     };
     let (what, reason) = match step {
         Step::Buy(buy) => (
-            format!("grow pool {} {}->{} (max {})", pool_name(&buy.pool), buy.from, buy.to, buy.max),
+            format!("grow pool {} {}->{} (max {})", pool_name(cluster, &buy.pool), buy.from, buy.to, buy.max),
             serves(&buy.serves),
         ),
         Step::Lower(lower) => (
-            format!("lower pool {} {}->{}", pool_name(&lower.pool), lower.from, lower.to),
+            format!("lower pool {} {}->{}", pool_name(cluster, &lower.pool), lower.from, lower.to),
             "machines that were asked for never came".to_owned(),
         ),
         Step::MarkNode(mark) => (format!("taint node {}", mark.node), cause_of(&mark.node)),

@@ -15,6 +15,7 @@ pub(super) fn text(answer: &Answer) -> String {
     section(&mut text, "Steps now", &steps(answer), "Nothing to do now.");
     section(&mut text, "New nodes", &new_nodes(&answer.new_nodes), "");
     section(&mut text, "Pods that fit on nodes that exist", &placed(answer), "");
+    section(&mut text, "Pods that wait for machines on their way", &on_coming(answer), "");
     section(&mut text, "Pods left waiting", &unplaced(answer), "");
     section(&mut text, "Nodes that go", &removals(answer), "");
     section(&mut text, "Nodes", &reasons("NODE", &answer.nodes), "");
@@ -83,6 +84,14 @@ fn placed(answer: &Answer) -> Table {
     table
 }
 
+fn on_coming(answer: &Answer) -> Table {
+    let mut table = Table::new(&["POOL", "PODS", "WHICH"]);
+    for coming in &answer.placed_on_coming {
+        table.row([coming.pool.clone(), coming.pods.len().to_string(), some(coming.pods.iter())]);
+    }
+    table
+}
+
 fn unplaced(answer: &Answer) -> Table {
     let mut groups: BTreeMap<String, Vec<&model::PodKey>> = BTreeMap::new();
     for pod in &answer.unplaced {
@@ -111,6 +120,8 @@ fn reasons(header: &str, all: &BTreeMap<String, String>) -> Table {
     for (name, reason) in all {
         groups.entry(reason).or_default().push(name);
     }
+    let mut groups: Vec<_> = groups.into_iter().collect();
+    groups.sort_by_key(|(_, names)| names[0]);
     let mut table = Table::new(&[header, "REASON"]);
     for (reason, names) in groups {
         table.row([some(names.into_iter()), reason.to_owned()]);

@@ -1,0 +1,127 @@
+//! `tideline plan` on files: golden answers, and what it says to bad input.
+//!
+//! `TIDELINE_UPDATE=1 cargo test -p tideline --test plan` rewrites the golden files.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+const AT: &str = "2026-01-31T09:00:00Z";
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plan")
+}
+
+fn plan(arguments: &[&str], input: &str) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_tideline"))
+        .arg("plan")
+        .args(arguments)
+        .current_dir(folder())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A command that fails early reads nothing.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    child.wait_with_output().unwrap()
+}
+
+fn golden(name: &str, arguments: &[&str]) {
+    let output = plan(&[&["--at", AT], arguments].concat(), "");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let answer = String::from_utf8(output.stdout).unwrap();
+    let path = folder().join(name);
+    if std::env::var_os("TIDELINE_UPDATE").is_some() {
+        fs::write(&path, &answer).unwrap();
+    }
+    let expected = fs::read_to_string(&path).unwrap_or_default();
+    assert!(answer == expected, "{name} differs; now it is:\n{answer}");
+}
+
+#[test]
+fn a_manifest_that_nobody_applied_is_planned_for() {
+    golden("web.txt", &["-f", "web.yaml", "pools.yaml"]);
+}
+
+#[test]
+fn a_cluster_as_kubectl_prints_it_is_planned_for() {
+    golden("cluster.txt", &["-f", "cluster.yaml", "pools.yaml"]);
+    golden("cluster.json", &["-f", "cluster.yaml", "pools.yaml", "-o", "json"]);
+}
+
+#[test]
+fn removal_at_once_is_a_flag_away() {
+    golden(
+        "removal.txt",
+        &["-f", "cluster.yaml", "pools.yaml", "--scale-down-unneeded-time=0s", "--max-drain-parallelism=2"],
+    );
+}
+
+#[test]
+fn a_catalogue_offers_a_pool_for_each_type() {
+    golden("catalogue.txt", &["-f", "web.yaml", "--offerings", "catalogue.json"]);
+}
+
+#[test]
+fn equal_input_gives_equal_bytes() {
+    let once = || plan(&["--at", AT, "-f", "cluster.yaml", "pools.yaml", "-o", "json"], "").stdout;
+    assert_eq!(once(), once());
+}
+
+#[test]
+fn bad_input_is_refused_with_place_and_fix() {
+    let pod = |quantity: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: p}}\n\
+             spec: {{containers: [{{name: c, resources: {{requests: {{cpu: '{quantity}'}}}}}}]}}"
+        )
+    };
+    let pool = "apiVersion: tideline.dev/v1alpha1\nkind: SimulatedPool\nmetadata: {name: a}\n\
+                spec: {min: 5, max: 2, template: {allocatable: {cpu: '4'}}}";
+    let twice = format!("{0}\n---\n{0}", pod("1"));
+    let negative_replicas = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\n\
+                             spec: {replicas: -3, template: {spec: {containers: []}}}";
+    let table: &[(&str, &str, &[&str])] = &[
+        ("negative quantity", &pod("-1"), &["standard input", "default/p", "cpu"]),
+        ("absurd quantity", &pod("1e400"), &["default/p", "cpu"]),
+        ("no quantity", &pod("many"), &["default/p", "cpu"]),
+        ("min over max", pool, &["SimulatedPool a", "min is 5 and max is 2", "set min to max or less"]),
+        ("given twice", &twice, &["Pod p was given before", "leave one of them out"]),
+        ("negative replicas", negative_replicas, &["Deployment d", "spec.replicas is -3"]),
+        ("no name", "apiVersion: v1\nkind: Pod\nspec: {}", &["a Pod has no metadata.name"]),
+        ("no kind", "apiVersion: v1", &["has no kind"]),
+        ("broken YAML", "kind: [", &["standard input", "YAML"]),
+        ("broken JSON", "{\"kind\":\n\"Pod\",}", &["standard input line 2"]),
+        ("wrong type", "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: 7", &["Pod p"]),
+    ];
+    for (case, input, parts) in table {
+        let output = plan(&["-f", "-"], input);
+        let message = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{case}: {message}");
+        assert!(output.stdout.is_empty(), "{case}: an answer besides the error");
+        for part in *parts {
+            assert!(message.contains(part), "{case}: \"{part}\" is not in: {message}");
+        }
+    }
+}
+
+#[test]
+fn a_wrong_command_line_ends_with_2_and_a_hint() {
+    let table: &[(&[&str], &str)] = &[
+        (&[], "-f FILE"),
+        (&["--scale-down-uneeded-time=5m", "-f", "web.yaml"], "--scale-down-unneeded-time"),
+        (&["-f", "web.yaml", "-o", "yaml"], "json"),
+        (&["-f", "web.yaml", "--at", "yesterday"], "--at"),
+    ];
+    for (arguments, part) in table {
+        let output = plan(arguments, "");
+        let message = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {message}");
+        assert!(message.contains(part), "{arguments:?}: {message}");
+    }
+    let absent = plan(&["-f", "absent.yaml"], "");
+    assert_eq!(absent.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&absent.stderr).contains("could not read absent.yaml"));
+}
