@@ -1,0 +1,29 @@
+//! The `tideline` program, built by the cargo that builds the tests.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use crate::error::Error;
+use crate::source_root;
+
+/// The program of this source tree, in the profile of the tests. The first call builds it and may take minutes.
+pub fn tideline() -> Result<PathBuf, Error> {
+    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    BUILT.get_or_init(build).clone().map_err(Error::Build)
+}
+
+fn build() -> Result<PathBuf, String> {
+    let output = Command::new(env!("CARGO"))
+        .args(["build", "--package", "tideline", "--bin", "tideline"])
+        .current_dir(source_root())
+        .output()
+        .map_err(|error| error.to_string())?;
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+    }
+    // Tests run from `<target>/<profile>/deps`; programs lie one above.
+    let test = std::env::current_exe().map_err(|error| error.to_string())?;
+    let program = test.parent().and_then(Path::parent).map(|dir| dir.join("tideline"));
+    program.filter(|path| path.is_file()).ok_or_else(|| "built, but not found beside the tests".to_owned())
+}
