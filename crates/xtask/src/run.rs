@@ -40,7 +40,7 @@ where
 pub(crate) fn real_control_plane() -> Outcome {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.env("TIDELINE_REAL_CONTROL_PLANE", "1");
-    started(command, "cargo", ["test", "--package", "testbed"])
+    started(command, "cargo", ["test", "--package", "testbed", "--package", "acceptance"])
 }
 
 fn started<I, S>(mut command: Command, program: &str, arguments: I) -> Outcome
