@@ -30,6 +30,7 @@ pub use body::ApiBody;
 pub use census::{CallShape, Census};
 pub use serve::{ServeError, serve};
 pub use service::{Api, StaleRead};
+pub(crate) use subresource::set_at;
 
 #[cfg(test)]
 mod tests;

@@ -249,3 +249,38 @@ async fn discovery_lists_what_is_served() {
     assert!(discovery.has_group("batch"));
     assert_eq!(client.apiserver_version().await.unwrap().minor, "33");
 }
+
+#[tokio::test(start_paused = true)]
+async fn custom_resources_are_served_as_defined() {
+    use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
+    let client = self::api().client();
+    let definitions: Client<
+        k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+    > = Client::all(client.clone());
+    for definition in ::api::crds() {
+        definitions.create(&PostParams::default(), &definition).await.unwrap();
+    }
+    let kind = GroupVersionKind::gvk("tideline.dev", "v1alpha1", "SimulatedPool");
+    let pools: Client<DynamicObject> =
+        Client::all_with(client.clone(), &ApiResource::from_gvk_with_plural(&kind, "simulatedpools"));
+    let pool: DynamicObject = serde_json::from_value(json!({
+        "apiVersion": "tideline.dev/v1alpha1", "kind": "SimulatedPool", "metadata": {"name": "p"},
+        "spec": {"min": 0, "max": 5, "replicas": 1, "template": {"allocatable": {"cpu": "4"}}, "odd": true},
+        "status": {"replicas": 9},
+    }))
+    .unwrap();
+    let made = pools.create(&PostParams::default(), &pool).await.unwrap();
+    assert!(made.data.get("status").is_none() && made.data["spec"].get("odd").is_none(), "{made:?}");
+    let scale = pools
+        .patch_scale("p", &PatchParams::default(), &Patch::Merge(json!({"spec": {"replicas": 3}})))
+        .await;
+    assert_eq!(scale.unwrap().spec.unwrap().replicas, Some(3));
+    let wrong =
+        pools.patch("p", &PatchParams::default(), &Patch::Merge(json!({"spec": {"max": "many"}}))).await;
+    assert_eq!(code(wrong.unwrap_err()).0, 422);
+    let strategic =
+        pools.patch("p", &PatchParams::default(), &Patch::Strategic(json!({"spec": {"max": 6}}))).await;
+    assert_eq!(code(strategic.unwrap_err()).0, 415);
+    definitions.delete("simulatedpools.tideline.dev", &DeleteParams::default()).await.unwrap();
+    assert_eq!(code(pools.get("p").await.unwrap_err()).0, 404);
+}

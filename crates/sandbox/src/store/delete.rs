@@ -62,7 +62,7 @@ impl State {
         }
         if gone {
             let object = self.commit(at, "delete", resource, ChangeKind::Deleted, value);
-            self.after_removal(at, &object)?;
+            self.after_removal(at, &object);
             return Ok(Deleted { object, gone });
         }
         if value == *old.value() {
@@ -95,17 +95,16 @@ impl State {
     }
 
     /// What follows from an object being gone: a terminating namespace that it left empty goes too.
-    pub(super) fn after_removal(&mut self, at: &At<'_>, object: &Arc<Object>) -> Result<(), ApiError> {
-        rules::after_delete(self, at, object)?;
+    pub(super) fn after_removal(&mut self, at: &At<'_>, object: &Arc<Object>) {
+        rules::after_delete(self, at, object);
         let namespace = object.namespace().to_owned();
         if namespace.is_empty() || self.holds_content(&namespace) {
-            return Ok(());
+            return;
         }
-        let Some(home) = self.find(NAMESPACES, "", &namespace).cloned() else { return Ok(()) };
+        let Some(home) = self.find(NAMESPACES, "", &namespace).cloned() else { return };
         if is_finished(home.value()) {
             self.commit(at, "delete", NAMESPACES, ChangeKind::Deleted, home.value().clone());
         }
-        Ok(())
     }
 }
 

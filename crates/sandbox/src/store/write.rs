@@ -53,7 +53,7 @@ impl State {
         {
             object.remove("status");
         }
-        rules::on_create(self, &info, &mut value)?;
+        rules::on_create(self, at, &info, &mut value)?;
         let mut causes = Vec::new();
         metadata::validate(&info, &value, &mut causes);
         rules::validate(&info, &value, None, &mut causes);
@@ -155,9 +155,7 @@ impl State {
         same_identity(&old, &mut value)?;
         let mut value = merge_part(&info, &old, value, part);
         keep_metadata(&old, &mut value, part)?;
-        if part != Part::Status {
-            rules::on_update(self, &info, &old, &mut value)?;
-        }
+        rules::on_update(at, &info, &old, &mut value, part)?;
         count_generation(&info, &old, &mut value, part);
         if let Some(meta) = value.get_mut("metadata").and_then(Value::as_object_mut) {
             // Equal texts, so that a write that changes nothing is seen as one.
@@ -179,11 +177,11 @@ impl State {
         let verb = if part == Part::Status { "update-status" } else { "update" };
         if finished {
             let object = self.commit(at, verb, resource, ChangeKind::Deleted, value);
-            self.after_removal(at, &object)?;
+            self.after_removal(at, &object);
             return Ok(object);
         }
         let object = self.commit(at, verb, resource, ChangeKind::Modified, value);
-        rules::after_update(self, at, &object)?;
+        rules::after_update(self, &object)?;
         Ok(object)
     }
 }
