@@ -24,8 +24,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc};
 
-/// Steps that wait behind another of the same subject; `decide` emits again what does not fit.
-const MOST_WAITING: usize = 64;
+/// Steps that wait behind another of the same subject; more are put off.
+const MOST_WAITING: usize = 1024;
 /// Waits between the attempts of one step.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 const LONGEST_WAIT: Duration = Duration::from_secs(3);
@@ -156,13 +156,13 @@ impl Executor {
     /// Takes the steps of a plan. What is already under way is not taken twice.
     pub(crate) fn submit(&mut self, steps: &[Step]) {
         for step in steps {
-            let subject = subject(step);
-            let queue = self.running.entry(subject).or_default();
+            let queue = self.running.entry(subject(step)).or_default();
             if queue.iter().any(|known| same_work(known, step)) {
                 continue;
             }
             if queue.len() > MOST_WAITING {
-                tracing::warn!(intent = %step.intent(), "too many steps wait for one subject; left to a later round");
+                // Every step is answered: whoever decided it waits to hear.
+                self.put_off(step.clone());
                 continue;
             }
             queue.push_back(step.clone());
@@ -176,6 +176,10 @@ impl Executor {
     pub(crate) fn ended(&mut self, step: &Step) {
         let subject = subject(step);
         let Some(queue) = self.running.get_mut(&subject) else { return };
+        // A step that was put off never stood in the queue.
+        if queue.front() != Some(step) {
+            return;
+        }
         queue.pop_front();
         match queue.front().cloned() {
             Some(next) => self.begin(next),
@@ -190,6 +194,14 @@ impl Executor {
 
     pub(crate) fn under_way(&self) -> usize {
         self.running.values().map(VecDeque::len).sum()
+    }
+
+    fn put_off(&self, step: Step) {
+        let (shared, outcomes) = (self.shared.clone(), self.outcomes.clone());
+        tokio::spawn(async move {
+            let kind = shared.later(PUT_OFF, "too many steps wait for the same pool, node or pod".into());
+            let _ = outcomes.send(Outcome { at: shared.clock.now(), step, kind }).await;
+        });
     }
 
     fn begin(&self, step: Step) {

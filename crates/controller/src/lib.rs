@@ -5,13 +5,24 @@
 
 mod config;
 mod error;
+mod events;
 mod executor;
+mod http;
+pub mod journal;
 mod leadership;
 mod ledger_store;
+mod metrics;
 mod observe;
+mod report;
 mod run;
+mod status;
+mod view;
+mod wording;
+mod writer;
 
 pub use config::{Batch, Calls, Config, JournalConfig, LeaderElection, Status, Watch};
 pub use error::ControllerError;
+pub use http::{Handle, router};
 pub use ledger_store::{DAMAGED as DAMAGED_LEDGER_CONFIG_MAP, HEAD as LEDGER_CONFIG_MAP};
 pub use run::{Controller, Decide, Round, RoundHook};
+pub use view::{DecisionView, Fill, NodeState, NodeView, PodView, PoolView, StateView};

@@ -83,6 +83,12 @@ impl Observer {
         self.expected.iter().all(|input| cluster.input(input).is_some())
     }
 
+    /// The inputs of which nothing has been heard yet.
+    pub(crate) fn unheard(&self, cluster: &Cluster) -> Vec<String> {
+        let unheard = self.expected.iter().filter(|input| cluster.input(input).is_none());
+        unheard.map(ToString::to_string).collect()
+    }
+
     /// Waits for the next signal. Cancelling loses nothing.
     pub(crate) async fn next(&mut self) -> News {
         let mut news = News::default();

@@ -4,9 +4,13 @@
 //! have tasks of their own, so a slow provider never holds up what is heard.
 
 use crate::executor::Executor;
+use crate::http::{self, Answering, Handle, Standing};
+use crate::journal::{DirectorySink, Recorder, Sink};
 use crate::leadership::{Election, Fence, Leadership};
 use crate::ledger_store::{Found, LedgerStore, Saved};
 use crate::observe::{Joins, News, Observer};
+use crate::report::Reporter;
+use crate::writer::{Drain, Writer, remove_status};
 use crate::{Config, ControllerError};
 use clock::Clock;
 use clouds::backoff::{Backoff, seed_for};
@@ -19,7 +23,7 @@ use kube::Client;
 use model::{Change, Cluster, Decision, Ledger, Outcome, Policies, ProviderKind};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// Signals taken at once before the loop looks at its timers again.
 const MOST_AT_ONCE: usize = 10_000;
@@ -57,6 +61,9 @@ pub struct Controller {
     pub(crate) decide: Decide,
     pub(crate) providers: Vec<Arc<dyn Provider>>,
     pub(crate) hooks: Vec<RoundHook>,
+    recorder: Option<Recorder>,
+    handle: Handle,
+    answering: Answering,
 }
 
 impl Controller {
@@ -75,7 +82,28 @@ impl Controller {
             }
         };
         let providers = kinds.into_iter().map(provider).collect();
-        Ok(Self { client, config, clock, decide: nodes::decide, providers, hooks: Vec::new() })
+        let recorder = match &config.journal {
+            Some(journal) => {
+                let sink = DirectorySink::new(&journal.directory, journal.segment_bytes, journal.total_bytes)?;
+                Some(Recorder::new(Box::new(sink)))
+            }
+            None => None,
+        };
+        let (handle, answering) = http::pair();
+        let (decide, hooks) = (nodes::decide as Decide, Vec::new());
+        Ok(Self { client, config, clock, decide, providers, hooks, recorder, handle, answering })
+    }
+
+    /// Asks the controller, once it runs, what it sees; also the state behind [`crate::router`].
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Records rounds into another sink than the configured directory.
+    #[must_use]
+    pub fn with_journal(mut self, sink: Box<dyn Sink>) -> Self {
+        self.recorder = Some(Recorder::new(sink));
+        self
     }
 
     /// Calls `hook` after each round.
@@ -106,11 +134,31 @@ impl Controller {
         });
         let fence = election.as_ref().map_or_else(Fence::open, |election| election.fence.clone());
         let leading = election.as_ref().map(|election| election.state.clone());
-        let result = Loop::new(self, fence.clone()).run(shutdown, leading).await;
+        let (ended, end) = oneshot::channel::<()>();
+        if let Some(address) = self.config.listen {
+            let handle = self.handle.clone();
+            http::serve(address, handle, end.map(drop)).await?;
+        }
+        let (writer, queue) = Writer::pair();
+        let drain = Drain {
+            client: self.client.clone(),
+            namespace: self.config.namespace.clone(),
+            status_map: self.config.status.config_map.clone(),
+            limit: self.config.call_timeout(),
+        };
+        let drain = tokio::spawn(drain.run(queue));
+        let (client, config) = (self.client.clone(), self.config.clone());
+        let result = Loop::new(self, fence.clone(), writer).run(shutdown, leading).await;
         fence.close();
+        // What is queued is still written, for a bounded time.
+        let _ = tokio::time::timeout(GRACE_AT_EXIT, drain).await;
+        if result.is_ok() && config.status.enabled {
+            remove_status(&client, &config.namespace, &config.status.config_map, config.call_timeout()).await;
+        }
         if let Some(election) = election {
             election.release().await;
         }
+        drop(ended);
         result
     }
 }
@@ -130,7 +178,7 @@ struct Loop {
     config: Config,
     clock: Clock,
     decide: Decide,
-    hooks: Vec<RoundHook>,
+    reporter: Reporter,
     observer: Observer,
     joins: Joins,
     cluster: Cluster,
@@ -140,11 +188,13 @@ struct Loop {
     executor: Executor,
     outcomes: mpsc::Receiver<Outcome>,
     fence: Fence,
-    /// Changes since the last adopted round.
+    /// Changes since the round before.
     batch: Vec<Change>,
     first_news: Option<Timestamp>,
     last_news: Option<Timestamp>,
     wake_at: Option<Timestamp>,
+    /// The election has said that somebody else leads.
+    standby: bool,
     /// Not before this: the ledger could not be written.
     hold_until: Option<Timestamp>,
     save_backoff: Backoff,
@@ -152,8 +202,9 @@ struct Loop {
 }
 
 impl Loop {
-    fn new(controller: Controller, fence: Fence) -> Self {
-        let Controller { client, config, clock, decide, providers, hooks } = controller;
+    fn new(controller: Controller, fence: Fence, writer: Writer) -> Self {
+        let Controller { client, config, clock, decide, providers, hooks, recorder, answering, .. } = controller;
+        let reporter = Reporter::new(&config, clock, hooks, recorder, writer, answering);
         let observer = Observer::new(&client, clock, config.watch_settings(), &providers);
         let (executor, outcomes) =
             Executor::new(&client, clock, providers, fence.clone(), &config.calls, config.seed);
@@ -162,7 +213,7 @@ impl Loop {
         Self {
             clock,
             decide,
-            hooks,
+            reporter,
             observer,
             joins: Joins::default(),
             cluster: Cluster::default(),
@@ -175,6 +226,7 @@ impl Loop {
             first_news: None,
             last_news: None,
             wake_at: None,
+            standby: false,
             hold_until: None,
             save_backoff,
             rounds: 0,
@@ -192,7 +244,8 @@ impl Loop {
             self.take_over().await?;
         }
         loop {
-            let due = self.due();
+            self.stand(leading.is_some());
+            let (due, status_due) = (self.due(), self.reporter.status.due());
             tokio::select! {
                 biased;
                 () = &mut shutdown => break,
@@ -200,6 +253,7 @@ impl Loop {
                     Leadership::Leader if self.ledger.is_none() => self.take_over().await?,
                     Leadership::Leader => {}
                     Leadership::Standby { holder } => {
+                        self.standby = true;
                         tracing::info!(holder = holder.as_deref(), "standing by: another one leads");
                     }
                     Leadership::Lost { why } => {
@@ -208,7 +262,14 @@ impl Loop {
                     }
                 },
                 () = until(self.clock, due) => self.round().await?,
+                () = until(self.clock, status_due) => {
+                    self.reporter.write_status(&self.cluster, self.ledger.as_ref());
+                }
                 Some(outcome) = self.outcomes.recv() => self.hear_outcome(outcome),
+                Some(question) = self.reporter.answering.questions.recv() => {
+                    let under_way = self.executor.under_way();
+                    self.reporter.answer(question, &self.cluster, self.ledger.as_ref(), under_way);
+                }
                 news = self.observer.next() => self.hear(news),
             }
         }
@@ -260,6 +321,17 @@ impl Loop {
         }
     }
 
+    /// Says where we stand, for the probes.
+    fn stand(&self, elects: bool) {
+        let waiting_for = self.observer.unheard(&self.cluster);
+        let role = match (&self.ledger, self.standby, elects) {
+            (Some(_), _, _) => Some("leading"),
+            (None, true, true) => Some("standing by"),
+            _ => None,
+        };
+        self.reporter.stand(Standing { synced: waiting_for.is_empty(), role, waiting_for, rounds: 0 });
+    }
+
     /// When the next round is due; `None` while only an event can make one so.
     fn due(&self) -> Option<Timestamp> {
         if self.ledger.is_none() || !self.observer.has_heard_all(&self.cluster) {
@@ -299,7 +371,7 @@ impl Loop {
 
     fn take(&mut self, news: News) {
         for poison in news.poison {
-            tracing::warn!(object = &*poison.object, why = &*poison.why, "poison object: it cannot be read");
+            self.reporter.poison(&poison);
         }
         for change in news.changes {
             let change = self.joins.complete(change);
@@ -312,9 +384,7 @@ impl Loop {
         if is_known(&self.cluster, &change) {
             return;
         }
-        if let Change::Input(input, model::InputState::Stale { why, .. }) = &change {
-            tracing::warn!(%input, why = &**why, "not up to date: nothing is planned that needs it");
-        }
+        self.reporter.change(&self.cluster, &change);
         self.batch.push(change.clone());
         self.cluster.apply(change);
         self.touch();
@@ -322,7 +392,7 @@ impl Loop {
 
     fn hear_outcome(&mut self, outcome: Outcome) {
         self.executor.ended(&outcome.step);
-        tracing::info!(intent = %outcome.step.intent(), step = ?outcome.step, outcome = ?outcome.kind, "step ended");
+        self.reporter.outcome(&self.cluster, &outcome);
         self.apply(Change::Outcome(Arc::new(outcome)));
     }
 
@@ -330,7 +400,10 @@ impl Loop {
         let Some(ledger) = self.ledger.take() else { return Ok(()) };
         let now = self.clock.now();
         self.hold_until = None;
+        let waited = self.first_news.map(|first| now.duration_since(first));
+        let begun = tokio::time::Instant::now();
         let decision = (self.decide)(&self.cluster, &self.config.policies, &ledger, now);
+        let took = begun.elapsed();
         let adopted = self.make_durable(&ledger, &decision, now).await?;
         self.rounds += 1;
         let round = Round {
@@ -343,14 +416,12 @@ impl Loop {
             changes: &self.batch,
             adopted,
         };
-        for hook in &mut self.hooks {
-            hook(&round);
-        }
+        self.reporter.round(&round, waited, took);
+        self.batch.clear();
         if !adopted {
             self.ledger = Some(ledger);
             return Ok(());
         }
-        self.batch.clear();
         self.first_news = None;
         self.last_news = None;
         self.cluster.forget_outcomes();

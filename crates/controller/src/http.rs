@@ -1,0 +1,183 @@
+//! The read-only HTTP surface: health, readiness, metrics, and the state for the page.
+//!
+//! Owns the routes; what they show is asked of the loop through a [`Handle`], so that nothing is shared and nothing
+//! is computed that nobody asks for. No route changes anything.
+
+use crate::ControllerError;
+use crate::view::StateView;
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use futures::stream::{self, Stream};
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+
+/// Questions that may wait for the loop.
+const QUESTIONS: usize = 64;
+/// How long the loop may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Streams at once, and the least time between two pushes of one.
+const MOST_STREAMS: usize = 32;
+const PUSH_EVERY: Duration = Duration::from_millis(500);
+
+pub(crate) enum Question {
+    State(oneshot::Sender<Arc<StateView>>),
+    Metrics(oneshot::Sender<String>),
+}
+
+/// Where the controller stands, for the probes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Standing {
+    pub(crate) synced: bool,
+    /// Leading, or standing by while another one does.
+    pub(crate) role: Option<&'static str>,
+    /// Inputs that have not been heard of.
+    pub(crate) waiting_for: Vec<String>,
+    /// Rounds so far; each is a push to the streams.
+    pub(crate) rounds: u64,
+}
+
+/// Asks a running controller what it sees. Cheap to clone.
+#[derive(Clone)]
+pub struct Handle {
+    questions: mpsc::Sender<Question>,
+    standing: watch::Receiver<Standing>,
+    streams: Arc<Semaphore>,
+}
+
+/// The loop's end of a handle.
+pub(crate) struct Answering {
+    pub(crate) questions: mpsc::Receiver<Question>,
+    pub(crate) standing: watch::Sender<Standing>,
+}
+
+pub(crate) fn pair() -> (Handle, Answering) {
+    let (questions, asked) = mpsc::channel(QUESTIONS);
+    let (standing, stands) = watch::channel(Standing::default());
+    let handle = Handle { questions, standing: stands, streams: Arc::new(Semaphore::new(MOST_STREAMS)) };
+    (handle, Answering { questions: asked, standing })
+}
+
+impl Handle {
+    /// The state now; `None` where the controller has ended or does not answer in time.
+    pub async fn state(&self) -> Option<Arc<StateView>> {
+        self.ask(Question::State).await
+    }
+
+    /// The metrics now, as Prometheus reads them.
+    pub async fn metrics(&self) -> Option<String> {
+        self.ask(Question::Metrics).await
+    }
+
+    /// Why the controller is not ready, or `None` where it is.
+    pub fn not_ready(&self) -> Option<String> {
+        let standing = self.standing.borrow();
+        if !standing.synced {
+            return Some(format!("not ready: waiting for {}", standing.waiting_for.join(", ")));
+        }
+        standing.role.is_none().then(|| "not ready: not known yet who leads".to_owned())
+    }
+
+    async fn ask<T>(&self, question: fn(oneshot::Sender<T>) -> Question) -> Option<T> {
+        let (answer, answered) = oneshot::channel();
+        self.questions.try_send(question(answer)).ok()?;
+        tokio::time::timeout(PATIENCE, answered).await.ok()?.ok()
+    }
+}
+
+/// The routes, to be served alone or beside others.
+pub fn router(handle: Handle) -> Router {
+    Router::new()
+        .route("/healthz", get(healthz))
+        .route("/health-check", get(healthz))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .route("/api/v1/state", get(state))
+        .route("/api/v1/stream", get(stream_states))
+        .with_state(handle)
+}
+
+/// Serves the routes until `shutdown` resolves.
+pub(crate) async fn serve(
+    address: SocketAddr,
+    handle: Handle,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), ControllerError> {
+    let failed = |source| ControllerError::Listen { address, source };
+    let listener = tokio::net::TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    tracing::info!(address = %bound, "listening for probes, metrics and the page");
+    let served = axum::serve(listener, router(handle)).with_graceful_shutdown(shutdown);
+    tokio::spawn(async move {
+        if let Err(error) = served.await {
+            tracing::error!(%error, "the HTTP surface ended");
+        }
+    });
+    Ok(())
+}
+
+async fn healthz(State(handle): State<Handle>) -> Response {
+    if handle.questions.is_closed() {
+        return (StatusCode::INTERNAL_SERVER_ERROR, "the loop has ended\n").into_response();
+    }
+    (StatusCode::OK, "ok\n").into_response()
+}
+
+async fn readyz(State(handle): State<Handle>) -> Response {
+    if let Some(why) = handle.not_ready() {
+        return (StatusCode::SERVICE_UNAVAILABLE, why + "\n").into_response();
+    }
+    let role = handle.standing.borrow().role.unwrap_or_default();
+    (StatusCode::OK, format!("ok: {role}\n")).into_response()
+}
+
+async fn metrics(State(handle): State<Handle>) -> Response {
+    let kind = [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")];
+    match handle.metrics().await {
+        Some(text) => (kind, text).into_response(),
+        None => busy(),
+    }
+}
+
+async fn state(State(handle): State<Handle>) -> Response {
+    match handle.state().await {
+        Some(state) => axum::Json(&*state).into_response(),
+        None => busy(),
+    }
+}
+
+fn busy() -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, "the controller does not answer; try again\n").into_response()
+}
+
+/// Pushes the state after each round, as long as somebody listens.
+async fn stream_states(State(handle): State<Handle>) -> Response {
+    let Ok(permit) = handle.streams.clone().try_acquire_owned() else {
+        let message = format!("{MOST_STREAMS} streams are open already; close one\n");
+        return (StatusCode::SERVICE_UNAVAILABLE, message).into_response();
+    };
+    Sse::new(states(handle, permit)).keep_alive(KeepAlive::default()).into_response()
+}
+
+fn states(
+    handle: Handle,
+    permit: tokio::sync::OwnedSemaphorePermit,
+) -> impl Stream<Item = Result<Event, Infallible>> {
+    let seen: Option<u64> = None;
+    stream::unfold((handle, permit, seen), |(mut handle, permit, seen)| async move {
+        if let Some(seen) = seen {
+            tokio::time::sleep(PUSH_EVERY).await;
+            handle.standing.wait_for(|standing| standing.rounds != seen).await.ok()?;
+        }
+        let rounds = handle.standing.borrow().rounds;
+        let state = handle.state().await?;
+        let event = Event::default().event("state").json_data(&*state).ok()?;
+        Some((Ok(event), (handle, permit, Some(rounds))))
+    })
+}

@@ -1,0 +1,174 @@
+//! The record of rounds: enough to decide each of them again and to see that the answer is the same.
+//!
+//! Owns the records and their recorder. Where they lie is `sink`'s business, deciding them again `replay`'s. A
+//! record is one line of JSON that carries its own digest, so that damage is noticed at the line where it is.
+
+mod replay;
+mod sink;
+
+pub use replay::{Difference, ReplayReport, open, replay};
+pub use sink::{DirectorySink, MemorySink, Sink};
+
+use crate::ControllerError;
+use crate::ledger_store::digest;
+use crate::run::Round;
+use jiff::Timestamp;
+use model::{Change, Cluster, Decision, Ledger, Plan, Policies, Reason, Verdicts};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// Form of the records; a reader refuses others.
+pub const VERSION: u32 = 1;
+
+/// One line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "record", rename_all = "camelCase")]
+pub enum Record {
+    /// Begins a segment: all that was known before the next round's changes.
+    #[serde(rename_all = "camelCase")]
+    Checkpoint {
+        version: u32,
+        at: Timestamp,
+        cluster: Box<Cluster>,
+        ledger: Box<Ledger>,
+        policies: Box<Policies>,
+        verdicts: Box<Verdicts>,
+    },
+    Round(Box<RoundRecord>),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RoundRecord {
+    pub number: u64,
+    pub now: Timestamp,
+    /// What was heard since the record before.
+    pub changes: Vec<Change>,
+    /// Whether the decision became durable and was acted on.
+    pub adopted: bool,
+    pub plan: Plan,
+    pub wake_at: Option<Timestamp>,
+    /// SHA-256 over the whole decision: plan, ledger, verdicts, wake-up.
+    pub decision: String,
+    pub changed: ChangedVerdicts,
+}
+
+/// Verdicts that differ from those of the round before; `None` = there is none any more.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ChangedVerdicts {
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub pods: BTreeMap<String, Option<Reason>>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub nodes: BTreeMap<String, Option<Reason>>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub pools: BTreeMap<String, Option<Reason>>,
+}
+
+impl ChangedVerdicts {
+    fn between(before: &Verdicts, after: &Verdicts) -> Self {
+        fn diff<K: Ord + ToString>(
+            before: &BTreeMap<K, Reason>,
+            after: &BTreeMap<K, Reason>,
+        ) -> BTreeMap<String, Option<Reason>> {
+            let new = after
+                .iter()
+                .filter(|(key, reason)| before.get(key) != Some(reason))
+                .map(|(key, reason)| (key.to_string(), Some(reason.clone())));
+            let gone = before.keys().filter(|key| !after.contains_key(key)).map(|key| (key.to_string(), None));
+            new.chain(gone).collect()
+        }
+        Self {
+            pods: diff(&before.pods, &after.pods),
+            nodes: diff(&before.nodes, &after.nodes),
+            pools: diff(&before.pools, &after.pools),
+        }
+    }
+}
+
+/// SHA-256 of a decision, by which replays are compared.
+pub fn decision_digest(decision: &Decision) -> Result<String, ControllerError> {
+    serde_json::to_string(decision).map(|text| digest(&text)).map_err(unwritable)
+}
+
+fn unwritable(error: serde_json::Error) -> ControllerError {
+    ControllerError::Journal { path: "record".into(), problem: error.to_string() }
+}
+
+/// Writes rounds down.
+pub struct Recorder {
+    sink: Box<dyn Sink>,
+    verdicts: Verdicts,
+    /// Reported once and then silent until a write works again.
+    failing: bool,
+}
+
+impl Recorder {
+    pub fn new(sink: Box<dyn Sink>) -> Self {
+        Self { sink, verdicts: Verdicts::default(), failing: false }
+    }
+
+    /// Records a round. A journal that cannot be written is reported and holds up nothing.
+    pub fn record(&mut self, round: &Round<'_>) {
+        match self.write(round) {
+            Ok(()) => self.failing = false,
+            Err(error) if !self.failing => {
+                self.failing = true;
+                tracing::error!(%error, "the journal is not written: rounds from here on cannot be replayed");
+            }
+            Err(_) => {}
+        }
+        self.verdicts = round.decision.verdicts.clone();
+    }
+
+    fn write(&mut self, round: &Round<'_>) -> Result<(), ControllerError> {
+        let begins = self.sink.needs_checkpoint();
+        if begins {
+            // The cluster has this round's changes already, so the round carries none.
+            let checkpoint = Record::Checkpoint {
+                version: VERSION,
+                at: round.now,
+                cluster: Box::new(round.cluster.clone()),
+                ledger: Box::new(round.ledger.clone()),
+                policies: Box::new(round.policies.clone()),
+                verdicts: Box::new(self.verdicts.clone()),
+            };
+            self.sink.begin(round.now, &line(&checkpoint)?)?;
+        }
+        let record = Record::Round(Box::new(RoundRecord {
+            number: round.number,
+            now: round.now,
+            changes: if begins { Vec::new() } else { round.changes.to_vec() },
+            adopted: round.adopted,
+            plan: round.decision.plan.clone(),
+            wake_at: round.decision.wake_at,
+            decision: decision_digest(round.decision)?,
+            changed: ChangedVerdicts::between(&self.verdicts, &round.decision.verdicts),
+        }));
+        self.sink.append(&line(&record)?)
+    }
+}
+
+/// A record as its line: the digest is over the record's own text.
+fn line(record: &Record) -> Result<String, ControllerError> {
+    let value = serde_json::to_value(record).map_err(unwritable)?;
+    let sha256 = digest(&value.to_string());
+    serde_json::to_string(&serde_json::json!({"sha256": sha256, "body": value})).map_err(unwritable)
+}
+
+/// Reads a line; the error says what is wrong with it.
+fn read_line(text: &str) -> Result<Record, String> {
+    let mut value: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let body = value.get_mut("body").map(Value::take).ok_or("it has no body")?;
+    let digest_of_body = digest(&body.to_string());
+    if value.get("sha256").and_then(Value::as_str) != Some(digest_of_body.as_str()) {
+        return Err("its digest does not match".to_owned());
+    }
+    if let Some(version) = body.get("version").and_then(Value::as_u64)
+        && version != u64::from(VERSION)
+    {
+        return Err(format!("it is of version {version}; this program reads version {VERSION}"));
+    }
+    serde_json::from_value(body).map_err(|error| error.to_string())
+}

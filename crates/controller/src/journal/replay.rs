@@ -1,0 +1,161 @@
+//! Deciding recorded rounds again, and saying whether the answers are the same, byte for byte.
+//!
+//! A damaged or cut record ends the replay of its segment with a message; the next segment begins with a checkpoint
+//! of its own and is replayed from there.
+
+use super::sink::{problem, segments};
+use super::{Record, RoundRecord, decision_digest, read_line};
+use crate::ControllerError;
+use crate::run::Decide;
+use flate2::read::MultiGzDecoder;
+use jiff::Timestamp;
+use model::{Cluster, Ledger, Plan, Policies};
+use serde::Serialize;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+
+/// Differences that are kept; more are only counted.
+const MOST_DIFFERENCES: usize = 20;
+/// Longest line that is read: no checkpoint of a cluster that we can run is near it.
+const LONGEST_LINE: u64 = 1 << 30;
+
+/// A round that was decided otherwise.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Difference {
+    pub round: u64,
+    pub now: Timestamp,
+    pub recorded: Plan,
+    pub decided: Plan,
+    /// The plan is the same; the ledger, the verdicts or the wake-up differ.
+    pub same_plan: bool,
+}
+
+/// What a replay found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReplayReport {
+    pub checkpoints: u64,
+    pub rounds: u64,
+    pub same: u64,
+    pub steps: u64,
+    pub differences: Vec<Difference>,
+    /// Records that could not be read, with where and why.
+    pub damage: Vec<String>,
+}
+
+impl ReplayReport {
+    pub fn is_same(&self) -> bool {
+        self.same == self.rounds
+    }
+}
+
+struct State {
+    cluster: Cluster,
+    ledger: Ledger,
+    policies: Policies,
+}
+
+/// Decides the rounds of one stream of records again.
+pub fn replay(reader: &mut dyn BufRead, decide: Decide, report: &mut ReplayReport) -> Result<(), ControllerError> {
+    let mut state: Option<State> = None;
+    let mut number = 0_u64;
+    loop {
+        number += 1;
+        let mut bytes = Vec::new();
+        let read = reader.take(LONGEST_LINE).read_until(b'\n', &mut bytes);
+        let damage = match read {
+            Ok(0) => return Ok(()),
+            Ok(_) if !bytes.ends_with(b"\n") => Some("it is cut off".to_owned()),
+            Ok(_) => None,
+            // What was written before the cut is read; the cut itself ends the stream.
+            Err(error) => Some(format!("the file is cut off or damaged here ({error})")),
+        };
+        let record = match damage {
+            Some(why) => Err(why),
+            None => String::from_utf8(bytes).map_err(|error| error.to_string()).and_then(|text| read_line(&text)),
+        };
+        match record {
+            Ok(Record::Checkpoint { cluster, ledger, policies, .. }) => {
+                report.checkpoints += 1;
+                state = Some(State { cluster: cluster.reindexed(), ledger: *ledger, policies: *policies });
+            }
+            Ok(Record::Round(round)) => match &mut state {
+                Some(state) => decide_again(state, *round, decide, report)?,
+                None => {
+                    report.damage.push(format!("record {number}: a round before any checkpoint"));
+                    return Ok(());
+                }
+            },
+            Err(why) => {
+                report.damage.push(format!(
+                    "record {number}: {why}; {} rounds before it were decided again, those after it cannot be",
+                    report.rounds
+                ));
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn decide_again(
+    state: &mut State,
+    round: RoundRecord,
+    decide: Decide,
+    report: &mut ReplayReport,
+) -> Result<(), ControllerError> {
+    for change in round.changes {
+        state.cluster.apply(change);
+    }
+    let decision = decide(&state.cluster, &state.policies, &state.ledger, round.now);
+    report.rounds += 1;
+    report.steps += decision.plan.steps.len() as u64;
+    if decision_digest(&decision)? == round.decision {
+        report.same += 1;
+    } else if report.differences.len() < MOST_DIFFERENCES {
+        report.differences.push(Difference {
+            round: round.number,
+            now: round.now,
+            same_plan: decision.plan == round.plan,
+            recorded: round.plan,
+            decided: decision.plan.clone(),
+        });
+    }
+    if round.adopted {
+        state.ledger = decision.ledger;
+        state.cluster.forget_outcomes();
+    }
+    Ok(())
+}
+
+/// Replays a segment, a directory of segments, or an uncompressed file of records.
+pub fn open(path: &Path, decide: Decide) -> Result<ReplayReport, ControllerError> {
+    let files = if path.is_dir() { segments(path)? } else { vec![path.to_owned()] };
+    if files.is_empty() {
+        return Err(ControllerError::Journal {
+            path: path.display().to_string(),
+            problem: "no segment is in this directory; name the directory given as journal.directory".into(),
+        });
+    }
+    let mut report = ReplayReport::default();
+    for file in files {
+        let opened = File::open(&file).map_err(|error| problem(&file, "open", &error))?;
+        let mut reader = BufReader::new(opened);
+        let start = reader.fill_buf().map_err(|error| problem(&file, "read", &error))?;
+        let compressed = start.starts_with(&[0x1f, 0x8b]);
+        let before = report.damage.len();
+        if compressed {
+            replay(&mut BufReader::new(MultiGzDecoder::new(reader)), decide, &mut report)?;
+        } else {
+            replay(&mut reader, decide, &mut report)?;
+        }
+        for note in report.damage.iter_mut().skip(before) {
+            *note = format!("{}: {note}", file.display());
+        }
+    }
+    if report.rounds == 0 && report.damage.is_empty() {
+        report.damage.push(format!("{}: it holds no rounds", path.display()));
+    }
+    Ok(report)
+}

@@ -1,0 +1,321 @@
+//! What is counted and measured, under Cluster Autoscaler's names where it has one.
+//!
+//! Counters rise as things happen. Gauges over nodes and pods are computed when somebody asks, so that a cluster
+//! that nobody watches costs nothing.
+
+use crate::wording::{cause_word, outcome_word, verb};
+use jiff::{SignedDuration, Timestamp};
+use model::{
+    Cluster, Input, InputState, Ledger, MachineState, Node, Outcome, OutcomeKind, Reason, Step, Verdicts,
+};
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
+
+type Labels = Vec<(String, String)>;
+type Float = Gauge<f64, AtomicU64>;
+
+/// All metrics of one controller.
+pub(crate) struct Metrics {
+    registry: Registry,
+    gauges: BTreeMap<&'static str, Family<Labels, Float>>,
+    pub(crate) rounds: Family<Labels, Counter>,
+    pub(crate) errors: Family<Labels, Counter>,
+    pub(crate) poison: Counter,
+    event_to_plan: Histogram,
+    decide: Histogram,
+    pod_wait: Histogram,
+    steps: Family<Labels, Counter>,
+    scaled_up: Counter,
+    scaled_down: Family<Labels, Counter>,
+    failed_scale_ups: Family<Labels, Counter>,
+    evicted: Family<Labels, Counter>,
+}
+
+/// Gauges: name, help.
+const GAUGES: [(&str, &str); 20] = [
+    ("cluster_autoscaler_cluster_safe_to_autoscale", "1 while every input is up to date"),
+    ("cluster_autoscaler_nodes_count", "Nodes by state"),
+    ("cluster_autoscaler_node_groups_count", "Pools by provider"),
+    ("cluster_autoscaler_unschedulable_pods_count", "Pods that the scheduler finds no node for"),
+    ("cluster_autoscaler_max_nodes_count", "Ceiling on all nodes of the cluster, 0 = none"),
+    ("cluster_autoscaler_cluster_cpu_current_cores", "Allocatable cores of all nodes"),
+    ("cluster_autoscaler_cluster_memory_current_bytes", "Allocatable memory of all nodes"),
+    ("cluster_autoscaler_node_group_min_count", "Minimum of a pool"),
+    ("cluster_autoscaler_node_group_max_count", "Maximum of a pool"),
+    ("cluster_autoscaler_node_group_target_count", "Size that a pool's provider is asked for"),
+    ("cluster_autoscaler_node_group_backoff_status", "1 while a pool is not asked after a failure"),
+    ("cluster_autoscaler_last_activity", "Unix time of the last round, scale-up and deletion"),
+    ("cluster_autoscaler_unneeded_nodes_count", "Nodes that may go once their time has come"),
+    ("cluster_autoscaler_unremovable_nodes_count", "Nodes that are kept, by reason"),
+    ("cluster_autoscaler_pending_node_deletions", "Removals under way"),
+    ("cluster_autoscaler_scale_down_in_cooldown", "1 while removals wait after an earlier change"),
+    ("tideline_input_fresh", "1 while an input is up to date"),
+    ("tideline_leader", "1 while this replica leads"),
+    ("tideline_steps_under_way", "Steps that the executor is at or has queued"),
+    ("tideline_dropped_writes", "Events and status writes dropped because their queue was full"),
+];
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::default();
+        let gauges = GAUGES
+            .iter()
+            .map(|(name, help)| {
+                let family = Family::<Labels, Float>::default();
+                registry.register(*name, *help, family.clone());
+                (*name, family)
+            })
+            .collect();
+        let latency = || Histogram::new(exponential_buckets(0.001, 2.0, 22));
+        let metrics = Self {
+            registry: Registry::default(),
+            gauges,
+            rounds: Family::default(),
+            errors: Family::default(),
+            poison: Counter::default(),
+            event_to_plan: latency(),
+            decide: latency(),
+            pod_wait: latency(),
+            steps: Family::default(),
+            scaled_up: Counter::default(),
+            scaled_down: Family::default(),
+            failed_scale_ups: Family::default(),
+            evicted: Family::default(),
+        };
+        let r = &mut registry;
+        r.register("tideline_rounds", "Rounds, by whether they were adopted", metrics.rounds.clone());
+        r.register("cluster_autoscaler_errors", "Errors by type", metrics.errors.clone());
+        r.register("tideline_poison_objects", "Objects that could not be read", metrics.poison.clone());
+        r.register(
+            "tideline_event_to_plan_seconds",
+            "From the first change of a batch to its plan",
+            metrics.event_to_plan.clone(),
+        );
+        r.register("tideline_decide_seconds", "Time that deciding takes", metrics.decide.clone());
+        r.register(
+            "tideline_pod_pending_to_node_seconds",
+            "From a pod's creation to its node",
+            metrics.pod_wait.clone(),
+        );
+        r.register("tideline_steps", "Steps that ended, by kind and outcome", metrics.steps.clone());
+        r.register("cluster_autoscaler_scaled_up_nodes", "Nodes ordered", metrics.scaled_up.clone());
+        r.register("cluster_autoscaler_scaled_down_nodes", "Nodes removed, by reason", metrics.scaled_down.clone());
+        r.register(
+            "cluster_autoscaler_failed_scale_ups",
+            "Purchases that failed, by reason",
+            metrics.failed_scale_ups.clone(),
+        );
+        r.register("cluster_autoscaler_evicted_pods", "Evictions, by result", metrics.evicted.clone());
+        Self { registry, ..metrics }
+    }
+}
+
+/// What the gauges are computed from.
+pub(crate) struct Observed<'a> {
+    pub(crate) cluster: &'a Cluster,
+    pub(crate) verdicts: &'a Verdicts,
+    pub(crate) ledger: Option<&'a Ledger>,
+    pub(crate) max_nodes_total: u32,
+    pub(crate) now: Timestamp,
+    pub(crate) last_round: Option<Timestamp>,
+    pub(crate) steps_under_way: usize,
+    pub(crate) dropped_writes: u64,
+}
+
+impl Metrics {
+    pub(crate) fn note_round(&self, adopted: bool, waited: Option<SignedDuration>, decide: std::time::Duration) {
+        self.rounds.get_or_create(&label("adopted", if adopted { "true" } else { "false" })).inc();
+        if let Some(waited) = waited {
+            self.event_to_plan.observe(waited.as_secs_f64() + decide.as_secs_f64());
+        }
+        self.decide.observe(decide.as_secs_f64());
+    }
+
+    pub(crate) fn note_pod_placed(&self, waited: SignedDuration) {
+        self.pod_wait.observe(waited.as_secs_f64().max(0.0));
+    }
+
+    pub(crate) fn note_outcome(&self, outcome: &Outcome) {
+        let word = outcome_word(&outcome.kind);
+        let labels = vec![("step".into(), verb(&outcome.step).into()), ("outcome".into(), word.into())];
+        self.steps.get_or_create(&labels).inc();
+        match (&outcome.step, &outcome.kind) {
+            (Step::Buy(order), OutcomeKind::Done) => {
+                self.scaled_up.inc_by(u64::from(order.to.saturating_sub(order.from)));
+            }
+            (Step::Buy(_), OutcomeKind::Failed { code, .. }) => {
+                self.failed_scale_ups.get_or_create(&label("reason", code)).inc();
+            }
+            (Step::Release(release), OutcomeKind::Done) => {
+                self.scaled_down.get_or_create(&label("reason", cause_word(release.cause))).inc();
+            }
+            (Step::Evict(_), _) => {
+                self.evicted.get_or_create(&label("eviction_result", word)).inc();
+            }
+            _ => {}
+        }
+    }
+
+    pub(crate) fn note_error(&self, kind: &str) {
+        self.errors.get_or_create(&label("type", kind)).inc();
+    }
+
+    /// The metrics as text, gauges computed now.
+    pub(crate) fn text(&self, observed: &Observed<'_>) -> String {
+        for family in self.gauges.values() {
+            family.clear();
+        }
+        self.set_cluster(observed);
+        self.set_pools(observed);
+        self.set_verdicts(observed);
+        let mut text = String::new();
+        // Writing into a string has no way to fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+
+    fn set(&self, name: &str, labels: &Labels, value: f64) {
+        if let Some(family) = self.gauges.get(name) {
+            family.get_or_create(labels).set(value);
+        }
+    }
+
+    fn set_cluster(&self, observed: &Observed<'_>) {
+        let cluster = observed.cluster;
+        let none = Labels::new();
+        let mut states: BTreeMap<&str, u32> = BTreeMap::new();
+        let (mut cores, mut memory) = (0.0, 0.0);
+        for node in cluster.nodes().values() {
+            *states.entry(node_state(node, observed.ledger)).or_default() += 1;
+            cores += node.allocatable.cpu.0 as f64 / 1000.0;
+            memory += node.allocatable.memory.0 as f64;
+        }
+        let coming = |machine: &&std::sync::Arc<model::Machine>| matches!(machine.state, MachineState::Creating);
+        let creating = cluster.machines().values().filter(coming).count() as u32;
+        states.insert("longUnregistered", 0);
+        states.insert("unregistered", creating);
+        for (state, count) in states {
+            self.set("cluster_autoscaler_nodes_count", &label("state", state), f64::from(count));
+        }
+        self.set("cluster_autoscaler_cluster_cpu_current_cores", &none, cores);
+        self.set("cluster_autoscaler_cluster_memory_current_bytes", &none, memory);
+        let unschedulable = cluster.waiting_pods().filter(|pod| pod.is_unschedulable()).count();
+        let labels = label("type", "unschedulable");
+        self.set("cluster_autoscaler_unschedulable_pods_count", &labels, unschedulable as f64);
+        self.set("cluster_autoscaler_max_nodes_count", &none, f64::from(observed.max_nodes_total));
+        let mut safe = true;
+        for (input, state) in cluster.inputs() {
+            let fresh = *state == InputState::Fresh;
+            safe &= fresh;
+            self.set("tideline_input_fresh", &label("input", &input_name(input)), f64::from(u8::from(fresh)));
+        }
+        self.set("cluster_autoscaler_cluster_safe_to_autoscale", &none, f64::from(u8::from(safe)));
+        self.set("tideline_leader", &none, f64::from(u8::from(observed.ledger.is_some())));
+        self.set("tideline_steps_under_way", &none, observed.steps_under_way as f64);
+        self.set("tideline_dropped_writes", &none, observed.dropped_writes as f64);
+    }
+
+    fn set_pools(&self, observed: &Observed<'_>) {
+        let mut providers: BTreeMap<&str, u32> = BTreeMap::new();
+        for pool in observed.cluster.pools().values() {
+            *providers.entry(pool.id.provider()).or_default() += 1;
+            let labels = label("node_group", &pool.name);
+            self.set("cluster_autoscaler_node_group_min_count", &labels, f64::from(pool.min));
+            self.set("cluster_autoscaler_node_group_max_count", &labels, f64::from(pool.max));
+            self.set("cluster_autoscaler_node_group_target_count", &labels, f64::from(pool.target));
+            let back_off = observed.ledger.and_then(|ledger| ledger.back_offs.get(&pool.id));
+            let resting = back_off.is_some_and(|back_off| back_off.until > observed.now);
+            let status = f64::from(u8::from(resting));
+            self.set("cluster_autoscaler_node_group_backoff_status", &labels, status);
+        }
+        for (provider, count) in providers {
+            let labels = label("node_group_type", provider);
+            self.set("cluster_autoscaler_node_groups_count", &labels, f64::from(count));
+        }
+    }
+
+    fn set_verdicts(&self, observed: &Observed<'_>) {
+        let none = Labels::new();
+        let mut kept: BTreeMap<&'static str, u32> = BTreeMap::new();
+        let (mut unneeded, mut cooling) = (0_u32, false);
+        for reason in observed.verdicts.nodes.values() {
+            match reason {
+                Reason::Unneeded { .. } => unneeded += 1,
+                Reason::InCoolDown { .. } => {
+                    unneeded += 1;
+                    cooling = true;
+                }
+                other => *kept.entry(kept_because(other)).or_default() += 1,
+            }
+        }
+        for (reason, count) in kept {
+            let labels = label("reason", reason);
+            self.set("cluster_autoscaler_unremovable_nodes_count", &labels, f64::from(count));
+        }
+        self.set("cluster_autoscaler_unneeded_nodes_count", &none, f64::from(unneeded));
+        self.set("cluster_autoscaler_scale_down_in_cooldown", &none, f64::from(u8::from(cooling)));
+        let activity = |name: &str, at: Option<Timestamp>| {
+            let at = at.map_or(0.0, |at| at.as_second() as f64);
+            self.set("cluster_autoscaler_last_activity", &label("activity", name), at);
+        };
+        activity("main", observed.last_round);
+        activity("scaleUp", observed.ledger.and_then(|ledger| ledger.last_scale_up_at));
+        activity("scaleDown", observed.ledger.and_then(|ledger| ledger.last_deletion_at));
+        let removals = observed.ledger.map_or(0, |ledger| ledger.removals.len());
+        self.set("cluster_autoscaler_pending_node_deletions", &none, removals as f64);
+    }
+}
+
+fn label(name: &str, value: &str) -> Labels {
+    vec![(name.to_owned(), value.to_owned())]
+}
+
+fn input_name(input: &Input) -> String {
+    match input {
+        Input::Nodes => "nodes".into(),
+        Input::Pods => "pods".into(),
+        Input::Workloads => "workloads".into(),
+        Input::DaemonSets => "daemonsets".into(),
+        Input::Pdbs => "poddisruptionbudgets".into(),
+        Input::Pools(provider) => format!("pools/{provider}"),
+    }
+}
+
+fn node_state(node: &Node, ledger: Option<&Ledger>) -> &'static str {
+    if node.deleting || ledger.is_some_and(|ledger| ledger.removals.contains_key(&node.name)) {
+        "beingDeleted"
+    } else if node.is_ready() {
+        "ready"
+    } else {
+        "unready"
+    }
+}
+
+/// A short name of why a node is kept.
+fn kept_because(reason: &Reason) -> &'static str {
+    match reason {
+        Reason::NotAutoscaled => "NotAutoscaled",
+        Reason::InUse { .. } => "NotUnderutilized",
+        Reason::NoPlaceFor { .. } => "NoPlaceToMovePods",
+        Reason::BlockedBy { .. } => "BlockedByPod",
+        Reason::ScaleDownDisabledAnnotation => "ScaleDownDisabledAnnotation",
+        Reason::ScaleDownDisabled => "ScaleDownDisabled",
+        Reason::AtMinimum { .. } => "NodeGroupMinSizeReached",
+        Reason::RemovalLimit { .. } => "RemovalLimit",
+        Reason::RecentlyUnremovable { .. } => "RecentlyUnremovable",
+        Reason::BeingRemoved { .. } => "CurrentlyBeingDeleted",
+        Reason::StartingUp { .. } => "StartingUp",
+        Reason::NotReadyYetTolerated { .. } => "NotUnreadyLongEnough",
+        Reason::MachineUnknown => "MachineUnknown",
+        Reason::TooManyUnready { .. } => "TooManyUnready",
+        Reason::PodsAreWaiting => "PodsAreWaiting",
+        Reason::InputNotFresh { .. } => "InputNotFresh",
+        _ => "Other",
+    }
+}

@@ -1,0 +1,203 @@
+//! Telling of rounds: events, metrics, status, journal, and what the page shows.
+//!
+//! Owns everything that is only said and never decides. The loop calls it at the moments worth telling; nothing in
+//! here waits.
+
+use crate::events::Events;
+use crate::http::{Answering, Question, Standing};
+use crate::journal::Recorder;
+use crate::metrics::{Metrics, Observed};
+use crate::observe::Poison;
+use crate::run::Round;
+use crate::status::StatusKeeper;
+use crate::view::{self, DecisionView};
+use crate::wording::{outcome_sentence, sentence};
+use crate::writer::Writer;
+use crate::{Config, RoundHook};
+use clock::Clock;
+use jiff::{SignedDuration, Timestamp};
+use model::{Change, Cluster, Ledger, Outcome, OutcomeKind, Step, Verdicts};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Decisions that are remembered for the page.
+const MOST_DECISIONS: usize = 200;
+
+pub(crate) struct Reporter {
+    clock: Clock,
+    max_nodes_total: u32,
+    hooks: Vec<RoundHook>,
+    recorder: Option<Recorder>,
+    events: Events,
+    writer: Writer,
+    pub(crate) status: StatusKeeper,
+    pub(crate) metrics: Metrics,
+    pub(crate) answering: Answering,
+    verdicts: Verdicts,
+    decisions: VecDeque<(Step, DecisionView)>,
+    rounds: u64,
+    last_round: Option<Timestamp>,
+}
+
+impl Reporter {
+    pub(crate) fn new(
+        config: &Config,
+        clock: Clock,
+        hooks: Vec<RoundHook>,
+        recorder: Option<Recorder>,
+        writer: Writer,
+        answering: Answering,
+    ) -> Self {
+        Self {
+            clock,
+            max_nodes_total: config.policies.max_nodes_total,
+            hooks,
+            recorder,
+            events: Events::new(config.events, &config.namespace, &config.status.config_map),
+            writer,
+            status: StatusKeeper::new(config.status.enabled, config.status.interval_seconds),
+            metrics: Metrics::default(),
+            answering,
+            verdicts: Verdicts::default(),
+            decisions: VecDeque::new(),
+            rounds: 0,
+            last_round: None,
+        }
+    }
+
+    /// Before a round is acted on. `waited` is the time since its first change, `decide` what deciding took.
+    pub(crate) fn round(&mut self, round: &Round<'_>, waited: Option<SignedDuration>, decide: Duration) {
+        self.rounds = round.number;
+        self.last_round = Some(round.now);
+        self.metrics.note_round(round.adopted, waited, decide);
+        if let Some(recorder) = &mut self.recorder {
+            recorder.record(round);
+        }
+        for hook in &mut self.hooks {
+            hook(round);
+        }
+        if !round.adopted {
+            return;
+        }
+        let (cluster, decision) = (round.cluster, round.decision);
+        self.events.tell_verdicts(&self.writer, cluster, &self.verdicts, &decision.verdicts, round.now);
+        self.events.tell_steps(&self.writer, cluster, &decision.plan.steps, round.now);
+        self.events.tell_ledger(&self.writer, cluster, round.ledger, &decision.ledger, round.now);
+        for step in &decision.plan.steps {
+            self.note_decision(round, step);
+        }
+        self.log_verdicts(&decision.verdicts);
+        self.verdicts = decision.verdicts.clone();
+        self.status.touch(round.now);
+        self.answering.standing.send_modify(|standing| standing.rounds = round.number);
+    }
+
+    fn note_decision(&mut self, round: &Round<'_>, step: &Step) {
+        let what = sentence(round.cluster, step);
+        tracing::info!(round = round.number, intent = %step.intent(), "{what}");
+        if self.decisions.len() >= MOST_DECISIONS {
+            self.decisions.pop_back();
+        }
+        let intent = step.intent().to_string();
+        let view = DecisionView { at: round.now, round: round.number, intent, what, reason: None };
+        self.decisions.push_front((step.clone(), view));
+    }
+
+    /// New reasons of pods and pools, in the words that events and the page use.
+    fn log_verdicts(&self, after: &Verdicts) {
+        for (pod, reason) in &after.pods {
+            if self.verdicts.pods.get(pod) != Some(reason) {
+                tracing::debug!(%pod, "{reason}");
+            }
+        }
+        for (pool, reason) in &after.pools {
+            if self.verdicts.pools.get(pool) != Some(reason) {
+                tracing::info!(%pool, "{reason}");
+            }
+        }
+        for reason in after.round.iter().filter(|reason| !self.verdicts.round.contains(reason)) {
+            tracing::warn!("{reason}");
+        }
+    }
+
+    pub(crate) fn outcome(&mut self, cluster: &Cluster, outcome: &Outcome) {
+        let (intent, words) = (outcome.step.intent(), outcome_sentence(outcome));
+        match &outcome.kind {
+            OutcomeKind::Failed { .. } => tracing::warn!(%intent, "{}: {words}", sentence(cluster, &outcome.step)),
+            _ => tracing::info!(%intent, "{}: {words}", sentence(cluster, &outcome.step)),
+        }
+        self.metrics.note_outcome(outcome);
+        self.events.tell_outcome(&self.writer, cluster, outcome);
+        if let Some((_, view)) = self.decisions.iter_mut().find(|(step, _)| *step == outcome.step) {
+            view.reason = Some(words);
+        }
+        self.status.touch(outcome.at);
+    }
+
+    pub(crate) fn poison(&self, poison: &Poison) {
+        self.metrics.poison.inc();
+        tracing::warn!(object = &*poison.object, why = &*poison.why, "poison object: it cannot be read");
+    }
+
+    /// Looks at a change before it is applied: a pod that was waiting and now has a node has waited so long.
+    pub(crate) fn change(&self, cluster: &Cluster, change: &Change) {
+        if let Change::Pod(key, Some(pod)) = change
+            && pod.node.is_some()
+            && cluster.pods().get(key).is_some_and(|before| before.node.is_none())
+        {
+            self.metrics.note_pod_placed(self.clock.now().duration_since(pod.created_at));
+        }
+        if let Change::Input(input, model::InputState::Stale { why, .. }) = change {
+            self.metrics.note_error("staleInput");
+            tracing::warn!(%input, why = &**why, "not up to date: nothing is planned that needs it");
+        }
+    }
+
+    pub(crate) fn write_status(&mut self, cluster: &Cluster, ledger: Option<&Ledger>) {
+        let now = self.clock.now();
+        if let Some(ledger) = ledger {
+            self.status.write(&self.writer, cluster, &self.verdicts, ledger, now);
+        }
+    }
+
+    pub(crate) fn stand(&self, standing: Standing) {
+        self.answering.standing.send_if_modified(|known| {
+            let standing = Standing { rounds: known.rounds, ..standing };
+            let changed = *known != standing;
+            *known = standing;
+            changed
+        });
+    }
+
+    pub(crate) fn answer(
+        &self,
+        question: Question,
+        cluster: &Cluster,
+        ledger: Option<&Ledger>,
+        steps_under_way: usize,
+    ) {
+        let now = self.clock.now();
+        // Whoever asked may have gone meanwhile: then the answer is dropped.
+        match question {
+            Question::State(answer) => {
+                let mut state = view::state(cluster, &self.verdicts, ledger, now);
+                state.rounds = self.rounds;
+                state.decisions = self.decisions.iter().map(|(_, view)| view.clone()).collect();
+                let _ = answer.send(Arc::new(state));
+            }
+            Question::Metrics(answer) => {
+                let _ = answer.send(self.metrics.text(&Observed {
+                    cluster,
+                    verdicts: &self.verdicts,
+                    ledger,
+                    max_nodes_total: self.max_nodes_total,
+                    now,
+                    last_round: self.last_round,
+                    steps_under_way,
+                    dropped_writes: self.writer.dropped(),
+                }));
+            }
+        }
+    }
+}
