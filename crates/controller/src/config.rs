@@ -285,11 +285,12 @@ fn is_name(name: &str) -> bool {
 mod tests {
     use super::*;
 
+    type Break = fn(&mut Config);
+
     #[test]
     fn defaults_hold_and_each_mistake_names_its_field() {
         Config::default().validate().unwrap();
         Config::for_simulation(Policies::default(), 1).validate().unwrap();
-        type Break = fn(&mut Config);
         let broken: [(&str, Break); 6] = [
             ("namespace", |c| c.namespace = "Kube System".into()),
             ("providers", |c| c.providers.clear()),

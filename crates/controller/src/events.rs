@@ -8,14 +8,15 @@ use crate::writer::{EventWrite, Write, Writer};
 use api::events as reasons;
 use jiff::Timestamp;
 use model::{
-    Cluster, Ledger, NodeName, Outcome, OutcomeKind, PodKey, PoolRejection, Reason, RemovalCause, Step, Verdicts,
+    Cluster, Ledger, NodeName, Outcome, OutcomeKind, PodKey, PoolRejection, Reason, RemovalCause, Step,
+    Verdicts,
 };
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Who says it.
-pub const COMPONENT: &str = "tideline";
+const COMPONENT: &str = "tideline";
 /// Events that are remembered for counting repeats.
 const MOST_KNOWN: usize = 4096;
 /// Events of one object and reason that may follow each other at once, and how long one of them takes to come back:
@@ -189,12 +190,11 @@ impl Events {
                         (reasons::SCALE_DOWN, message)
                     }
                 };
-                match &release.node {
-                    Some(node) => self.node(writer, cluster, node, reason, &message, now),
-                    None => {
-                        let message = format!("{message}: machine {}", release.machine);
-                        self.status(writer, reason, &message, now);
-                    }
+                if let Some(node) = &release.node {
+                    self.node(writer, cluster, node, reason, &message, now);
+                } else {
+                    let message = format!("{message}: machine {}", release.machine);
+                    self.status(writer, reason, &message, now);
                 }
             }
             (Step::UndoNode(undo), None) => {
@@ -255,7 +255,12 @@ impl Events {
             known.last = now;
             let change = json!({"count": known.count, "lastTimestamp": now});
             let namespace = event_namespace(&key.about);
-            writer.offer(Write::Event(EventWrite { namespace, name: known.name.clone(), body: change, repeat: true }));
+            writer.offer(Write::Event(EventWrite {
+                namespace,
+                name: known.name.clone(),
+                body: change,
+                repeat: true,
+            }));
             return;
         }
         if self.known.len() >= MOST_KNOWN {
@@ -278,10 +283,8 @@ impl Events {
                 self.buckets.clear();
             }
         }
-        let bucket = self
-            .buckets
-            .entry((about.clone(), reason))
-            .or_insert(Bucket { left: BURST, filled_at: now });
+        let bucket =
+            self.buckets.entry((about.clone(), reason)).or_insert(Bucket { left: BURST, filled_at: now });
         let left = refilled(bucket, now);
         if left > bucket.left {
             *bucket = Bucket { left, filled_at: now };
@@ -310,12 +313,15 @@ fn pod_reason(reason: &Reason) -> Option<&'static str> {
 
 /// Whether a verdict says no more than the one before: a back-off that was prolonged is not news.
 fn same_news(old: &Reason, new: &Reason) -> bool {
-    let (Reason::NoPoolHelps { rejections: old }, Reason::NoPoolHelps { rejections: new }) = (old, new) else {
+    let (Reason::NoPoolHelps { rejections: old }, Reason::NoPoolHelps { rejections: new }) = (old, new)
+    else {
         return old == new;
     };
     old.len() == new.len()
         && old.iter().zip(new).all(|((a, x), (b, y))| {
-            a == b && (x == y || matches!((x, y), (PoolRejection::BackOff { .. }, PoolRejection::BackOff { .. })))
+            a == b
+                && (x == y
+                    || matches!((x, y), (PoolRejection::BackOff { .. }, PoolRejection::BackOff { .. })))
         })
 }
 

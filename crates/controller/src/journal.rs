@@ -76,7 +76,8 @@ impl ChangedVerdicts {
                 .iter()
                 .filter(|(key, reason)| before.get(key) != Some(reason))
                 .map(|(key, reason)| (key.to_string(), Some(reason.clone())));
-            let gone = before.keys().filter(|key| !after.contains_key(key)).map(|key| (key.to_string(), None));
+            let gone =
+                before.keys().filter(|key| !after.contains_key(key)).map(|key| (key.to_string(), None));
             new.chain(gone).collect()
         }
         Self {
@@ -89,29 +90,28 @@ impl ChangedVerdicts {
 
 /// SHA-256 of a decision, by which replays are compared.
 pub fn decision_digest(decision: &Decision) -> Result<String, ControllerError> {
-    serde_json::to_string(decision).map(|text| digest(&text)).map_err(unwritable)
+    serde_json::to_string(decision).map(|text| digest(&text)).map_err(|error| unwritable(&error))
 }
 
-fn unwritable(error: serde_json::Error) -> ControllerError {
+fn unwritable(error: &serde_json::Error) -> ControllerError {
     ControllerError::Journal { path: "record".into(), problem: error.to_string() }
 }
 
 /// Writes rounds down.
 pub struct Recorder {
     sink: Box<dyn Sink>,
-    verdicts: Verdicts,
     /// Reported once and then silent until a write works again.
     failing: bool,
 }
 
 impl Recorder {
     pub fn new(sink: Box<dyn Sink>) -> Self {
-        Self { sink, verdicts: Verdicts::default(), failing: false }
+        Self { sink, failing: false }
     }
 
-    /// Records a round. A journal that cannot be written is reported and holds up nothing.
-    pub fn record(&mut self, round: &Round<'_>) {
-        match self.write(round) {
+    /// Records a round; `before` are the verdicts of the last one adopted. A journal that cannot be written is reported and holds up nothing.
+    pub fn record(&mut self, round: &Round<'_>, before: &Verdicts) {
+        match self.write(round, before) {
             Ok(()) => self.failing = false,
             Err(error) if !self.failing => {
                 self.failing = true;
@@ -119,10 +119,9 @@ impl Recorder {
             }
             Err(_) => {}
         }
-        self.verdicts = round.decision.verdicts.clone();
     }
 
-    fn write(&mut self, round: &Round<'_>) -> Result<(), ControllerError> {
+    fn write(&mut self, round: &Round<'_>, before: &Verdicts) -> Result<(), ControllerError> {
         let begins = self.sink.needs_checkpoint();
         if begins {
             // The cluster has this round's changes already, so the round carries none.
@@ -132,7 +131,7 @@ impl Recorder {
                 cluster: Box::new(round.cluster.clone()),
                 ledger: Box::new(round.ledger.clone()),
                 policies: Box::new(round.policies.clone()),
-                verdicts: Box::new(self.verdicts.clone()),
+                verdicts: Box::new(before.clone()),
             };
             self.sink.begin(round.now, &line(&checkpoint)?)?;
         }
@@ -144,7 +143,7 @@ impl Recorder {
             plan: round.decision.plan.clone(),
             wake_at: round.decision.wake_at,
             decision: decision_digest(round.decision)?,
-            changed: ChangedVerdicts::between(&self.verdicts, &round.decision.verdicts),
+            changed: ChangedVerdicts::between(before, &round.decision.verdicts),
         }));
         self.sink.append(&line(&record)?)
     }
@@ -152,9 +151,10 @@ impl Recorder {
 
 /// A record as its line: the digest is over the record's own text.
 fn line(record: &Record) -> Result<String, ControllerError> {
-    let value = serde_json::to_value(record).map_err(unwritable)?;
+    let value = serde_json::to_value(record).map_err(|error| unwritable(&error))?;
     let sha256 = digest(&value.to_string());
-    serde_json::to_string(&serde_json::json!({"sha256": sha256, "body": value})).map_err(unwritable)
+    serde_json::to_string(&serde_json::json!({"sha256": sha256, "body": value}))
+        .map_err(|error| unwritable(&error))
 }
 
 /// Reads a line; the error says what is wrong with it.

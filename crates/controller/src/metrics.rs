@@ -105,7 +105,11 @@ impl Default for Metrics {
         );
         r.register("tideline_steps", "Steps that ended, by kind and outcome", metrics.steps.clone());
         r.register("cluster_autoscaler_scaled_up_nodes", "Nodes ordered", metrics.scaled_up.clone());
-        r.register("cluster_autoscaler_scaled_down_nodes", "Nodes removed, by reason", metrics.scaled_down.clone());
+        r.register(
+            "cluster_autoscaler_scaled_down_nodes",
+            "Nodes removed, by reason",
+            metrics.scaled_down.clone(),
+        );
         r.register(
             "cluster_autoscaler_failed_scale_ups",
             "Purchases that failed, by reason",
@@ -129,7 +133,12 @@ pub(crate) struct Observed<'a> {
 }
 
 impl Metrics {
-    pub(crate) fn note_round(&self, adopted: bool, waited: Option<SignedDuration>, decide: std::time::Duration) {
+    pub(crate) fn note_round(
+        &self,
+        adopted: bool,
+        waited: Option<SignedDuration>,
+        decide: std::time::Duration,
+    ) {
         self.rounds.get_or_create(&label("adopted", if adopted { "true" } else { "false" })).inc();
         if let Some(waited) = waited {
             self.event_to_plan.observe(waited.as_secs_f64() + decide.as_secs_f64());
@@ -196,7 +205,8 @@ impl Metrics {
             cores += node.allocatable.cpu.0 as f64 / 1000.0;
             memory += node.allocatable.memory.0 as f64;
         }
-        let coming = |machine: &&std::sync::Arc<model::Machine>| matches!(machine.state, MachineState::Creating);
+        let coming =
+            |machine: &&std::sync::Arc<model::Machine>| matches!(machine.state, MachineState::Creating);
         let creating = cluster.machines().values().filter(coming).count() as u32;
         states.insert("longUnregistered", 0);
         states.insert("unregistered", creating);

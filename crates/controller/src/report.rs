@@ -72,7 +72,7 @@ impl Reporter {
         self.last_round = Some(round.now);
         self.metrics.note_round(round.adopted, waited, decide);
         if let Some(recorder) = &mut self.recorder {
-            recorder.record(round);
+            recorder.record(round, &self.verdicts);
         }
         for hook in &mut self.hooks {
             hook(round);
@@ -88,9 +88,13 @@ impl Reporter {
             self.note_decision(round, step);
         }
         self.log_verdicts(&decision.verdicts);
-        self.verdicts = decision.verdicts.clone();
         self.status.touch(round.now);
         self.answering.standing.send_modify(|standing| standing.rounds = round.number);
+    }
+
+    /// Keeps the verdicts of the round that was adopted, to tell the next one's news from them.
+    pub(crate) fn keep(&mut self, verdicts: Verdicts) {
+        self.verdicts = verdicts;
     }
 
     fn note_decision(&mut self, round: &Round<'_>, step: &Step) {
@@ -106,7 +110,8 @@ impl Reporter {
 
     /// New reasons of pods and pools, in the words that events and the page use.
     fn log_verdicts(&self, after: &Verdicts) {
-        for (pod, reason) in &after.pods {
+        let pods = tracing::enabled!(tracing::Level::DEBUG).then_some(&after.pods);
+        for (pod, reason) in pods.into_iter().flatten() {
             if self.verdicts.pods.get(pod) != Some(reason) {
                 tracing::debug!(%pod, "{reason}");
             }
@@ -123,9 +128,11 @@ impl Reporter {
 
     pub(crate) fn outcome(&mut self, cluster: &Cluster, outcome: &Outcome) {
         let (intent, words) = (outcome.step.intent(), outcome_sentence(outcome));
-        match &outcome.kind {
-            OutcomeKind::Failed { .. } => tracing::warn!(%intent, "{}: {words}", sentence(cluster, &outcome.step)),
-            _ => tracing::info!(%intent, "{}: {words}", sentence(cluster, &outcome.step)),
+        let what = sentence(cluster, &outcome.step);
+        if matches!(outcome.kind, OutcomeKind::Failed { .. }) {
+            tracing::warn!(%intent, "{what}: {words}");
+        } else {
+            tracing::info!(%intent, "{what}: {words}");
         }
         self.metrics.note_outcome(outcome);
         self.events.tell_outcome(&self.writer, cluster, outcome);

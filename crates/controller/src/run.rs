@@ -84,7 +84,8 @@ impl Controller {
         let providers = kinds.into_iter().map(provider).collect();
         let recorder = match &config.journal {
             Some(journal) => {
-                let sink = DirectorySink::new(&journal.directory, journal.segment_bytes, journal.total_bytes)?;
+                let sink =
+                    DirectorySink::new(&journal.directory, journal.segment_bytes, journal.total_bytes)?;
                 Some(Recorder::new(Box::new(sink)))
             }
             None => None,
@@ -203,7 +204,8 @@ struct Loop {
 
 impl Loop {
     fn new(controller: Controller, fence: Fence, writer: Writer) -> Self {
-        let Controller { client, config, clock, decide, providers, hooks, recorder, answering, .. } = controller;
+        let Controller { client, config, clock, decide, providers, hooks, recorder, answering, .. } =
+            controller;
         let reporter = Reporter::new(&config, clock, hooks, recorder, writer, answering);
         let observer = Observer::new(&client, clock, config.watch_settings(), &providers);
         let (executor, outcomes) =
@@ -431,6 +433,7 @@ impl Loop {
         self.wake_at = decision.wake_at.map(|at| at.max(soonest));
         self.ledger = Some(decision.ledger);
         self.executor.submit(&decision.plan.steps);
+        self.reporter.keep(decision.verdicts);
         Ok(())
     }
 

@@ -108,7 +108,12 @@ pub(crate) struct StatusKeeper {
 
 impl StatusKeeper {
     pub(crate) fn new(enabled: bool, interval_seconds: u32) -> Self {
-        Self { enabled, interval: SignedDuration::from_secs(i64::from(interval_seconds)), written: None, due: None }
+        Self {
+            enabled,
+            interval: SignedDuration::from_secs(i64::from(interval_seconds)),
+            written: None,
+            due: None,
+        }
     }
 
     /// When the next write may be made; `None` while there is nothing to write.
@@ -174,18 +179,21 @@ fn text(cluster: &Cluster, verdicts: &Verdicts, ledger: &Ledger, now: Timestamp)
         message: verdicts.round.first().map(ToString::to_string),
         cluster_wide: ClusterWide {
             health: whole.health(fresh),
-            scale_up: Activity { status: if growing { "InProgress" } else { "NoActivity" }, backoff_info: None },
+            scale_up: Activity {
+                status: if growing { "InProgress" } else { "NoActivity" },
+                backoff_info: None,
+            },
             scale_down: whole.scale_down(),
         },
         node_groups: cluster
             .pools()
             .values()
-            .map(|pool| group(pool, groups.remove(&pool.id).unwrap_or_default(), ledger, now))
+            .map(|pool| group(pool, &groups.remove(&pool.id).unwrap_or_default(), ledger, now))
             .collect(),
     }
 }
 
-fn group(pool: &Arc<Pool>, tally: Tally, ledger: &Ledger, now: Timestamp) -> NodeGroup {
+fn group(pool: &Arc<Pool>, tally: &Tally, ledger: &Ledger, now: Timestamp) -> NodeGroup {
     let back_off = ledger.back_offs.get(&pool.id).filter(|back_off| back_off.until > now);
     let status = match back_off {
         Some(_) => "Backoff",

@@ -97,7 +97,12 @@ pub struct DecisionView {
 }
 
 /// Puts the state together.
-pub(crate) fn state(cluster: &Cluster, verdicts: &Verdicts, ledger: Option<&Ledger>, now: Timestamp) -> StateView {
+pub(crate) fn state(
+    cluster: &Cluster,
+    verdicts: &Verdicts,
+    ledger: Option<&Ledger>,
+    now: Timestamp,
+) -> StateView {
     let mut nodes: Vec<NodeView> =
         cluster.nodes().values().map(|node| node_view(cluster, verdicts, ledger, node)).collect();
     nodes.extend(coming_machines(cluster));
@@ -126,7 +131,7 @@ pub(crate) fn state(cluster: &Cluster, verdicts: &Verdicts, ledger: Option<&Ledg
 
 fn pools(cluster: &Cluster, verdicts: &Verdicts) -> Vec<PoolView> {
     let view = |pool: &std::sync::Arc<model::Pool>| {
-        let frozen = pool.frozen.as_ref().map(|why| why.to_string());
+        let frozen = pool.frozen.as_ref().map(ToString::to_string);
         PoolView {
             id: pool.id.to_string(),
             name: pool.name.to_string(),

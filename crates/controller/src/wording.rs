@@ -44,12 +44,14 @@ pub(crate) fn sentence(cluster: &Cluster, step: &Step) -> String {
             order.to
         ),
         Step::MarkNode(mark) => format!("mark node {} for removal", mark.node),
-        Step::Evict(evict) => format!("evict pod {} from node {}, which is being removed", evict.pod, evict.node),
+        Step::Evict(evict) => {
+            format!("evict pod {} from node {}, which is being removed", evict.pod, evict.node)
+        }
         Step::Release(release) => {
-            let what = release.node.as_ref().map_or_else(
-                || format!("machine {}", release.machine),
-                |node| format!("node {node}"),
-            );
+            let what = release
+                .node
+                .as_ref()
+                .map_or_else(|| format!("machine {}", release.machine), |node| format!("node {node}"));
             format!("give {what} of pool {} back: {}", pool_name(cluster, &release.pool), release.cause)
         }
         Step::UndoNode(undo) => format!("keep node {} after all: take our marks off", undo.node),

@@ -58,7 +58,11 @@ struct State {
 }
 
 /// Decides the rounds of one stream of records again.
-pub fn replay(reader: &mut dyn BufRead, decide: Decide, report: &mut ReplayReport) -> Result<(), ControllerError> {
+pub fn replay(
+    reader: &mut dyn BufRead,
+    decide: Decide,
+    report: &mut ReplayReport,
+) -> Result<(), ControllerError> {
     let mut state: Option<State> = None;
     let mut number = 0_u64;
     loop {
@@ -74,20 +78,22 @@ pub fn replay(reader: &mut dyn BufRead, decide: Decide, report: &mut ReplayRepor
         };
         let record = match damage {
             Some(why) => Err(why),
-            None => String::from_utf8(bytes).map_err(|error| error.to_string()).and_then(|text| read_line(&text)),
+            None => {
+                String::from_utf8(bytes).map_err(|error| error.to_string()).and_then(|text| read_line(&text))
+            }
         };
         match record {
             Ok(Record::Checkpoint { cluster, ledger, policies, .. }) => {
                 report.checkpoints += 1;
                 state = Some(State { cluster: cluster.reindexed(), ledger: *ledger, policies: *policies });
             }
-            Ok(Record::Round(round)) => match &mut state {
-                Some(state) => decide_again(state, *round, decide, report)?,
-                None => {
+            Ok(Record::Round(round)) => {
+                let Some(state) = &mut state else {
                     report.damage.push(format!("record {number}: a round before any checkpoint"));
                     return Ok(());
-                }
-            },
+                };
+                decide_again(state, *round, decide, report)?;
+            }
             Err(why) => {
                 report.damage.push(format!(
                     "record {number}: {why}; {} rounds before it were decided again, those after it cannot be",
