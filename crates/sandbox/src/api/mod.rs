@@ -28,8 +28,10 @@ mod write;
 
 pub use body::ApiBody;
 pub use census::{CallShape, Census};
+pub(crate) use reply::refusal;
 pub use serve::{ServeError, serve};
 pub use service::{Api, StaleRead};
+#[cfg(test)]
 pub(crate) use subresource::set_at;
 
 #[cfg(test)]
