@@ -106,6 +106,13 @@ pub struct JournalConfig {
     pub total_bytes: u64,
 }
 
+impl JournalConfig {
+    /// A journal in this directory, of the usual size.
+    pub fn at(directory: PathBuf) -> Self {
+        Self { directory, segment_bytes: default_segment_bytes(), total_bytes: default_total_bytes() }
+    }
+}
+
 fn default_segment_bytes() -> u64 {
     16 << 20
 }
