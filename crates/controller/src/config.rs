@@ -26,6 +26,8 @@ pub struct Config {
     pub watch: Watch,
     pub calls: Calls,
     pub status: Status,
+    /// Whether a decision is checked against the invariants before anything of it is done.
+    pub check_plans: bool,
     /// Whether Kubernetes events are written.
     pub events: bool,
     pub journal: Option<JournalConfig>,
@@ -133,6 +135,7 @@ impl Default for Config {
             watch: Watch::default(),
             calls: Calls::default(),
             status: Status::default(),
+            check_plans: true,
             events: true,
             journal: None,
             seed: 0,
