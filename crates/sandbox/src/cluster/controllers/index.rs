@@ -1,0 +1,81 @@
+//! Relations between objects that the store does not keep: owners to dependants, nodes to pods.
+//!
+//! Owns only what follows from the change log.
+
+use super::objects::{Key, Reference, key_of, node_of, owner_uids};
+use crate::store::resource::PODS;
+use crate::store::{Change, ChangeKind, Object};
+use std::collections::{BTreeMap, BTreeSet};
+
+#[derive(Default)]
+pub(super) struct Index {
+    /// Uids of all objects that exist.
+    uids: BTreeSet<String>,
+    dependants: BTreeMap<String, BTreeSet<Reference>>,
+    pods_on: BTreeMap<String, BTreeSet<Key>>,
+}
+
+impl Index {
+    pub(super) fn apply(&mut self, change: &Change) {
+        let object = &change.object;
+        if let Some(previous) = &change.previous
+            && (change.kind == ChangeKind::Deleted || relations_differ(previous, object))
+        {
+            self.forget(previous);
+        }
+        if change.kind == ChangeKind::Deleted {
+            self.forget(object);
+            self.uids.remove(object.uid());
+        } else if change.previous.as_ref().is_none_or(|previous| relations_differ(previous, object)) {
+            self.learn(object);
+        }
+    }
+
+    fn learn(&mut self, object: &Object) {
+        self.uids.insert(object.uid().to_owned());
+        for uid in owner_uids(object) {
+            self.dependants.entry(uid.to_owned()).or_default().insert(Reference::to(object));
+        }
+        if object.resource() == PODS
+            && let Some(node) = node_of(object)
+        {
+            self.pods_on.entry(node.to_owned()).or_default().insert(key_of(object));
+        }
+    }
+
+    fn forget(&mut self, object: &Object) {
+        for uid in owner_uids(object) {
+            remove(&mut self.dependants, uid, &Reference::to(object));
+        }
+        if object.resource() == PODS
+            && let Some(node) = node_of(object)
+        {
+            remove(&mut self.pods_on, node, &key_of(object));
+        }
+    }
+
+    pub(super) fn exists(&self, uid: &str) -> bool {
+        self.uids.contains(uid)
+    }
+
+    pub(super) fn dependants(&self, uid: &str) -> impl Iterator<Item = &Reference> {
+        self.dependants.get(uid).into_iter().flatten()
+    }
+
+    pub(super) fn pods_on(&self, node: &str) -> impl Iterator<Item = &Key> {
+        self.pods_on.get(node).into_iter().flatten()
+    }
+}
+
+fn relations_differ(a: &Object, b: &Object) -> bool {
+    a.uid() != b.uid() || node_of(a) != node_of(b) || !owner_uids(a).eq(owner_uids(b))
+}
+
+fn remove<T: Ord>(map: &mut BTreeMap<String, BTreeSet<T>>, key: &str, item: &T) {
+    if let Some(set) = map.get_mut(key) {
+        set.remove(item);
+        if set.is_empty() {
+            map.remove(key);
+        }
+    }
+}
