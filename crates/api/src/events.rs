@@ -10,3 +10,5 @@ pub const SCALE_DOWN_EMPTY: &str = "ScaleDownEmpty";
 pub const SCALE_DOWN_FAILED: &str = "ScaleDownFailed";
 pub const MAX_NODES_TOTAL_REACHED: &str = "MaxNodesTotalReached";
 pub const CLUSTER_UNHEALTHY: &str = "ClusterUnhealthy";
+/// Ours: a plan broke an invariant and was not carried out.
+pub const PLAN_REFUSED: &str = "PlanRefused";

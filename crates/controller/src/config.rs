@@ -26,6 +26,8 @@ pub struct Config {
     pub watch: Watch,
     pub calls: Calls,
     pub status: Status,
+    /// Whether a decision is checked against the invariants before anything of it is done.
+    pub check_plans: bool,
     /// Whether Kubernetes events are written.
     pub events: bool,
     pub journal: Option<JournalConfig>,
@@ -106,6 +108,13 @@ pub struct JournalConfig {
     pub total_bytes: u64,
 }
 
+impl JournalConfig {
+    /// A journal in this directory, of the usual size.
+    pub fn at(directory: PathBuf) -> Self {
+        Self { directory, segment_bytes: default_segment_bytes(), total_bytes: default_total_bytes() }
+    }
+}
+
 fn default_segment_bytes() -> u64 {
     16 << 20
 }
@@ -126,6 +135,7 @@ impl Default for Config {
             watch: Watch::default(),
             calls: Calls::default(),
             status: Status::default(),
+            check_plans: true,
             events: true,
             journal: None,
             seed: 0,

@@ -98,6 +98,11 @@ impl Events {
         }
     }
 
+    /// Tells of a plan that was not carried out.
+    pub(crate) fn tell_refusal(&mut self, writer: &Writer, why: &str, now: Timestamp) {
+        self.status(writer, reasons::PLAN_REFUSED, &format!("Plan not carried out: {why}"), now);
+    }
+
     /// Tells of purchases that are about to be tried.
     pub(crate) fn tell_steps(&mut self, writer: &Writer, cluster: &Cluster, steps: &[Step], now: Timestamp) {
         for step in steps {
@@ -349,7 +354,10 @@ fn event(key: &Key, namespace: &str, name: &str, now: Timestamp) -> Value {
     }
     let warns = matches!(
         key.reason,
-        reasons::SCALE_DOWN_FAILED | reasons::FAILED_TO_SCALE_UP_GROUP | reasons::SCALE_UP_TIMED_OUT
+        reasons::SCALE_DOWN_FAILED
+            | reasons::PLAN_REFUSED
+            | reasons::FAILED_TO_SCALE_UP_GROUP
+            | reasons::SCALE_UP_TIMED_OUT
     );
     json!({
         "apiVersion": "v1",

@@ -142,6 +142,15 @@ impl Reporter {
         self.status.touch(outcome.at);
     }
 
+    /// A decision broke an invariant and is not carried out.
+    pub(crate) fn refused(&mut self, violations: &[checker::Violation], now: Timestamp) {
+        for violation in violations {
+            self.metrics.note_error("planRefused");
+            tracing::error!(%violation, "the plan breaks an invariant: nothing of it is done");
+            self.events.tell_refusal(&self.writer, &violation.to_string(), now);
+        }
+    }
+
     pub(crate) fn poison(&self, poison: &Poison) {
         self.metrics.poison.inc();
         tracing::warn!(object = &*poison.object, why = &*poison.why, "poison object: it cannot be read");

@@ -406,7 +406,8 @@ impl Loop {
         let begun = tokio::time::Instant::now();
         let decision = (self.decide)(&self.cluster, &self.config.policies, &ledger, now);
         let took = begun.elapsed();
-        let adopted = self.make_durable(&ledger, &decision, now).await?;
+        let adopted =
+            self.is_sound(&ledger, &decision, now) && self.make_durable(&ledger, &decision, now).await?;
         self.rounds += 1;
         let round = Round {
             number: self.rounds,
@@ -435,6 +436,23 @@ impl Loop {
         self.executor.submit(&decision.plan.steps);
         self.reporter.keep(decision.verdicts);
         Ok(())
+    }
+
+    /// Whether the decision passes the check. One that does not is a mistake of ours: nothing of it is done, and
+    /// it is made anew once something has changed or some time has passed.
+    fn is_sound(&mut self, ledger: &Ledger, decision: &Decision, now: Timestamp) -> bool {
+        if !self.config.check_plans {
+            return true;
+        }
+        let violations = checker::check_plan(&self.cluster, &self.config.policies, ledger, decision, now);
+        if violations.is_empty() {
+            return true;
+        }
+        self.reporter.refused(&violations, now);
+        let wait = SignedDuration::try_from(LONGEST_WAIT).unwrap_or_default();
+        self.hold_until = now.saturating_add(wait).ok();
+        self.touch();
+        false
     }
 
     /// Writes the decided ledger, if it says anything new. False: it could not be, so nothing is acted on now.

@@ -1,8 +1,10 @@
 //! The commands, one file each.
 
 pub(crate) mod command_reference;
+pub(crate) mod controller;
 pub(crate) mod crds;
 pub(crate) mod plan;
+pub(crate) mod replay;
 
 use crate::error::CommandError;
 use std::io::Write as _;
@@ -50,4 +52,23 @@ pub(crate) async fn client(kubeconfig: Option<&Path>) -> Result<kube::Client, Co
         attempted: "set up the client".into(),
         source: Box::new(source),
     })
+}
+
+/// Resolves when the user or the system asks us to end.
+pub(crate) async fn asked_to_end() {
+    let mut terminate = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+        Ok(terminate) => terminate,
+        Err(error) => {
+            tracing::warn!(%error, "SIGTERM cannot be heard; Ctrl-C still can");
+            let _ = tokio::signal::ctrl_c().await;
+            return;
+        }
+    };
+    tokio::select! {
+        biased;
+        _ = terminate.recv() => {}
+        // Where Ctrl-C cannot be heard either, only a kill ends us, which the ledger is made for.
+        Ok(()) = tokio::signal::ctrl_c() => {}
+        else => std::future::pending().await,
+    }
 }

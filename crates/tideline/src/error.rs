@@ -28,6 +28,10 @@ pub(crate) enum CommandError {
     Runtime(#[source] io::Error),
     #[error("no cluster to talk to: {why}; give --kubeconfig FILE, set KUBECONFIG, or run inside a cluster")]
     NoCluster { why: String },
+    #[error("could not listen on {address}: {source}; choose another port")]
+    Listen { address: std::net::SocketAddr, source: io::Error },
+    #[error(transparent)]
+    Controller(#[from] controller::ControllerError),
     #[error("could not {attempted}: {source}")]
     Api { attempted: String, source: Box<kube::Error> },
 }

@@ -11,11 +11,14 @@
 mod commands;
 mod duration;
 mod error;
+mod logs;
+mod page;
 mod policy_flags;
+mod steps;
 mod table;
 
 use clap::{Parser, Subcommand};
-use commands::{command_reference, crds, plan};
+use commands::{command_reference, controller, crds, plan, replay};
 use error::CommandError;
 use std::ffi::OsString;
 use std::path::Path;
@@ -32,7 +35,9 @@ struct CommandLine {
 
 #[derive(Subcommand)]
 enum Command {
+    Controller(Box<controller::Arguments>),
     Plan(Box<plan::Arguments>),
+    Replay(replay::Arguments),
     Crds(crds::Arguments),
     #[command(hide = true)]
     #[command(name = "command-reference")]
@@ -50,7 +55,9 @@ fn main() -> ExitCode {
         Err(error) => error.exit(),
     };
     let outcome = match line.command {
+        Command::Controller(arguments) => controller::run(&arguments),
         Command::Plan(arguments) => plan::run(&arguments),
+        Command::Replay(arguments) => replay::run(&arguments),
         Command::Crds(arguments) => crds::run(&arguments),
         Command::Reference(arguments) => {
             command_reference::run(&arguments, <CommandLine as clap::CommandFactory>::command())

@@ -2,6 +2,8 @@
 //!
 //! `TIDELINE_UPDATE=1 cargo test -p tideline --test plan` rewrites the golden files.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};

@@ -4,6 +4,7 @@
 //! sentences are the model's own.
 
 use super::Timings;
+use crate::steps::{Words, pool_name, words};
 use jiff::Timestamp;
 use model::{
     Buy, Cluster, Decision, MicroUsdPerHour, Node, NodeName, NodeTemplate, PodKey, PodShape, Readiness,
@@ -12,7 +13,6 @@ use model::{
 use packing::{NodeView, Room};
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 #[derive(Serialize)]
@@ -248,10 +248,6 @@ impl Placements {
     }
 }
 
-fn pool_name(cluster: &Cluster, id: &model::PoolId) -> String {
-    cluster.pools().get(id).map_or_else(|| id.to_string(), |pool| pool.name.to_string())
-}
-
 /// Nodes that go: those whose removal begins now, then those that are only waiting for their time.
 fn removals(cluster: &Cluster, decision: &Decision) -> Vec<Removal> {
     let moving = |node: &NodeName| {
@@ -283,57 +279,6 @@ fn removals(cluster: &Cluster, decision: &Decision) -> Vec<Removal> {
 }
 
 fn step_answer(step: &Step, cluster: &Cluster, decision: &Decision) -> StepAnswer {
-    let cause_of = |node: &NodeName| {
-        decision.ledger.removals.get(node).map_or_else(
-            || "it carries a mark of ours that no removal stands behind".to_owned(),
-            |removal| format!("{}, {}", removal.cause, removal.phase),
-        )
-    };
-    let (what, reason) = match step {
-        Step::Buy(buy) => (
-            format!("grow pool {} {}->{} (max {})", pool_name(cluster, &buy.pool), buy.from, buy.to, buy.max),
-            serves(&buy.serves),
-        ),
-        Step::Lower(lower) => (
-            format!("lower pool {} {}->{}", pool_name(cluster, &lower.pool), lower.from, lower.to),
-            "machines that were asked for never came".to_owned(),
-        ),
-        Step::MarkNode(mark) => (format!("taint node {}", mark.node), cause_of(&mark.node)),
-        Step::Evict(evict) => (format!("evict pod {}", evict.pod), format!("drain of node {}", evict.node)),
-        Step::Release(release) => {
-            let node = release.node.as_ref().map_or_else(String::new, |node| format!(" (node {node})"));
-            (format!("give back machine {}{node}", release.machine), release.cause.to_string())
-        }
-        Step::UndoNode(undo) => (format!("take our marks off node {}", undo.node), cause_of(&undo.node)),
-        Step::DeleteNode { node, .. } => {
-            (format!("delete Node object {node}"), "its machine is gone".to_owned())
-        }
-    };
+    let Words { what, reason } = words(step, cluster, decision);
     StepAnswer { step: step.clone(), what, reason }
-}
-
-/// `for 3 pods (a, b, c) and 5 replicas to come`, long lists cut.
-fn serves(all: &[Served]) -> String {
-    const SHOWN: usize = 3;
-    let pods: Vec<String> = all
-        .iter()
-        .filter_map(|served| match served {
-            Served::Pod(key) => Some(key.to_string()),
-            Served::Missing { .. } => None,
-        })
-        .collect();
-    let missing: u32 = all
-        .iter()
-        .map(|served| match served {
-            Served::Missing { replicas, .. } => *replicas,
-            Served::Pod(_) => 0,
-        })
-        .sum();
-    let more = if pods.len() > SHOWN { ", …" } else { "" };
-    let noun = if pods.len() == 1 { "pod" } else { "pods" };
-    let mut text = format!("for {} {noun} ({}{more})", pods.len(), pods[..pods.len().min(SHOWN)].join(", "));
-    if missing > 0 {
-        let _ = write!(text, " and {missing} replicas that their owners have not made yet");
-    }
-    text
 }
