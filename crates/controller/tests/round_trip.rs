@@ -1,0 +1,107 @@
+//! The whole loop in the embedded cluster: pods get nodes, nodes go again, and every round can be decided again.
+
+mod world;
+
+use controller::journal::{MemorySink, ReplayReport, replay};
+use k8s_openapi::api::core::v1::{ConfigMap, Event};
+use kube::api::{Api, ListParams};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use world::{World, config};
+
+const PATIENCE: Duration = Duration::from_mins(15);
+
+#[tokio::test(start_paused = true)]
+async fn nodes_follow_pods_up_and_down() {
+    let world = World::new();
+    world.populate(6).await;
+    let sink = MemorySink::default();
+    let controller =
+        world.controller(world.sandbox.client("tideline"), config()).with_journal(Box::new(sink.clone()));
+    let handle = controller.handle();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let running = tokio::spawn(controller.run(async { drop(stopped.await) }));
+
+    world.settle(6, 2, PATIENCE).await;
+    assert_eq!(world.pool().await.status.unwrap().created, 2);
+    world.scale(3).await;
+    world.settle(3, 1, PATIENCE).await;
+    world.scale(0).await;
+    world.settle(0, 0, PATIENCE).await;
+
+    assert_eq!(handle.not_ready(), None);
+    let state = handle.state().await.unwrap();
+    assert!(state.rounds > 3 && state.pending.is_empty() && state.nodes.is_empty(), "{state:?}");
+    assert!(state.decisions.iter().any(|decision| decision.what.starts_with("grow pool small 0->2 (max: 6)")));
+    let metrics = handle.metrics().await.unwrap();
+    for line in [
+        "cluster_autoscaler_scaled_up_nodes_total 2",
+        "cluster_autoscaler_node_group_target_count{node_group=\"small\"} 0",
+        "tideline_pod_pending_to_node_seconds_count",
+        "cluster_autoscaler_evicted_pods_total{eviction_result=\"done\"}",
+    ] {
+        assert!(metrics.contains(line), "{line} is missing in\n{metrics}");
+    }
+    stop.send(()).unwrap();
+    running.await.unwrap().unwrap();
+
+    let mut report = ReplayReport::default();
+    replay(&mut sink.text().as_bytes(), nodes::decide, &mut report).unwrap();
+    assert!(report.is_same() && report.rounds > 3 && report.damage.is_empty(), "{report:?}");
+    events_tell(&world).await;
+}
+
+async fn events_tell(world: &World) {
+    let events: Api<Event> = Api::all(world.client.clone());
+    let mut told: BTreeMap<(String, String), usize> = BTreeMap::new();
+    for event in events.list(&ListParams::default()).await.unwrap().items {
+        if event.source.as_ref().and_then(|source| source.component.as_deref()) == Some("tideline") {
+            let kind = event.involved_object.kind.clone().unwrap_or_default();
+            *told.entry((event.reason.unwrap_or_default(), kind)).or_default() += 1;
+        }
+    }
+    let count = |reason: &str, kind: &str| told.get(&(reason.to_owned(), kind.to_owned())).copied();
+    assert_eq!(count("TriggeredScaleUp", "Pod"), Some(6), "{told:?}");
+    assert!(count("ScaleDown", "Node").is_some(), "{told:?}");
+    assert!(count("ScaleDown", "Pod").is_some(), "{told:?}");
+    assert!(count("ScaledUpGroup", "ConfigMap").is_some(), "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_damaged_ledger_is_kept_aside_and_the_work_goes_on() {
+    let world = World::new();
+    let maps: Api<ConfigMap> = Api::namespaced(world.client.clone(), "kube-system");
+    let damaged = ConfigMap {
+        metadata: kube::api::ObjectMeta { name: Some("tideline-ledger".into()), ..Default::default() },
+        data: Some(BTreeMap::from([("ledger.json".into(), "{\"epo".into()), ("epoch".into(), "41".into())])),
+        ..Default::default()
+    };
+    maps.create(&kube::api::PostParams::default(), &damaged).await.unwrap();
+    world.populate(2).await;
+    let running = tokio::spawn(
+        world.controller(world.sandbox.client("tideline"), config()).run(std::future::pending()),
+    );
+    world.settle(2, 1, PATIENCE).await;
+    let aside = maps.get("tideline-ledger-damaged").await.unwrap();
+    assert_eq!(aside.data, damaged.data);
+    let ledger = maps.get("tideline-ledger").await.unwrap();
+    assert_eq!(ledger.data.unwrap()["epoch"], "42");
+    running.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_leader_stops_the_first() {
+    let world = World::new();
+    world.populate(2).await;
+    let first = world.controller(world.sandbox.client("first"), config()).run(std::future::pending());
+    let first = tokio::spawn(first);
+    world.settle(2, 1, PATIENCE).await;
+    let second = world.controller(world.sandbox.client("second"), config()).run(std::future::pending());
+    let second = tokio::spawn(second);
+    world.scale(6).await;
+    world.settle(6, 2, PATIENCE).await;
+    let ended = tokio::time::timeout(PATIENCE, first).await.unwrap().unwrap();
+    assert!(matches!(ended, Err(controller::ControllerError::LostLeadership { .. })), "{ended:?}");
+    assert_eq!(world.pool().await.status.unwrap().created, 2);
+    second.abort();
+}

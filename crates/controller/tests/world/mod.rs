@@ -1,0 +1,152 @@
+//! A small embedded cluster for the controller's tests: one pool of four-core machines, one Deployment.
+
+#![allow(dead_code, reason = "each test file uses a part")]
+
+use api::simulated::SimulatedPool;
+use clock::Clock;
+use controller::{Config, Controller};
+use jiff::SignedDuration;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::Client;
+use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
+use model::Policies;
+use sandbox::{Options, Sandbox};
+use serde_json::json;
+use std::time::Duration;
+
+pub struct World {
+    pub sandbox: Sandbox,
+    pub clock: Clock,
+    pub client: Client,
+}
+
+/// Waits short enough that a drain fits into a few virtual minutes.
+pub fn policies() -> Policies {
+    Policies {
+        unneeded_time: SignedDuration::from_secs(60),
+        delay_after_add: SignedDuration::from_secs(30),
+        unremovable_recheck: SignedDuration::from_secs(30),
+        ..Default::default()
+    }
+}
+
+pub fn config() -> Config {
+    Config::for_simulation(policies(), 7)
+}
+
+impl World {
+    pub fn new() -> Self {
+        let clock = Clock::starting_at("2026-01-01T00:00:00Z".parse().unwrap());
+        let sandbox = Sandbox::start(Options { cluster_api: false, ..Options::new(clock, 7) }).unwrap();
+        let client = sandbox.client("test");
+        Self { sandbox, clock, client }
+    }
+
+    /// A pool of four-core machines, a Deployment of one-core pods, and a budget that lets one go at a time.
+    pub async fn populate(&self, replicas: u32) {
+        let pool = serde_json::from_value(json!({
+            "apiVersion": "tideline.dev/v1alpha1", "kind": "SimulatedPool", "metadata": {"name": "small"},
+            "spec": {"min": 0, "max": 6, "boot": {"minSeconds": 10, "maxSeconds": 10},
+                     "template": {"allocatable": {"cpu": "4", "memory": "16Gi"}}},
+        }));
+        self.pools().create(&PostParams::default(), &pool.unwrap()).await.unwrap();
+        let labels = json!({"app": "web"});
+        let container = json!({"name": "c", "image": "i", "resources": {"requests": {"cpu": "1"}}});
+        let deployment = serde_json::from_value(json!({
+            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "default"},
+            "spec": {
+                "replicas": replicas, "selector": {"matchLabels": labels},
+                "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
+            },
+        }));
+        self.deployments().create(&PostParams::default(), &deployment.unwrap()).await.unwrap();
+        let budget = serde_json::from_value(json!({
+            "apiVersion": "policy/v1", "kind": "PodDisruptionBudget",
+            "metadata": {"name": "web", "namespace": "default"},
+            "spec": {"maxUnavailable": 1, "selector": {"matchLabels": labels}},
+        }));
+        let budgets: Api<PodDisruptionBudget> = Api::namespaced(self.client.clone(), "default");
+        budgets.create(&PostParams::default(), &budget.unwrap()).await.unwrap();
+    }
+
+    pub fn pools(&self) -> Api<SimulatedPool> {
+        Api::all(self.client.clone())
+    }
+
+    pub fn deployments(&self) -> Api<Deployment> {
+        Api::namespaced(self.client.clone(), "default")
+    }
+
+    pub async fn scale(&self, replicas: u32) {
+        let patch = json!({"spec": {"replicas": replicas}});
+        self.deployments().patch("web", &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
+    }
+
+    pub async fn pods(&self) -> Vec<Pod> {
+        Api::<Pod>::namespaced(self.client.clone(), "default").list(&ListParams::default()).await.unwrap().items
+    }
+
+    pub async fn nodes(&self) -> Vec<Node> {
+        Api::<Node>::all(self.client.clone()).list(&ListParams::default()).await.unwrap().items
+    }
+
+    pub async fn pool(&self) -> SimulatedPool {
+        self.pools().get("small").await.unwrap()
+    }
+
+    pub fn controller(&self, client: Client, config: Config) -> Controller {
+        Controller::new(client, config, self.clock).unwrap()
+    }
+
+    /// So many running pods on so many nodes, nothing on its way, no mark of ours on any node.
+    pub async fn is_settled(&self, pods: usize, nodes: usize) -> Result<(), String> {
+        let found = self.pods().await;
+        let running = found.iter().filter(|pod| {
+            pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running")
+                && pod.metadata.deletion_timestamp.is_none()
+        });
+        let running = running.count();
+        if running != pods || found.len() != pods {
+            return Err(format!("{running} of {} pods run, wanted {pods}", found.len()));
+        }
+        let found = self.nodes().await;
+        if found.len() != nodes {
+            return Err(format!("{} nodes, wanted {nodes}", found.len()));
+        }
+        for node in &found {
+            let spec = node.spec.clone().unwrap_or_default();
+            if spec.taints.as_ref().is_some_and(|taints| !taints.is_empty()) || spec.unschedulable == Some(true) {
+                return Err(format!("node {:?} is marked: {:?}", node.metadata.name, spec.taints));
+            }
+            if node.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(api::annotations::INTENT)) {
+                return Err(format!("node {:?} carries our intent", node.metadata.name));
+            }
+        }
+        let pool = self.pool().await;
+        if pool.spec.replicas as usize != nodes {
+            return Err(format!("the pool wants {}, not {nodes}", pool.spec.replicas));
+        }
+        Ok(())
+    }
+
+    /// Waits in virtual time until it is settled; fails with what is missing.
+    pub async fn settle(&self, pods: usize, nodes: usize, limit: Duration) {
+        let end = tokio::time::Instant::now() + limit;
+        loop {
+            let Err(why) = self.is_settled(pods, nodes).await else { return };
+            assert!(tokio::time::Instant::now() < end, "not settled within {limit:?}: {why}");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    /// Waits until so many pods exist and run, whatever the nodes do.
+    pub async fn settle_pods(&self, pods: usize) {
+        let end = tokio::time::Instant::now() + Duration::from_mins(10);
+        while self.pods().await.len() != pods {
+            assert!(tokio::time::Instant::now() < end, "not {pods} pods in time");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+}
