@@ -32,7 +32,9 @@ async fn nodes_follow_pods_up_and_down() {
     assert_eq!(handle.not_ready(), None);
     let state = handle.state().await.unwrap();
     assert!(state.rounds > 3 && state.pending.is_empty() && state.nodes.is_empty(), "{state:?}");
-    assert!(state.decisions.iter().any(|decision| decision.what.starts_with("grow pool small 0->2 (max: 6)")));
+    assert!(
+        state.decisions.iter().any(|decision| decision.what.starts_with("grow pool small 0->2 (max: 6)"))
+    );
     let metrics = handle.metrics().await.unwrap();
     for line in [
         "cluster_autoscaler_scaled_up_nodes_total 2",

@@ -16,14 +16,14 @@ use sandbox::{Options, Sandbox};
 use serde_json::json;
 use std::time::Duration;
 
-pub struct World {
-    pub sandbox: Sandbox,
-    pub clock: Clock,
-    pub client: Client,
+pub(crate) struct World {
+    pub(crate) sandbox: Sandbox,
+    pub(crate) clock: Clock,
+    pub(crate) client: Client,
 }
 
 /// Waits short enough that a drain fits into a few virtual minutes.
-pub fn policies() -> Policies {
+pub(crate) fn policies() -> Policies {
     Policies {
         unneeded_time: SignedDuration::from_secs(60),
         delay_after_add: SignedDuration::from_secs(30),
@@ -32,12 +32,12 @@ pub fn policies() -> Policies {
     }
 }
 
-pub fn config() -> Config {
+pub(crate) fn config() -> Config {
     Config::for_simulation(policies(), 7)
 }
 
 impl World {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let clock = Clock::starting_at("2026-01-01T00:00:00Z".parse().unwrap());
         let sandbox = Sandbox::start(Options { cluster_api: false, ..Options::new(clock, 7) }).unwrap();
         let client = sandbox.client("test");
@@ -45,7 +45,7 @@ impl World {
     }
 
     /// A pool of four-core machines, a Deployment of one-core pods, and a budget that lets one go at a time.
-    pub async fn populate(&self, replicas: u32) {
+    pub(crate) async fn populate(&self, replicas: u32) {
         let pool = serde_json::from_value(json!({
             "apiVersion": "tideline.dev/v1alpha1", "kind": "SimulatedPool", "metadata": {"name": "small"},
             "spec": {"min": 0, "max": 6, "boot": {"minSeconds": 10, "maxSeconds": 10},
@@ -71,37 +71,41 @@ impl World {
         budgets.create(&PostParams::default(), &budget.unwrap()).await.unwrap();
     }
 
-    pub fn pools(&self) -> Api<SimulatedPool> {
+    pub(crate) fn pools(&self) -> Api<SimulatedPool> {
         Api::all(self.client.clone())
     }
 
-    pub fn deployments(&self) -> Api<Deployment> {
+    pub(crate) fn deployments(&self) -> Api<Deployment> {
         Api::namespaced(self.client.clone(), "default")
     }
 
-    pub async fn scale(&self, replicas: u32) {
+    pub(crate) async fn scale(&self, replicas: u32) {
         let patch = json!({"spec": {"replicas": replicas}});
         self.deployments().patch("web", &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
     }
 
-    pub async fn pods(&self) -> Vec<Pod> {
-        Api::<Pod>::namespaced(self.client.clone(), "default").list(&ListParams::default()).await.unwrap().items
+    pub(crate) async fn pods(&self) -> Vec<Pod> {
+        Api::<Pod>::namespaced(self.client.clone(), "default")
+            .list(&ListParams::default())
+            .await
+            .unwrap()
+            .items
     }
 
-    pub async fn nodes(&self) -> Vec<Node> {
+    pub(crate) async fn nodes(&self) -> Vec<Node> {
         Api::<Node>::all(self.client.clone()).list(&ListParams::default()).await.unwrap().items
     }
 
-    pub async fn pool(&self) -> SimulatedPool {
+    pub(crate) async fn pool(&self) -> SimulatedPool {
         self.pools().get("small").await.unwrap()
     }
 
-    pub fn controller(&self, client: Client, config: Config) -> Controller {
+    pub(crate) fn controller(&self, client: Client, config: Config) -> Controller {
         Controller::new(client, config, self.clock).unwrap()
     }
 
     /// So many running pods on so many nodes, nothing on its way, no mark of ours on any node.
-    pub async fn is_settled(&self, pods: usize, nodes: usize) -> Result<(), String> {
+    pub(crate) async fn is_settled(&self, pods: usize, nodes: usize) -> Result<(), String> {
         let found = self.pods().await;
         let running = found.iter().filter(|pod| {
             pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running")
@@ -117,10 +121,17 @@ impl World {
         }
         for node in &found {
             let spec = node.spec.clone().unwrap_or_default();
-            if spec.taints.as_ref().is_some_and(|taints| !taints.is_empty()) || spec.unschedulable == Some(true) {
+            if spec.taints.as_ref().is_some_and(|taints| !taints.is_empty())
+                || spec.unschedulable == Some(true)
+            {
                 return Err(format!("node {:?} is marked: {:?}", node.metadata.name, spec.taints));
             }
-            if node.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(api::annotations::INTENT)) {
+            if node
+                .metadata
+                .annotations
+                .as_ref()
+                .is_some_and(|all| all.contains_key(api::annotations::INTENT))
+            {
                 return Err(format!("node {:?} carries our intent", node.metadata.name));
             }
         }
@@ -132,7 +143,7 @@ impl World {
     }
 
     /// Waits in virtual time until it is settled; fails with what is missing.
-    pub async fn settle(&self, pods: usize, nodes: usize, limit: Duration) {
+    pub(crate) async fn settle(&self, pods: usize, nodes: usize, limit: Duration) {
         let end = tokio::time::Instant::now() + limit;
         loop {
             let Err(why) = self.is_settled(pods, nodes).await else { return };
@@ -142,7 +153,7 @@ impl World {
     }
 
     /// Waits until so many pods exist and run, whatever the nodes do.
-    pub async fn settle_pods(&self, pods: usize) {
+    pub(crate) async fn settle_pods(&self, pods: usize) {
         let end = tokio::time::Instant::now() + Duration::from_mins(10);
         while self.pods().await.len() != pods {
             assert!(tokio::time::Instant::now() < end, "not {pods} pods in time");
