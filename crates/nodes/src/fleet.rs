@@ -60,6 +60,9 @@ pub(crate) struct PoolAccount {
     pub removals_in_flight: u32,
     /// An order was handed out and nothing is known of it yet.
     pub order_open: bool,
+    /// A machine is being given back and the pool's size may not show it yet: an absolute size sent now would buy it
+    /// again.
+    pub giving_back: bool,
 }
 
 impl PoolAccount {
@@ -102,6 +105,7 @@ impl Fleet {
             for machine in round.cluster.machines_of(id) {
                 count_machine(round, account, machine, node_of.get(&machine.id).copied());
             }
+            account.giving_back = gives_back(round, id);
             account.unborn = account.target.saturating_sub(account.machines);
             if back_off::of(round, id).is_some() && !account.order_open {
                 // What a failing pool has not even begun to make is not counted on.
@@ -129,6 +133,17 @@ fn count<T>(items: &[T]) -> u32 {
     u32::try_from(items.len()).unwrap_or(u32::MAX)
 }
 
+fn gives_back(round: &Round<'_>, pool: &PoolId) -> bool {
+    let ledger = &round.ledger;
+    let machines = round.cluster.machines();
+    let releasing = ledger.removals.values().filter(|r| r.phase == model::RemovalPhase::Releasing);
+    let orphans = ledger.orphans.values().filter(|orphan| orphan.asked.is_some() || orphan.released);
+    releasing
+        .chain(orphans)
+        .filter(|removal| removal.pool == *pool)
+        .any(|removal| machines.get(&removal.machine).is_some_and(|m| m.state != MachineState::Deleting))
+}
+
 fn open_account(round: &Round<'_>, pool: &Arc<Pool>, fresh: bool) -> PoolAccount {
     let order = round.ledger.scale_ups.get(&pool.id);
     let pending = order.filter(|o| !o.confirmed && !o.lowering && o.to > pool.target);
@@ -154,6 +169,7 @@ fn open_account(round: &Round<'_>, pool: &Arc<Pool>, fresh: bool) -> PoolAccount
         machines: 0,
         removals_in_flight: u32::try_from(in_flight).unwrap_or(u32::MAX),
         order_open: pending.is_some_and(|order| !order.ordered),
+        giving_back: false,
     }
 }
 

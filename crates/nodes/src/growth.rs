@@ -224,11 +224,11 @@ fn accept(candidate: &mut Candidate, estimate: &Estimate, unmet: &mut [Unmet]) {
     }
 }
 
-/// Writes the order into the ledger and hands it out, unless the pool's last order is still unanswered: then its
-/// answer is waited for.
+/// Writes the order into the ledger and hands it out, unless the pool's last order or release is still on its way:
+/// then that is waited for.
 fn order(round: &mut Round<'_>, account: &mut PoolAccount, candidate: &mut Candidate) {
     let lowering = round.ledger.scale_ups.get(&candidate.id).is_some_and(|order| order.lowering);
-    if account.order_open || lowering {
+    if account.order_open || account.giving_back || lowering {
         for pod in candidate.pods.drain(..) {
             round.verdicts.pods.insert(pod, Reason::WaitsForMachine { pool: candidate.id.clone() });
         }

@@ -13,11 +13,24 @@ use std::sync::Arc;
 /// Wait before an order that was found out of date is looked at again.
 const RECHECK: SignedDuration = SignedDuration::from_mins(1);
 
+/// Code of an order that got no answer in all its attempts: it may or may not have been taken.
+const UNANSWERED: &str = "Unanswered";
+/// Such an order is asked for again after this, and given up when it is this old: by then the pool shows whether it
+/// was taken.
+const ASK_AGAIN: SignedDuration = SignedDuration::from_secs(30);
+const BUY_UNANSWERED_LIMIT: SignedDuration = SignedDuration::from_mins(2);
+const RELEASE_UNANSWERED_LIMIT: SignedDuration = SignedDuration::from_mins(10);
+
+fn again(outcome: &Outcome, since: Timestamp, limit: SignedDuration) -> Option<Timestamp> {
+    let unanswered = matches!(&outcome.kind, OutcomeKind::Failed { code, .. } if &**code == UNANSWERED);
+    (unanswered && outcome.at < after(since, limit)).then(|| after(outcome.at, ASK_AGAIN))
+}
+
 pub(crate) fn absorb(round: &mut Round<'_>) {
     let outcomes: Vec<Arc<Outcome>> = round.cluster.outcomes().to_vec();
     for outcome in outcomes {
         match &outcome.step {
-            Step::Buy(step) => bought(round, step, &outcome.kind),
+            Step::Buy(step) => bought(round, step, &outcome),
             Step::Lower(step) => lowered(round, step, &outcome.kind),
             Step::MarkNode(step) => marked(round, &step.node, &step.intent, &outcome),
             Step::UndoNode(step) => undone(round, &step.node, &step.intent, &outcome),
@@ -28,13 +41,17 @@ pub(crate) fn absorb(round: &mut Round<'_>) {
     }
 }
 
-fn bought(round: &mut Round<'_>, step: &Buy, kind: &OutcomeKind) {
+fn bought(round: &mut Round<'_>, step: &Buy, outcome: &Outcome) {
     let Some(order) = round.ledger.scale_ups.get_mut(&step.pool).filter(|order| order.intent == step.intent)
     else {
         return;
     };
     order.asked = None;
-    match kind {
+    if let Some(at) = again(outcome, order.begun_at, BUY_UNANSWERED_LIMIT) {
+        order.not_before = Some(at);
+        return;
+    }
+    match &outcome.kind {
         OutcomeKind::Done => order.ordered = true,
         OutcomeKind::Deferred { until, .. } => order.not_before = Some(*until),
         OutcomeKind::Obsolete { why } => {
@@ -128,6 +145,10 @@ fn released(round: &mut Round<'_>, step: &Release, outcome: &Outcome) {
     };
     let Some(removal) = removal.filter(|removal| removal.intent == step.intent) else { return };
     removal.asked = None;
+    if let Some(at) = again(outcome, removal.phase_since, RELEASE_UNANSWERED_LIMIT) {
+        removal.not_before = Some(at);
+        return;
+    }
     let (at, wait): (Timestamp, _) = (outcome.at, round.policies.delay_after_failure.max(RECHECK));
     match &outcome.kind {
         OutcomeKind::Done => {
