@@ -151,6 +151,8 @@ pub enum Reason {
         utilization_permille: u32,
         threshold_permille: u32,
     },
+    /// It offers no cpu or no memory, so its use cannot be told.
+    NothingAllocatable,
     /// A pod of it has no place elsewhere.
     NoPlaceFor {
         pod: PodKey,

@@ -176,6 +176,9 @@ impl Reason {
                 percent(*utilization_permille),
                 percent(*threshold_permille)
             ),
+            Self::NothingAllocatable => {
+                f.write_str("kept: it offers no cpu or no memory, so its use cannot be told")
+            }
             Self::NoPlaceFor { pod } => write!(f, "needed: pod {pod} fits on no other node"),
             Self::TakesMovedPods => f.write_str("kept: takes the pods of nodes that go"),
             Self::Unneeded { cause, since, removable_at } => {

@@ -39,10 +39,10 @@ fn run(mut round: Round<'_>) -> Decision {
         return round.conclude();
     }
     back_off::review(&mut round, &fresh);
+    drains::settle(&mut round, &fresh);
     let mut fleet = Fleet::survey(&mut round, &fresh);
     deliveries::settle(&mut round, &mut fleet);
     leftovers::collect(&mut round, &fleet);
-    drains::settle(&mut round, &fleet);
 
     let mut supply = Supply::of(&mut round, &fleet);
     let demand = demand::gather(&mut round, &fresh);

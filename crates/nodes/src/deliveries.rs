@@ -182,13 +182,13 @@ fn give_back(round: &mut Round<'_>, id: &PoolId, account: &mut PoolAccount) {
     let machines: Vec<Arc<Machine>> = account.failed.iter().chain(&account.late).map(Arc::clone).collect();
     for machine in machines {
         let Some(orphan) = round.ledger.orphans.get(&machine.id).cloned() else { continue };
+        let counted = orphan.asked.is_some() || orphan.released;
+        if !counted && account.removable() == 0 {
+            continue;
+        }
         let reason = Reason::MachineNeverJoined { machine: machine.id.clone() };
         round.verdicts.pools.insert(id.clone(), reason);
         if orphan.released {
-            continue;
-        }
-        let counted = orphan.asked.is_some();
-        if !counted && account.removable() == 0 {
             continue;
         }
         let Some(asked) = round.ask(orphan.asked, orphan.not_before) else { continue };

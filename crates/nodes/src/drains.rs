@@ -10,7 +10,7 @@ use crate::freshness::Freshness;
 use crate::planted::PlantedBug;
 use crate::round::{Round, after};
 use crate::supply::{Supply, TO_BE_DELETED};
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use model::{
     Effect, Evict, EvictionState, MachineState, MarkNode, Node, NodeName, Pod, PodBlock, Reason, Release,
     Removal, RemovalCause, RemovalPhase, Step, Taint, UndoNode,
@@ -49,25 +49,34 @@ pub(crate) fn fail(round: &mut Round<'_>, node: &NodeName) {
 }
 
 /// Brings the ledger's removals in line with the nodes and machines that there are.
-pub(crate) fn settle(round: &mut Round<'_>, fleet: &Fleet) {
+pub(crate) fn settle(round: &mut Round<'_>, fresh: &Freshness) {
     let names: Vec<NodeName> = round.ledger.removals.keys().cloned().collect();
     for name in names {
         let Some(removal) = round.ledger.removals.get(&name) else { continue };
-        let node = fleet.nodes.get(&name).filter(|node| node.node.uid == removal.node_uid);
+        let heard = fresh.provider_of(&removal.pool);
+        let node = round.cluster.nodes().get(&name).filter(|node| node.uid == removal.node_uid);
         let machine = round.cluster.machines().get(&removal.machine);
         let machine_gone = machine.is_none();
         let machine_going = machine.is_none_or(|machine| machine.state == MachineState::Deleting);
         let before_release = removal.phase != RemovalPhase::Releasing;
         match node {
-            None if before_release || machine_gone => {
+            None if before_release || (machine_gone && heard) => {
                 round.ledger.removals.remove(&name);
             }
-            Some(_) if machine_going && removal.phase != RemovalPhase::Undoing => {
+            Some(node) if removal.undone && !is_dirty(removal, node) => {
+                round.ledger.removals.remove(&name);
+            }
+            Some(_) if machine_going && heard && removal.phase != RemovalPhase::Undoing => {
                 taken_by_provider(round, &name, machine_gone);
             }
             _ => {}
         }
     }
+    let machines = round.cluster.machines();
+    round.ledger.orphans.retain(|id, orphan| {
+        let going = machines.get(id).is_none_or(|machine| machine.state == MachineState::Deleting);
+        !(going && fresh.provider_of(&orphan.pool))
+    });
 }
 
 /// The machine is going or gone, by our order or not: nothing is left to decide about its node.
@@ -114,7 +123,7 @@ pub(crate) fn advance(
         }
         match round.ledger.removals.get(&name).map(|removal| removal.phase) {
             Some(RemovalPhase::Releasing) => releasing(round, fleet, &name, node),
-            Some(RemovalPhase::Undoing) => undoing(round, &name, node),
+            Some(RemovalPhase::Undoing) => undoing(round, &name),
             _ => {}
         }
         if let Some(removal) = round.ledger.removals.get(&name) {
@@ -141,6 +150,11 @@ fn enter(round: &mut Round<'_>, name: &NodeName, phase: RemovalPhase) {
 /// Whether our taint, and the cordon where it is ours, are seen on the node.
 fn is_marked(removal: &Removal, node: &Node) -> bool {
     node.has_taint(TO_BE_DELETED) && (!removal.cordoned || node.unschedulable)
+}
+
+/// Whether something of ours is still seen on a node whose removal is undone.
+fn is_dirty(removal: &Removal, node: &Node) -> bool {
+    node.has_taint(TO_BE_DELETED) || (removal.cordoned && node.unschedulable)
 }
 
 fn marking(
@@ -172,12 +186,10 @@ fn marking(
 
 /// Puts the mark on, and says when the scheduler has had the time to see it.
 fn marked_long_enough(round: &mut Round<'_>, name: &NodeName, node: &FleetNode, removal: &Removal) -> bool {
-    if round.reached(after(removal.phase_since, MARKING_LIMIT)) {
-        fail(round, name);
-        return false;
-    }
     if !is_marked(removal, &node.node) && !round.planted.has(PlantedBug::EvictWithoutMarking) {
-        if removal.marked_at.is_none() {
+        if round.reached(after(removal.phase_since, MARKING_LIMIT)) {
+            fail(round, name);
+        } else if removal.marked_at.is_none() {
             mark_step(round, name);
         }
         return false;
@@ -267,11 +279,23 @@ enum Places {
     ToFind,
 }
 
+/// Where the drain of one pod stands.
 enum PodProgress {
     Gone,
-    Waits,
+    /// On its way out; where we evicted it, until then.
+    Leaving(Option<Timestamp>),
+    ToEvict(ToEvict),
     /// Out of time, or no longer to be moved.
-    Fails,
+    Failed,
+}
+
+struct ToEvict {
+    pod: Arc<Pod>,
+    state: EvictionState,
+    new: bool,
+    /// The budget allows it, or it was handed out already.
+    allowed: bool,
+    give_up_at: Timestamp,
 }
 
 fn draining(
@@ -285,82 +309,80 @@ fn draining(
     if let Some(removal) = round.ledger.removals.get_mut(name) {
         removal.evictions.retain(|key, state| pods.iter().any(|pod| pod.key == *key && pod.uid == state.uid));
     }
-    let mut waiting = false;
-    for pod in &pods {
-        if places == Places::ToFind && pod.deletion_at.is_none() && drain_rules::needs_place(round, pod) {
-            // A place is kept while there is one; the pod is on its way either way.
-            let _homeless = find_places(supply, std::iter::once(pod));
-        }
-        match drain_pod(round, budgets, name, pod) {
-            PodProgress::Gone => {}
-            PodProgress::Waits => waiting = true,
-            PodProgress::Fails => {
-                fail(round, name);
-                return;
-            }
-        }
+    let progress: Vec<PodProgress> =
+        pods.iter().map(|pod| drain_progress(round, budgets, name, pod)).collect();
+    if progress.iter().any(|pod| matches!(pod, PodProgress::Failed)) {
+        fail(round, name);
+        return;
     }
-    if !waiting {
+    if progress.iter().all(|pod| matches!(pod, PodProgress::Gone)) {
         enter(round, name, RemovalPhase::Releasing);
+        return;
+    }
+    for pod in progress {
+        match pod {
+            PodProgress::ToEvict(evict) => {
+                if places == Places::ToFind && drain_rules::needs_place(round, &evict.pod) {
+                    // A place is kept while there is one; the pod is on its way either way.
+                    let _homeless = find_places(supply, std::iter::once(&evict.pod));
+                }
+                evict_step(round, budgets, name, evict);
+            }
+            PodProgress::Leaving(Some(until)) => round.wake(until),
+            PodProgress::Leaving(None) | PodProgress::Gone | PodProgress::Failed => {}
+        }
     }
 }
 
-fn drain_pod(round: &mut Round<'_>, budgets: &mut Budgets, name: &NodeName, pod: &Arc<Pod>) -> PodProgress {
+fn drain_progress(round: &Round<'_>, budgets: &Budgets, name: &NodeName, pod: &Arc<Pod>) -> PodProgress {
     let state = round.ledger.removals.get(name).and_then(|removal| removal.evictions.get(&pod.key)).cloned();
+    let accepted_at = state.as_ref().and_then(|state| state.accepted_at).filter(|_| pod.occupies());
+    if let Some(accepted_at) = accepted_at {
+        let grace = SignedDuration::from_secs(i64::from(pod.grace_seconds));
+        let limit = grace.min(round.policies.max_graceful_termination);
+        let until = after(after(accepted_at, limit), TERMINATION_SLACK);
+        return if until <= round.now { PodProgress::Failed } else { PodProgress::Leaving(Some(until)) };
+    }
     let fate = drain_rules::fate(round, budgets, pod);
     if fate == Fate::Stays {
         return PodProgress::Gone;
     }
-    if let Some(at) = drain_rules::next_change(round, pod) {
-        round.wake(at);
-    }
-    if let Some(accepted_at) = state.as_ref().and_then(|state| state.accepted_at) {
-        let grace = SignedDuration::from_secs(i64::from(pod.grace_seconds));
-        let limit = grace.min(round.policies.max_graceful_termination);
-        let late = round.reached(after(after(accepted_at, limit), TERMINATION_SLACK));
-        return if late { PodProgress::Fails } else { PodProgress::Waits };
-    }
     if pod.deletion_at.is_some() {
-        return PodProgress::Waits;
+        return PodProgress::Leaving(drain_rules::next_change(round, pod));
     }
     let only_budget = |by: &[PodBlock]| by.iter().all(|block| matches!(block, PodBlock::NotEnoughPdb { .. }));
-    let in_flight = state.as_ref().is_some_and(|state| state.asked.is_some());
-    let allowed = match &fate {
-        Fate::Blocked(by) if !only_budget(by) => return PodProgress::Fails,
-        Fate::Blocked(_) => in_flight,
-        _ => true,
-    };
-    let first_tried_at = state.as_ref().map_or(round.now, |state| state.first_tried_at);
-    if round.reached(after(first_tried_at, round.policies.max_pod_eviction_time)) {
-        return PodProgress::Fails;
-    }
-    evict_step(round, budgets, name, pod, state, allowed);
-    PodProgress::Waits
-}
-
-/// Hands out the eviction where the budget allows it; in any case its time starts to run.
-fn evict_step(
-    round: &mut Round<'_>,
-    budgets: &mut Budgets,
-    name: &NodeName,
-    pod: &Pod,
-    state: Option<EvictionState>,
-    allowed: bool,
-) {
     let new = state.is_none();
-    let mut state = state.unwrap_or_else(|| EvictionState {
+    let state = state.unwrap_or_else(|| EvictionState {
         uid: pod.uid.clone(),
         first_tried_at: round.now,
         not_before: round.now,
         accepted_at: None,
         asked: None,
     });
-    let was_in_flight = state.asked.is_some();
+    let allowed = match &fate {
+        Fate::Blocked(by) if !only_budget(by) => return PodProgress::Failed,
+        Fate::Blocked(_) => state.asked.is_some(),
+        _ => true,
+    };
+    let give_up_at = after(state.first_tried_at, round.policies.max_pod_eviction_time);
+    if give_up_at <= round.now {
+        return PodProgress::Failed;
+    }
+    PodProgress::ToEvict(ToEvict { pod: Arc::clone(pod), state, new, allowed, give_up_at })
+}
+
+/// Hands out the eviction where the budget allows it; in any case its time starts to run.
+fn evict_step(round: &mut Round<'_>, budgets: &mut Budgets, name: &NodeName, evict: ToEvict) {
+    let ToEvict { pod, mut state, new, allowed, give_up_at } = evict;
+    round.wake(give_up_at);
+    // Pods before this one may have used the budget up in this very round.
+    let handed_out = state.asked.is_some();
+    let allowed = allowed && (handed_out || budgets.forbidding(&pod).is_none());
     let asked = if allowed { round.ask(state.asked, Some(state.not_before)) } else { None };
     if let Some(asked) = asked {
         state.asked = Some(asked);
-        if !was_in_flight {
-            budgets.debit(pod);
+        if !handed_out {
+            budgets.debit(&pod);
         }
     }
     let longest = round.policies.max_graceful_termination.as_secs();
@@ -422,14 +444,8 @@ fn release_step(round: &mut Round<'_>, fleet: &Fleet, name: &NodeName) {
     }));
 }
 
-fn undoing(round: &mut Round<'_>, name: &NodeName, node: &FleetNode) {
+fn undoing(round: &mut Round<'_>, name: &NodeName) {
     let Some(removal) = round.ledger.removals.get(name).cloned() else { return };
-    let node = &node.node;
-    let dirty = node.has_taint(TO_BE_DELETED) || (removal.cordoned && node.unschedulable);
-    if removal.undone && !dirty {
-        round.ledger.removals.remove(name);
-        return;
-    }
     let Some(asked) = round.ask(removal.asked, removal.not_before) else { return };
     if let Some(entry) = round.ledger.removals.get_mut(name) {
         entry.asked = Some(asked);

@@ -129,9 +129,11 @@ fn in_use(round: &Round<'_>, supply: &Supply, name: &NodeName, account: &PoolAcc
     let own = account.pool.options.utilization_threshold_percent;
     let threshold_permille = own.unwrap_or(round.policies.utilization_threshold_percent).saturating_mul(10);
     let utilization = supply.utilization.get(name).copied().unwrap_or(Utilization::Unknown);
-    let over = utilization.permille() > threshold_permille;
-    if utilization == Utilization::Unknown || (over && !supply.idle.contains(name)) {
-        let utilization_permille = utilization.permille();
+    let utilization_permille = match utilization {
+        Utilization::Unknown => return Err(Reason::NothingAllocatable),
+        Utilization::Permille(permille) => permille,
+    };
+    if utilization_permille > threshold_permille && !supply.idle.contains(name) {
         return Err(Reason::InUse { utilization_permille, threshold_permille });
     }
     Ok(())

@@ -113,12 +113,13 @@ impl Supply {
         self.ready_end = self.room.len();
     }
 
+    /// Nodes whose removal has moved nothing yet, or is being undone.
     fn add_marked(&mut self, round: &Round<'_>, fleet: &Fleet) {
         for (name, removal) in &round.ledger.removals {
             let Some(node) = fleet.nodes.get(name).filter(|node| node.state == NodeState::Ready) else {
                 continue;
             };
-            if removal.phase != RemovalPhase::Marking {
+            if !matches!(removal.phase, RemovalPhase::Marking | RemovalPhase::Undoing) {
                 continue;
             }
             let mut plain = Node::clone(&node.node);

@@ -1,0 +1,96 @@
+//! A cluster for tests: made in one line, decided on, and changed as the plan says.
+//!
+//! Owns a clock, a ledger and the steps that are not answered yet. What it does with steps is the simplest thing that
+//! a provider and an API server could do.
+
+mod make;
+mod obey;
+
+pub(crate) use make::Attributes;
+
+use jiff::{SignedDuration, Timestamp};
+use model::{
+    Change, Cluster, Decision, Input, InputState, Ledger, Outcome, OutcomeKind, Policies, PoolId, Step,
+};
+use std::sync::Arc;
+
+pub(crate) struct World {
+    pub(crate) cluster: Cluster,
+    pub(crate) policies: Policies,
+    pub(crate) ledger: Ledger,
+    pub(crate) now: Timestamp,
+    /// Steps that were handed out and not answered.
+    pub(crate) open: Vec<Step>,
+    /// Number of the next machine, for its name.
+    machines: u32,
+    births: u32,
+}
+
+pub(crate) fn pool_id(name: &str) -> PoolId {
+    PoolId::from(format!("simulated/{name}"))
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        let mut world = Self {
+            cluster: Cluster::default(),
+            policies: Policies::default(),
+            ledger: Ledger { epoch: 1, ..Ledger::default() },
+            now: "2026-01-01T00:00:00Z".parse().unwrap(),
+            open: Vec::new(),
+            machines: 0,
+            births: 0,
+        };
+        for input in [
+            Input::Nodes,
+            Input::Pods,
+            Input::Workloads,
+            Input::DaemonSets,
+            Input::Pdbs,
+            Input::Pools("simulated".into()),
+        ] {
+            world.cluster.apply(Change::Input(input, InputState::Fresh));
+        }
+        world
+    }
+
+    pub(crate) fn ago(&self, wait: SignedDuration) -> Timestamp {
+        self.now.checked_sub(wait).unwrap()
+    }
+
+    pub(crate) fn pass(&mut self, wait: SignedDuration) {
+        self.now = self.now.checked_add(wait).unwrap();
+    }
+
+    /// Decides, checks the decision on its own, and takes over the ledger and the plan.
+    pub(crate) fn round(&mut self) -> (Decision, Vec<String>) {
+        let decision = nodes::decide(&self.cluster, &self.policies, &self.ledger, self.now);
+        let found = checker::check_plan(&self.cluster, &self.policies, &self.ledger, &decision, self.now);
+        self.ledger = decision.ledger.clone();
+        self.open.extend(decision.plan.steps.iter().cloned());
+        self.cluster.forget_outcomes();
+        let again = nodes::decide(&self.cluster, &self.policies, &self.ledger, self.now);
+        let mut complaints: Vec<String> = found.iter().map(ToString::to_string).collect();
+        if !again.plan.steps.is_empty() || again.ledger != self.ledger {
+            complaints.push(format!("decided again it plans more: {:?}", again.plan.steps));
+        }
+        if again.wake_at != decision.wake_at {
+            complaints
+                .push(format!("decided again it wakes at {:?}, not {:?}", again.wake_at, decision.wake_at));
+        }
+        (decision, complaints)
+    }
+
+    /// Answers the open steps that `which` names, all of them in one way.
+    pub(crate) fn answer(&mut self, kind: &OutcomeKind, which: impl Fn(&Step) -> bool) {
+        let (answered, open) = std::mem::take(&mut self.open).into_iter().partition(|step| which(step));
+        self.open = open;
+        for step in answered {
+            self.outcome(step, kind.clone());
+        }
+    }
+
+    fn outcome(&mut self, step: Step, kind: OutcomeKind) {
+        self.cluster.apply(Change::Outcome(Arc::new(Outcome { at: self.now, step, kind })));
+    }
+}

@@ -1,0 +1,147 @@
+//! Carrying steps out in a test cluster, as a provider and an API server that never fail would.
+
+use super::make::machine_id;
+use super::{World, pool_id};
+use crate::world::Attributes;
+use model::{Change, Machine, MachineState, NodeName, OutcomeKind, Pod, PodPhase, PoolId, Readiness, Step};
+use packing::{Ask, NodeView, first_rejection};
+use std::sync::Arc;
+
+impl World {
+    /// Does what the open steps say and answers them.
+    pub(crate) fn obey(&mut self, which: impl Fn(&Step) -> bool) {
+        let (chosen, open): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.open).into_iter().partition(|step| which(step));
+        self.open = open;
+        for step in chosen {
+            self.carry_out(&step);
+            self.outcome(step, OutcomeKind::Done);
+        }
+    }
+
+    fn carry_out(&mut self, step: &Step) {
+        match step {
+            Step::Buy(buy) => self.grow(&buy.pool, buy.to),
+            Step::Lower(lower) => self.set_target(&lower.pool, lower.to),
+            Step::MarkNode(mark) => self.change_node(mark.node.as_str(), |node| {
+                node.taints.extend(mark.taints.iter().cloned());
+                node.annotations.insert("tideline.dev/intent".into(), mark.intent.as_str().into());
+                if mark.cordon {
+                    node.unschedulable = true;
+                    node.annotations.insert("tideline.dev/cordoned".into(), "true".into());
+                }
+            }),
+            Step::UndoNode(undo) => self.change_node(undo.node.as_str(), |node| {
+                node.taints.retain(|taint| !undo.taints.contains(&taint.key));
+                node.annotations.retain(|key, _| !key.starts_with("tideline.dev/"));
+                node.unschedulable &= !undo.uncordon;
+            }),
+            Step::Evict(evict) => self.evict(&evict.pod),
+            Step::Release(release) => {
+                let target = self.cluster.pools()[&release.pool].target - 1;
+                self.set_target(&release.pool, target);
+                self.cluster.apply(Change::Machine(release.machine.clone(), None));
+                if let Some(node) = &release.node {
+                    self.lose_node(node);
+                }
+            }
+            Step::DeleteNode { node, .. } => self.lose_node(node),
+        }
+    }
+
+    fn set_target(&mut self, pool: &PoolId, target: u32) {
+        let name = pool.as_str().strip_prefix("simulated/").unwrap().to_owned();
+        self.change_pool(&name, |pool| pool.target = target);
+    }
+
+    /// The provider takes the order and begins to make machines.
+    fn grow(&mut self, pool: &PoolId, to: u32) {
+        let from = self.cluster.pools()[pool].target;
+        self.set_target(pool, to.max(from));
+        for _ in from..to {
+            let number = self.next_machine();
+            let name = format!("{}-new-{number}", pool.as_str().strip_prefix("simulated/").unwrap());
+            let machine = Machine {
+                id: machine_id(&name),
+                pool: pool.clone(),
+                state: MachineState::Creating,
+                created_at: self.now,
+                node: None,
+            };
+            self.cluster.apply(Change::Machine(machine.id.clone(), Some(Arc::new(machine))));
+        }
+    }
+
+    /// Machines of a pool that are being made become ready nodes.
+    pub(crate) fn join(&mut self, pool: &str, most: usize) {
+        let names: Vec<String> = self
+            .cluster
+            .machines_of(&pool_id(pool))
+            .filter(|machine| machine.state == MachineState::Creating)
+            .take(most)
+            .map(|machine| machine.id.as_str().strip_prefix("simulated://").unwrap().to_owned())
+            .collect();
+        for name in names {
+            let line = format!("pool={pool} age=0s extra");
+            self.make_node(&name, &Attributes::of(line.split_whitespace()));
+        }
+    }
+
+    /// The eviction takes the pod at once; its owner makes another.
+    fn evict(&mut self, key: &model::PodKey) {
+        let Some(pod) = self.cluster.pods().get(key).cloned() else { return };
+        self.cluster.apply(Change::Pod(key.clone(), None));
+        if pod.owner.is_some() {
+            let birth = self.next_birth();
+            let name = format!("{}-again-{birth}", pod.key.name);
+            let again = Pod {
+                key: model::PodKey::new(&*pod.key.namespace, &name),
+                uid: format!("pod-{name}").into(),
+                node: None,
+                ready: false,
+                phase: PodPhase::Pending,
+                created_at: self.now,
+                unschedulable_since: None,
+                ..Pod::clone(&pod)
+            };
+            self.cluster.apply(Change::Pod(again.key.clone(), Some(Arc::new(again))));
+        }
+    }
+
+    fn lose_node(&mut self, node: &NodeName) {
+        self.cluster.apply(Change::Node(node.clone(), None));
+        let lost: Vec<_> = self.cluster.pods_on(node).map(|pod| pod.key.clone()).collect();
+        for key in lost {
+            self.cluster.apply(Change::Pod(key, None));
+        }
+    }
+
+    /// The scheduler binds every waiting pod that fits on a ready node, and refuses the others.
+    pub(crate) fn schedule(&mut self) {
+        let waiting: Vec<Arc<Pod>> = self
+            .cluster
+            .waiting_pods()
+            .filter(|pod| !pod.gated && pod.shape.unmodelled.is_empty())
+            .map(Arc::clone)
+            .collect();
+        for pod in waiting {
+            let place = self.cluster.nodes().values().find(|node| {
+                let on = self.cluster.pods_on(&node.name).filter(|other| other.occupies());
+                let view = NodeView::holding(Arc::clone(node), on.map(|other| &*other.shape));
+                let ready = matches!(node.readiness, Readiness::Ready { .. });
+                ready && first_rejection(&Ask::of(&pod.shape), &view).is_none()
+            });
+            let place = place.map(|node| node.name.clone());
+            let now = self.now;
+            self.change_pod(&pod.key, |pod| match place {
+                Some(node) => {
+                    pod.node = Some(node);
+                    pod.ready = true;
+                    pod.phase = PodPhase::Running;
+                    pod.unschedulable_since = None;
+                }
+                None => pod.unschedulable_since = Some(pod.unschedulable_since.unwrap_or(now)),
+            });
+        }
+    }
+}
