@@ -5,6 +5,7 @@ pub(crate) mod controller;
 pub(crate) mod crds;
 pub(crate) mod plan;
 pub(crate) mod replay;
+pub(crate) mod sandbox;
 
 use crate::error::CommandError;
 use std::io::Write as _;

@@ -31,6 +31,8 @@ pub(crate) enum CommandError {
     #[error("could not listen on {address}: {source}; choose another port")]
     Listen { address: std::net::SocketAddr, source: io::Error },
     #[error(transparent)]
+    Sandbox(#[from] sandbox::SandboxError),
+    #[error(transparent)]
     Controller(#[from] controller::ControllerError),
     #[error("could not {attempted}: {source}")]
     Api { attempted: String, source: Box<kube::Error> },

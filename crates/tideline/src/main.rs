@@ -18,7 +18,7 @@ mod steps;
 mod table;
 
 use clap::{Parser, Subcommand};
-use commands::{command_reference, controller, crds, plan, replay};
+use commands::{command_reference, controller, crds, plan, replay, sandbox};
 use error::CommandError;
 use std::ffi::OsString;
 use std::path::Path;
@@ -35,6 +35,7 @@ struct CommandLine {
 
 #[derive(Subcommand)]
 enum Command {
+    Sandbox(Box<sandbox::Arguments>),
     Controller(Box<controller::Arguments>),
     Plan(Box<plan::Arguments>),
     Replay(replay::Arguments),
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
         Err(error) => error.exit(),
     };
     let outcome = match line.command {
+        Command::Sandbox(arguments) => sandbox::run(&arguments),
         Command::Controller(arguments) => controller::run(&arguments),
         Command::Plan(arguments) => plan::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
