@@ -35,7 +35,7 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, CommandError> {
 pub(crate) async fn client(kubeconfig: Option<&Path>) -> Result<kube::Client, CommandError> {
     // A second call finds it installed, which is as good.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let config = match kubeconfig {
+    let mut config = match kubeconfig {
         None => {
             kube::Config::infer().await.map_err(|error| CommandError::NoCluster { why: error.to_string() })?
         }
@@ -49,6 +49,8 @@ pub(crate) async fn client(kubeconfig: Option<&Path>) -> Result<kube::Client, Co
                 .map_err(wrong)?
         }
     };
+    // The client's own retries would hide a budget's 429 and its Retry-After, and outlast our time-outs.
+    config.default_retry = false;
     kube::Client::try_from(config).map_err(|source| CommandError::Api {
         attempted: "set up the client".into(),
         source: Box::new(source),
