@@ -267,7 +267,7 @@ impl View {
                 }
                 self.note_synced(0);
             }
-            Seen::Broken { why, .. } => self.note_broken(0, &why),
+            Seen::Broken { why, missing_kind } => self.note_broken(0, &why, missing_kind),
         }
     }
 
@@ -304,7 +304,7 @@ impl View {
                 }
                 self.note_synced(1);
             }
-            Seen::Broken { why, .. } => self.note_broken(1, &why),
+            Seen::Broken { why, missing_kind } => self.note_broken(1, &why, missing_kind),
         }
     }
 
@@ -331,8 +331,14 @@ impl View {
         }
     }
 
-    fn note_broken(&mut self, source: usize, why: &Arc<str>) {
-        if let Some(state) = self.freshness.broken(source, why, self.clock.now()) {
+    fn note_broken(&mut self, source: usize, why: &Arc<str>, missing_kind: bool) {
+        let now = self.clock.now();
+        let state = if missing_kind {
+            self.freshness.absent(source, why, now)
+        } else {
+            self.freshness.broken(source, why, now)
+        };
+        if let Some(state) = state {
             self.changes.push_back(Change::Input(Input::Pools(Arc::from(NAME)), state));
         }
     }

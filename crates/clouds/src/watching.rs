@@ -347,6 +347,8 @@ pub struct Freshness {
 #[derive(Clone, Debug, Default)]
 struct Source {
     synced: bool,
+    /// The server does not know the kind.
+    absent: bool,
     broken: Option<(Timestamp, Arc<str>)>,
 }
 
@@ -357,9 +359,21 @@ impl Freshness {
 
     pub fn synced(&mut self, source: usize) -> Option<InputState> {
         if let Some(source) = self.sources.get_mut(source) {
-            *source = Source { synced: true, broken: None };
+            *source = Source { synced: true, absent: false, broken: None };
         }
         self.news(None)
+    }
+
+    /// The server does not know the kind: where it never did, there is nothing of it, and that is certain. A kind
+    /// that was there and went is a failure like any other.
+    pub fn absent(&mut self, source: usize, why: &Arc<str>, now: Timestamp) -> Option<InputState> {
+        match self.sources.get_mut(source) {
+            Some(known) if known.absent || !known.synced => {
+                *known = Source { synced: true, absent: true, broken: None };
+                self.news(None)
+            }
+            _ => self.broken(source, why, now),
+        }
     }
 
     /// A source failed. It counts as stale once it has been broken for the grace time, and at once where it
@@ -395,5 +409,42 @@ impl Freshness {
         }
         self.last = Some(state.clone());
         Some(state)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_input_is_stale_after_its_grace_and_fresh_again_at_once() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let why: Arc<str> = Arc::from("500");
+        let mut freshness = Freshness::of(2, SignedDuration::from_secs(30));
+        assert_eq!(freshness.synced(0), None);
+        assert!(
+            matches!(freshness.broken(1, &why, at(0)), Some(InputState::Stale { .. })),
+            "it never worked"
+        );
+        assert_eq!(freshness.synced(1), Some(InputState::Fresh));
+        assert_eq!(freshness.broken(0, &why, at(100)), None);
+        assert_eq!(freshness.broken(0, &why, at(129)), None);
+        assert_eq!(
+            freshness.broken(0, &why, at(130)),
+            Some(InputState::Stale { since: at(100), why: why.clone() })
+        );
+        assert_eq!(freshness.broken(0, &why, at(160)), None, "the same outage is no news");
+        assert_eq!(freshness.synced(0), Some(InputState::Fresh));
+    }
+
+    #[test]
+    fn a_kind_that_never_was_there_is_empty_and_one_that_went_is_broken() {
+        let why: Arc<str> = Arc::from("404");
+        let mut freshness = Freshness::of(1, SignedDuration::ZERO);
+        let now = Timestamp::UNIX_EPOCH;
+        assert_eq!(freshness.absent(0, &why, now), Some(InputState::Fresh));
+        assert_eq!(freshness.absent(0, &why, now), None);
+        assert_eq!(freshness.synced(0), None);
+        assert!(matches!(freshness.absent(0, &why, now), Some(InputState::Stale { .. })));
     }
 }

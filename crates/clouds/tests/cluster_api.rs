@@ -1,6 +1,8 @@
 //! The Cluster API provider against the embedded API: one update lowers and names, marks are taken back, bad
 //! annotations freeze.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use clock::Clock;
 use clouds::cluster_api::{ClusterApi, RELEASED, pool_id};
 use clouds::watching::WatchSettings;

@@ -1,5 +1,7 @@
 //! The simulated provider against the embedded API: orders are idempotent, guarded and never too much.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use api::simulated::{SimulatedMachine, SimulatedPool};
 use clock::Clock;
 use clouds::simulated::{Simulated, pool_id};

@@ -183,6 +183,10 @@ impl LedgerStore {
             self.doubtful = None;
             return Ok(None);
         }
+        let number = |map: &Option<ConfigMap>| version(map).and_then(|text| text.parse::<u64>().ok());
+        if number(&live) < number(&self.head) {
+            return Ok(Some(Saved::Unknown { why: "the API server answers from an old state".into() }));
+        }
         Ok(Some(Saved::Conflict { why: format!("ConfigMap {HEAD} was written by somebody else") }))
     }
 

@@ -1,10 +1,14 @@
 //! The whole loop in the embedded cluster: pods get nodes, nodes go again, and every round can be decided again.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod world;
 
 use controller::journal::{MemorySink, ReplayReport, replay};
 use k8s_openapi::api::core::v1::{ConfigMap, Event};
 use kube::api::{Api, ListParams};
+use sandbox::fault::{FaultPlan, FaultRule, Faults};
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use world::{World, config};
@@ -67,6 +71,50 @@ async fn events_tell(world: &World) {
     assert!(count("ScaleDown", "Node").is_some(), "{told:?}");
     assert!(count("ScaleDown", "Pod").is_some(), "{told:?}");
     assert!(count("ScaledUpGroup", "ConfigMap").is_some(), "{told:?}");
+}
+
+/// Faults of every kind, for the first ten minutes.
+fn trouble() -> FaultPlan {
+    let rule = |fault: Value, probability: f64| {
+        let rule = json!({"fault": fault, "probability": probability, "untilSeconds": 600});
+        serde_json::from_value::<FaultRule>(rule).unwrap()
+    };
+    FaultPlan {
+        rules: vec![
+            rule(json!({"latency": {"mostMilliseconds": 900}}), 0.3),
+            rule(json!({"conflict": {}}), 0.1),
+            rule(json!({"tooManyRequests": {"retryAfterSeconds": 3}}), 0.1),
+            rule(json!({"serverError": {"code": 503}}), 0.1),
+            rule(json!({"droppedWatch": {"afterChunks": 3}}), 0.5),
+            rule(json!({"lateWatch": {"milliseconds": 1500}}), 0.2),
+            rule(json!({"staleList": {"revisions": 5}}), 0.2),
+            rule(json!({"lostResponse": {}}), 0.1),
+            rule(json!({"lostRequest": {}}), 0.1),
+        ],
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn faults_delay_the_work_and_change_nothing_of_it() {
+    for seed in 0..8 {
+        let world = World::new();
+        world.populate(6).await;
+        let faults = Faults::new(trouble(), seed, world.clock).unwrap();
+        let controller = world.controller(faults.client(world.sandbox.api()), config());
+        let handle = controller.handle();
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let running = tokio::spawn(controller.run(async { drop(stopped.await) }));
+        world.settle(6, 2, PATIENCE).await;
+        world.scale(3).await;
+        tokio::time::sleep(3 * PATIENCE).await;
+        if let Err(why) = world.is_settled(3, 1).await {
+            panic!("seed {seed}: {why}\n{:#?}", handle.state().await);
+        }
+        assert_eq!(world.pool().await.status.unwrap().created, 2, "seed {seed}");
+        assert!(faults.counts().len() > 8, "{:?}", faults.counts());
+        drop(stop);
+        running.await.unwrap().unwrap();
+    }
 }
 
 #[tokio::test(start_paused = true)]

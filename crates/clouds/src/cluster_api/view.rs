@@ -101,8 +101,6 @@ impl View {
         let state = match &event {
             Event::Deployment(seen) => self.note(0, seen),
             Event::Machine(seen) => self.note(1, seen),
-            // A management cluster without Cluster objects has nothing that could pause them.
-            Event::Cluster(Seen::Broken { missing_kind: true, .. }) => self.freshness.synced(2),
             Event::Cluster(seen) => self.note(2, seen),
         };
         match event {
@@ -136,6 +134,7 @@ impl View {
     fn note(&mut self, source: usize, seen: &Seen<DynamicObject>) -> Option<model::InputState> {
         match seen {
             Seen::Synced => self.freshness.synced(source),
+            Seen::Broken { why, missing_kind: true } => self.freshness.absent(source, why, self.clock.now()),
             Seen::Broken { why, .. } => self.freshness.broken(source, why, self.clock.now()),
             _ => None,
         }
