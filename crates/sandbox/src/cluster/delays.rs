@@ -23,7 +23,7 @@ pub struct Delays {
     pub cluster_api_boot: (Duration, Duration),
     /// Pause before a failed write or watch is tried again.
     pub retry: Duration,
-    /// Whether kubelets write the short-lived ContainerCreating status; long simulations save the write.
+    /// Whether kubelets write the short-lived `ContainerCreating` status; long simulations save the write.
     pub report_creating: bool,
 }
 
@@ -34,7 +34,7 @@ impl Default for Delays {
             pod_start: Duration::from_secs(2),
             pod_stop: Duration::from_secs(1),
             machine_delete: Duration::from_secs(3),
-            vanished_node_cleanup: Duration::from_secs(60),
+            vanished_node_cleanup: Duration::from_mins(1),
             node_monitor_grace: Duration::from_secs(40),
             cluster_api_boot: (Duration::from_secs(20), Duration::from_secs(40)),
             retry: Duration::from_secs(1),

@@ -36,6 +36,14 @@ where
     }))
 }
 
+/// What became of an object that was put in.
+pub(crate) enum Put<K> {
+    /// A newer version was there.
+    Stale,
+    /// Taken, in the place of what was there.
+    Taken(Option<K>),
+}
+
 pub(crate) struct Mirror<K> {
     objects: BTreeMap<Key, K>,
     /// Keys not yet seen again during a relist.
@@ -60,7 +68,7 @@ impl<K: Resource> Mirror<K> {
                 if let Some(unseen) = &mut self.unseen {
                     unseen.remove(&key);
                 }
-                if let Some(old) = self.put(object) {
+                if let Put::Taken(old) = self.put(object) {
                     changed(&key, old);
                 }
             }
@@ -78,17 +86,17 @@ impl<K: Resource> Mirror<K> {
         }
     }
 
-    /// Puts an object in unless a newer version is there. `Some(old)` where it was taken.
-    pub(crate) fn put(&mut self, object: K) -> Option<Option<K>> {
+    /// Puts an object in unless a newer version is there.
+    pub(crate) fn put(&mut self, object: K) -> Put<K> {
         let key = key_of(&object);
         let newer_known = self
             .objects
             .get(&key)
             .is_some_and(|known| known.meta().uid == object.meta().uid && version(known) > version(&object));
         if newer_known {
-            return None;
+            return Put::Stale;
         }
-        Some(self.objects.insert(key, object))
+        Put::Taken(self.objects.insert(key, object))
     }
 
     pub(crate) fn remove(&mut self, key: &Key) -> Option<K> {

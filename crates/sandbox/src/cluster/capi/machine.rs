@@ -4,6 +4,7 @@ use super::types::{Machine, MachineDeployment, MachineSpec, MachineStatus};
 use super::{Capi, FINALIZER, Key, PROVIDER_PREFIX, Task, deployment_of, template};
 use crate::cluster::cloud::{FAULT, KUBELET, MachineFault, draw, draw_between};
 use crate::cluster::deadlines::after;
+use crate::cluster::mirror::Put;
 use crate::cluster::nodes::{NodeOutline, node_object};
 use api::labels;
 use jiff::Timestamp;
@@ -190,7 +191,7 @@ impl Capi {
         if at > now {
             self.due.set(Task::Machine(key.clone()), at);
             if status.phase != "Deleting" {
-                status.phase = "Deleting".to_owned();
+                "Deleting".clone_into(&mut status.phase);
                 return self.set_status(key, &status).await;
             }
             return Ok(());
@@ -217,9 +218,8 @@ impl Capi {
         let patch = Patch::Merge(json!({"status": status}));
         match api.patch_status(&key.1, &PatchParams::default(), &patch).await {
             Ok(answer) => {
-                let old = self.machines.put(answer);
-                if old.is_some() {
-                    self.machine_changed(key, None);
+                if let Put::Taken(old) = self.machines.put(answer) {
+                    self.machine_changed(key, old.as_ref());
                 }
                 Ok(())
             }

@@ -64,7 +64,7 @@ impl Controllers {
         let current = match current {
             None if paused => None,
             None => Some(self.make_set(&deployment, template, &hash, &old, &rollout, now)?),
-            Some(set) => Some(self.renew(&deployment, set, &old, &rollout)?),
+            Some(set) => Some(self.renew(&deployment, &set, &old, &rollout)?),
         };
         if let Some(current) = &current {
             let total: i64 = old.iter().map(|set| replicas(set)).sum::<i64>() + replicas(current);
@@ -150,12 +150,12 @@ impl Controllers {
     fn renew(
         &mut self,
         deployment: &Object,
-        set: Arc<Object>,
+        set: &Object,
         old: &[Arc<Object>],
         rollout: &Rollout,
     ) -> Result<Arc<Object>, ApiError> {
         let newest = newest_revision(old);
-        let own = revision(&set);
+        let own = revision(set);
         let next = if own > newest { own } else { newest + 1 };
         let next = next.to_string();
         let (desired, most) = (rollout.replicas.to_string(), (rollout.replicas + rollout.surge).to_string());

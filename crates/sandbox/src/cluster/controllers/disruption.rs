@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// How long an eviction that was granted counts although its pod is not seen to go.
-const GRANT_LASTS: Duration = Duration::from_secs(120);
+const GRANT_LASTS: Duration = Duration::from_mins(2);
 
 /// Parsed selectors of budgets, by namespace and name.
 pub(super) type Selectors = BTreeMap<String, BTreeMap<String, LabelSelector>>;

@@ -4,15 +4,20 @@
 //! its end, and what it writes is seen before the next piece starts. So a run depends on the changes alone. Nothing
 //! runs while nothing changes and nothing is due.
 
+mod cron_job;
+mod daemon_set;
 mod deployment;
 mod disruption;
+mod endpoints;
 mod events;
 mod garbage;
 mod index;
+mod job;
 mod node_lifecycle;
 pub(crate) mod objects;
 mod replica_set;
 mod route;
+mod stateful_set;
 
 use super::deadlines::{Deadlines, after, sleep_until};
 use super::scheduler::Scheduler;
@@ -49,7 +54,7 @@ impl Default for ControllerOptions {
         Self {
             events: true,
             orphan_grace: Duration::from_secs(40),
-            not_ready_toleration: Duration::from_secs(300),
+            not_ready_toleration: Duration::from_mins(5),
         }
     }
 }
@@ -66,9 +71,14 @@ enum Work {
     LostNode(String),
     /// A pod on a node with NoExecute taints.
     Expel(Key),
+    CronJob(Key),
+    Job(Key),
     Deployment(Key),
     ReplicaSet(ResourceName, Key),
+    StatefulSet(Key),
+    DaemonSet(Key),
     Budget(Key),
+    Endpoints(Key),
     Schedule,
     ForgetEvents,
 }
@@ -87,6 +97,10 @@ struct Controllers {
     going: BTreeMap<String, Reference>,
     /// Budgets' selectors, parsed once.
     budgets: disruption::Selectors,
+    /// All `DaemonSet`s: a node that changes concerns each.
+    daemon_sets: BTreeSet<Key>,
+    /// Services' selectors, parsed once.
+    services: disruption::Selectors,
     scheduler: Scheduler,
     events: Events,
 }
@@ -128,6 +142,8 @@ impl Controllers {
             failures: BTreeMap::new(),
             going: BTreeMap::new(),
             budgets: BTreeMap::new(),
+            daemon_sets: BTreeSet::new(),
+            services: BTreeMap::new(),
             scheduler: Scheduler::new(store.acting_as("kube-scheduler"), options.events),
             events: Events::new(store.clone(), options.events),
             options,
@@ -204,9 +220,14 @@ impl Controllers {
             Work::NodeTaints(node) => self.taint_node(node, now),
             Work::LostNode(node) => self.collect_pods_of(node, now),
             Work::Expel(pod) => self.expel(pod, now),
+            Work::CronJob(key) => self.reconcile_cron_job(key, now),
+            Work::Job(key) => self.reconcile_job(key, now),
             Work::Deployment(key) => self.reconcile_deployment(key, now),
             Work::ReplicaSet(resource, key) => self.reconcile_replica_set(*resource, key, now),
+            Work::StatefulSet(key) => self.reconcile_stateful_set(key, now),
+            Work::DaemonSet(key) => self.reconcile_daemon_set(key, now),
             Work::Budget(key) => self.reconcile_budget(key, now),
+            Work::Endpoints(key) => self.reconcile_endpoints(key),
             Work::Schedule => self.scheduler.work(now),
             Work::ForgetEvents => self.events.forget_old(now, &mut self.due),
         }

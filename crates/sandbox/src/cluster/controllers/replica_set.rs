@@ -1,4 +1,4 @@
-//! ReplicaSets and ReplicationControllers: as many pods as asked for.
+//! `ReplicaSet`s and `ReplicationController`s: as many pods as asked for.
 
 use super::objects::{
     Key, PodName, condition_since, int, is_active, is_ready, node_of, owner_reference, pod_from_template,

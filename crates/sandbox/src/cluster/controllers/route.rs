@@ -5,7 +5,8 @@ use super::objects::{
 };
 use super::{Controllers, Work};
 use crate::store::resource::{
-    DEPLOYMENTS, EVENTS, NODES, POD_DISRUPTION_BUDGETS, PODS, REPLICA_SETS, REPLICATION_CONTROLLERS,
+    CRON_JOBS, DAEMON_SETS, DEPLOYMENTS, EVENTS, JOBS, NODES, POD_DISRUPTION_BUDGETS, PODS, REPLICA_SETS,
+    REPLICATION_CONTROLLERS, SERVICES, STATEFUL_SETS,
 };
 use crate::store::{Change, ChangeKind, Object};
 use std::sync::Arc;
@@ -31,8 +32,21 @@ impl Controllers {
             if let Some(("Deployment", name, _)) = controller_of(object) {
                 self.work.insert(Work::Deployment((object.namespace().to_owned(), name.to_owned())));
             }
+        } else if resource == STATEFUL_SETS {
+            self.work.insert(Work::StatefulSet(key_of(object)));
+        } else if resource == DAEMON_SETS {
+            self.daemon_set_changed(change);
+        } else if resource == JOBS {
+            self.work.insert(Work::Job(key_of(object)));
+            if let Some(("CronJob", name, _)) = controller_of(object) {
+                self.work.insert(Work::CronJob((object.namespace().to_owned(), name.to_owned())));
+            }
+        } else if resource == CRON_JOBS {
+            self.work.insert(Work::CronJob(key_of(object)));
         } else if resource == POD_DISRUPTION_BUDGETS {
             self.budget_changed(change);
+        } else if resource == SERVICES {
+            self.service_changed(change);
         }
         if self.scheduler.has_work() {
             self.work.insert(Work::Schedule);
@@ -81,6 +95,17 @@ impl Controllers {
             self.mark_owner(version);
         }
         self.mark_budgets(change);
+        self.mark_services(change);
+    }
+
+    fn daemon_set_changed(&mut self, change: &Change) {
+        let key = key_of(&change.object);
+        if change.kind == ChangeKind::Deleted {
+            self.daemon_sets.remove(&key);
+        } else {
+            self.daemon_sets.insert(key.clone());
+        }
+        self.work.insert(Work::DaemonSet(key));
     }
 
     /// Marks the controller of a pod.
@@ -90,6 +115,9 @@ impl Controllers {
         let work = match kind {
             "ReplicaSet" => Work::ReplicaSet(REPLICA_SETS, key),
             "ReplicationController" => Work::ReplicaSet(REPLICATION_CONTROLLERS, key),
+            "StatefulSet" => Work::StatefulSet(key),
+            "DaemonSet" => Work::DaemonSet(key),
+            "Job" => Work::Job(key),
             _ => return,
         };
         self.work.insert(work);
@@ -101,6 +129,7 @@ impl Controllers {
         if change.kind == ChangeKind::Deleted {
             let at = super::after(self.clock.now(), self.options.orphan_grace);
             self.due.set(Work::LostNode(node.name().to_owned()), at);
+            self.work.extend(self.daemon_sets.iter().cloned().map(Work::DaemonSet));
             return;
         }
         let differs = |path: &str| change.previous.as_ref().is_none_or(|old| old.at(path) != node.at(path));
@@ -110,6 +139,9 @@ impl Controllers {
             || change.previous.as_ref().is_none_or(|old| ready(old) != ready(node))
         {
             self.work.insert(Work::NodeTaints(node.name().to_owned()));
+        }
+        if differs("spec.taints") || differs("spec.unschedulable") || differs("metadata.labels") {
+            self.work.extend(self.daemon_sets.iter().cloned().map(Work::DaemonSet));
         }
     }
 }

@@ -10,7 +10,7 @@ mod pod;
 
 use super::deadlines::{Deadlines, after, sleep_until};
 use super::delays::Delays;
-use super::mirror::{Feed, Key, Mirror, feed, key_of};
+use super::mirror::{Feed, Key, Mirror, Put, feed, key_of};
 use api::annotations::{RUN_SECONDS, START_SECONDS, STOP_SECONDS};
 use clock::Clock;
 use futures::{FutureExt, StreamExt};
@@ -291,7 +291,7 @@ impl Kubelets {
         let answer = api.patch_status(&key.1, &PatchParams::default(), &Patch::Strategic(patch)).await;
         if let Some(pod) = unless_gone(answer)? {
             let key = key_of(&pod);
-            if let Some(old) = self.pods.put(pod) {
+            if let Put::Taken(old) = self.pods.put(pod) {
                 self.pod_changed(&key, old.as_ref());
             }
         }

@@ -58,6 +58,10 @@ impl Scheduler {
         self.nodes.iter().map(|(name, node)| (name.as_str(), &node.view))
     }
 
+    pub(crate) fn view(&self, node: &str) -> Option<&NodeView> {
+        self.nodes.get(node).map(|node| &node.view)
+    }
+
     pub(crate) fn pod_changed(&mut self, change: &Change) {
         let pod = &change.object;
         let key = key_of(pod);
@@ -298,7 +302,7 @@ fn unwanted_taints(shape: &PodShape, node: &NodeView) -> usize {
         .count()
 }
 
-/// kube-scheduler's LeastAllocated score, 0 to 100: the mean of the shares of CPU and memory that stay free.
+/// kube-scheduler's `LeastAllocated` score, 0 to 100: the mean of the shares of CPU and memory that stay free.
 fn least_allocated(shape: &PodShape, node: &NodeView) -> u64 {
     let share = |asked: u64, free: u64, all: u64| {
         let left = u128::from(free.saturating_sub(asked));

@@ -4,7 +4,7 @@ use model::{PodShape, PoolRejection};
 use packing::{Ask, NodeView, first_rejection};
 use std::collections::BTreeMap;
 
-/// The message of the PodScheduled condition.
+/// The message of the `PodScheduled` condition.
 pub(super) fn message<'a>(shape: &PodShape, nodes: impl Iterator<Item = &'a NodeView>) -> String {
     let ask = Ask::of(shape);
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();

@@ -1,5 +1,6 @@
 //! The cluster as a whole, on paused time.
 
+mod machines;
 mod workloads;
 
 use crate::store::resource::{NODES, PODS};
