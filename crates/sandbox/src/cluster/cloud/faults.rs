@@ -149,8 +149,9 @@ mod tests {
             fault: MachineFault::NeverJoins,
         };
         let now = Timestamp::UNIX_EPOCH;
-        let hit =
-            (0..1000).filter(|n| draw(&[rule.clone()], 7, "a", &format!("a-{n}"), now).is_some()).count();
+        let hit = (0..1000)
+            .filter(|n| draw(std::slice::from_ref(&rule), 7, "a", &format!("a-{n}"), now).is_some())
+            .count();
         assert!((200..300).contains(&hit), "{hit}");
         assert_eq!(draw(&[rule], 7, "b", "b-1", now), None);
     }

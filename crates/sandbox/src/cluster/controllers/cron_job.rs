@@ -8,7 +8,7 @@ use super::{Controllers, Work, garbage::ignore_missing};
 use crate::store::resource::{CRON_JOBS, JOBS};
 use crate::store::{ApiError, Object, Part, Propagation};
 use croner::Cron;
-use jiff::{SignedDuration, Timestamp, Zoned, tz::TimeZone};
+use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
@@ -53,13 +53,13 @@ impl Controllers {
         };
         let work = Work::CronJob(super::objects::key_of(cron_job));
         let local = |at: Timestamp| at.to_zoned(zone.clone());
-        if let Some(next) = moment(&cron, &local(now), croner::Direction::Forward, false) {
-            self.due.set(work, next);
+        if let Ok(next) = cron.find_next_occurrence(&local(now), false) {
+            self.due.set(work, next.timestamp());
         }
         let last = cron_job.text("status.lastScheduleTime").and_then(|text| text.parse::<Timestamp>().ok());
         let created = cron_job.text("metadata.creationTimestamp").and_then(|text| text.parse().ok());
         let since = last.or(created).unwrap_or(now);
-        let latest = moment(&cron, &local(now), croner::Direction::Backward, true);
+        let latest = cron.find_previous_occurrence(&local(now), true).ok().map(|at| at.timestamp());
         let Some(due) = latest.filter(|due| *due > since) else { return Ok(()) };
         if int(cron_job, "spec.startingDeadlineSeconds")
             .is_some_and(|limit| now.duration_since(due) > SignedDuration::from_secs(limit))
@@ -89,10 +89,8 @@ impl Controllers {
             }
         }
         metadata.insert("name".to_owned(), name.as_str().into());
-        metadata.insert(
-            "ownerReferences".to_owned(),
-            json!([owner_reference(cron_job, "batch/v1", "CronJob")]),
-        );
+        metadata
+            .insert("ownerReferences".to_owned(), json!([owner_reference(cron_job, "batch/v1", "CronJob")]));
         let mut job = json!({"metadata": metadata, "spec": template["spec"]});
         job["metadata"]["annotations"]["batch.kubernetes.io/cronjob-scheduled-timestamp"] = stamp(due).into();
         match self.store.create(JOBS, cron_job.namespace(), job) {
@@ -134,8 +132,4 @@ fn schedule(cron_job: &Object) -> Option<(Cron, TimeZone)> {
         None => TimeZone::UTC,
     };
     Some((cron, zone))
-}
-
-fn moment(cron: &Cron, at: &Zoned, direction: croner::Direction, inclusive: bool) -> Option<Timestamp> {
-    cron.find_occurrence(at, inclusive, direction).ok().map(|(found, _)| found.timestamp())
 }

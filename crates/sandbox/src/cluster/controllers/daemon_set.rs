@@ -65,7 +65,8 @@ impl Controllers {
         for pod in pods.iter().filter(|pod| has_ended(pod) && !pod.is_terminating()) {
             self.delete(pod, Propagation::Background)?;
         }
-        if let Some((_, surplus)) = pods.iter().filter(|pod| is_active(pod)).collect::<Vec<_>>().split_first() {
+        if let Some((_, surplus)) = pods.iter().filter(|pod| is_active(pod)).collect::<Vec<_>>().split_first()
+        {
             for pod in surplus {
                 self.delete(pod, Propagation::Background)?;
             }
@@ -104,7 +105,8 @@ impl Controllers {
         let most = set.at("spec.updateStrategy.rollingUpdate.maxUnavailable").unwrap_or(&one);
         let most = share(Some(most), wanted.len() as i64, true).unwrap_or(1).max(1);
         let live = |node: &String| by_node.get(node).and_then(|pods| pods.iter().find(|pod| is_active(pod)));
-        let missing = wanted.iter().filter(|node| !live(node).is_some_and(|pod| is_ready(pod))).count() as i64;
+        let missing =
+            wanted.iter().filter(|node| !live(node).is_some_and(|pod| is_ready(pod))).count() as i64;
         let mut budget = (most - missing).max(0);
         for pod in wanted.iter().filter_map(live) {
             if pod.label(HASH) == Some(hash) {
@@ -143,7 +145,8 @@ impl Controllers {
     fn must_leave(&self, node: &str, pods: &[Arc<Object>]) -> bool {
         let Some(view) = self.scheduler.view(node) else {
             // Never bound, and now it never will be.
-            return self.store.find(NODES, "", node).is_none() && pods.iter().all(|pod| node_of(pod).is_none());
+            return self.store.find(NODES, "", node).is_none()
+                && pods.iter().all(|pod| node_of(pod).is_none());
         };
         let mut calm = (**view.node()).clone();
         calm.taints.retain(|taint| taint.effect == model::Effect::NoExecute);
@@ -170,7 +173,9 @@ impl Controllers {
         let updated = pods.iter().filter(|pod| pod.label(HASH) == Some(hash)).count();
         let strangers = by_node
             .iter()
-            .filter(|(node, pods)| wanted.binary_search(node).is_err() && pods.iter().any(|pod| is_active(pod)))
+            .filter(|(node, pods)| {
+                wanted.binary_search(node).is_err() && pods.iter().any(|pod| is_active(pod))
+            })
             .count();
         let done = self.store.modify(DAEMON_SETS, set.namespace(), set.name(), Part::Status, |value| {
             let always = [
@@ -193,9 +198,8 @@ impl Controllers {
 
 /// The node that an unbound pod of a `DaemonSet` is made for.
 fn pinned_to(pod: &Object) -> Option<&str> {
-    let terms = pod.at(
-        "spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms",
-    )?;
+    let terms = pod
+        .at("spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms")?;
     terms.get(0)?.get("matchFields")?.get(0)?.get("values")?.get(0)?.as_str()
 }
 

@@ -21,8 +21,7 @@ impl Controllers {
         match labels.filter(|labels| !labels.is_empty()) {
             Some(labels) if change.kind != ChangeKind::Deleted => {
                 let pairs = labels.iter().filter_map(|(k, v)| Some((k.as_str().into(), v.as_str()?.into())));
-                let selector =
-                    LabelSelector { match_labels: pairs.collect(), match_expressions: Vec::new() };
+                let selector = LabelSelector { match_labels: pairs.collect(), match_expressions: Vec::new() };
                 services.insert(name.clone(), selector);
             }
             _ => {

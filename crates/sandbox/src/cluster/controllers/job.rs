@@ -3,8 +3,8 @@
 //! Left out: indexed completion's environment, pod failure policies, success policies.
 
 use super::objects::{
-    Key, PodName, has_ended, int, is_active, is_ready, key_of, owner_reference, pod_from_template, set_condition,
-    stamp,
+    Key, PodName, has_ended, int, is_active, is_ready, key_of, owner_reference, pod_from_template,
+    set_condition, stamp,
 };
 use super::{Controllers, Work, after, garbage::ignore_missing};
 use crate::store::resource::{JOBS, PODS};

@@ -89,7 +89,7 @@ async fn a_machine_that_fails_says_why_and_one_that_never_joins_stays() {
     let sandbox = with_fault(MachineFault::NeverJoins);
     let store = sandbox.store();
     store.create(SIMULATED_POOLS, "", pool("web", 1)).unwrap();
-    tokio::time::sleep(Duration::from_secs(3600)).await;
+    tokio::time::sleep(Duration::from_hours(1)).await;
     assert_eq!(machines(store), [("web-1".into(), "Creating".into())]);
     assert_eq!(store.count(NODES), 0);
 }
@@ -99,7 +99,7 @@ async fn nodes_never_get_ready_fall_silent_or_vanish() {
     let sandbox = with_fault(MachineFault::NeverReady);
     let store = sandbox.store();
     store.create(SIMULATED_POOLS, "", pool("web", 1)).unwrap();
-    tokio::time::sleep(Duration::from_secs(3600)).await;
+    tokio::time::sleep(Duration::from_hours(1)).await;
     assert_eq!((store.count(NODES), ready_nodes(store).len()), (1, 0));
     drop(sandbox);
 
@@ -187,7 +187,7 @@ async fn a_day(seed: u64) -> String {
             from: None,
             until: None,
             per_mille: 300,
-            fault: MachineFault::VanishesAfter(Duration::from_secs(600)),
+            fault: MachineFault::VanishesAfter(Duration::from_mins(10)),
         });
     });
     let store = sandbox.store();
@@ -197,9 +197,9 @@ async fn a_day(seed: u64) -> String {
     open["spec"]["template"]["taints"] = json!([]);
     store.create(SIMULATED_POOLS, "", open).unwrap();
     store.create(DEPLOYMENTS, "default", workload("web", 20, "500m")).unwrap();
-    tokio::time::sleep(Duration::from_secs(3600)).await;
+    tokio::time::sleep(Duration::from_hours(1)).await;
     set(store, DEPLOYMENTS, "web", "/spec/replicas", json!(7));
-    tokio::time::sleep(Duration::from_secs(20 * 3600)).await;
+    tokio::time::sleep(Duration::from_hours(20)).await;
     store.stop_recording().unwrap();
     let bytes = sink.0.lock().unwrap().clone();
     String::from_utf8(bytes).unwrap()

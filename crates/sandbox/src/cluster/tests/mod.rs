@@ -1,6 +1,7 @@
 //! The cluster as a whole, on paused time.
 
 mod machines;
+mod others;
 mod workloads;
 
 use crate::store::resource::{NODES, PODS};

@@ -125,8 +125,8 @@ async fn an_idle_cluster_sleeps() {
     add_node(store, "n1", "4");
     store.create(DEPLOYMENTS, "default", workload("web", 3, "1")).unwrap();
     until(store, 60, "ready", |s| ready_pods(s) == 3).await;
-    tokio::time::sleep(Duration::from_secs(7200)).await;
+    tokio::time::sleep(Duration::from_hours(2)).await;
     let quiet = store.revision();
-    tokio::time::sleep(Duration::from_secs(30 * 24 * 3600)).await;
+    tokio::time::sleep(Duration::from_hours(30 * 24)).await;
     assert_eq!(store.revision(), quiet);
 }
