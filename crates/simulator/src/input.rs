@@ -8,12 +8,12 @@ use std::io::Read;
 use std::path::Path;
 
 /// A scenario is written by hand.
-pub const MOST_SCENARIO_BYTES: u64 = 4 << 20;
+pub(crate) const MOST_SCENARIO_BYTES: u64 = 4 << 20;
 /// A trace, uncompressed.
-pub const MOST_TRACE_BYTES: u64 = 1 << 30;
+pub(crate) const MOST_TRACE_BYTES: u64 = 1 << 30;
 
 /// The file's text, unpacked where it begins with gzip's magic number.
-pub fn read_text(path: &Path, most_bytes: u64) -> Result<String, SimulatorError> {
+pub(crate) fn read_text(path: &Path, most_bytes: u64) -> Result<String, SimulatorError> {
     let fail = |source| SimulatorError::Read { file: path.display().to_string(), source };
     let mut raw = Vec::new();
     File::open(path).map_err(fail)?.take(most_bytes + 1).read_to_end(&mut raw).map_err(fail)?;

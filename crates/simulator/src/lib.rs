@@ -2,6 +2,9 @@
 
 mod error;
 mod input;
+mod random_source;
 pub mod scenario;
+pub mod trace;
+pub mod workload;
 
 pub use error::SimulatorError;

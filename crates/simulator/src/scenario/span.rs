@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::fmt;
 
 /// No scenario needs more: two years of seconds.
-pub const LONGEST_SECONDS: u64 = 2 * 366 * 86_400;
+pub(super) const LONGEST_SECONDS: u64 = 2 * 366 * 86_400;
 
 /// A non-negative length of time, in whole seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
