@@ -2,7 +2,9 @@
 
 mod error;
 mod input;
+mod measure;
 mod random_source;
+pub mod report;
 pub mod scenario;
 pub mod trace;
 pub mod workload;
