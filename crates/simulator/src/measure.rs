@@ -5,12 +5,12 @@
 
 mod series;
 
-pub use series::{SLICES, Series, Slice};
+pub(crate) use series::{Series, Slice};
 
 use crate::scenario::PoolSpec;
 use jiff::Timestamp;
 use model::{PodPhase, Resources};
-use sandbox::store::resource::{NODES, PODS};
+use sandbox::store::resource::{NODES, PODS, SIMULATED_MACHINES, SIMULATED_POOLS};
 use sandbox::store::{Change, ChangeKind};
 use std::collections::BTreeMap;
 
@@ -75,15 +75,15 @@ pub(crate) struct Measure {
 
 /// What remains when a run is over.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Plots {
-    pub slice_millis: u64,
+pub(crate) struct Plots {
+    pub(crate) slice_millis: u64,
     /// Name and slices, in the order of the scenario.
-    pub nodes: Vec<(String, Vec<Slice>)>,
+    pub(crate) nodes: Vec<(String, Vec<Slice>)>,
     /// Cores, GiB, GPUs.
-    pub requested: [Vec<Slice>; 3],
-    pub allocatable: [Vec<Slice>; 3],
-    pub pending: Vec<Slice>,
-    pub price: Vec<Slice>,
+    pub(crate) requested: [Vec<Slice>; 3],
+    pub(crate) allocatable: [Vec<Slice>; 3],
+    pub(crate) pending: Vec<Slice>,
+    pub(crate) price: Vec<Slice>,
 }
 
 impl Measure {
@@ -145,12 +145,10 @@ impl Measure {
             self.pod(now, at, change);
         } else if resource == NODES {
             self.node(at, change);
-        } else if resource.group() == api::GROUP {
-            match resource.plural() {
-                "simulatedpools" => self.pool(change),
-                "simulatedmachines" => self.machine(at, change),
-                _ => {}
-            }
+        } else if resource == SIMULATED_POOLS {
+            self.pool(change);
+        } else if resource == SIMULATED_MACHINES {
+            self.machine(at, change);
         }
     }
 

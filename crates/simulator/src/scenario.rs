@@ -6,6 +6,7 @@
 mod check;
 mod span;
 
+pub(crate) use check::check_pools;
 pub use check::{MOST_MACHINES, MOST_POOLS};
 pub use span::Span;
 

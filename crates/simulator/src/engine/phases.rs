@@ -1,0 +1,114 @@
+//! Which fault met the controller at what.
+//!
+//! Owns the table that shows how much of the controller's life the random scenarios reach.
+
+use crate::scenario::FaultKind;
+use model::{Ledger, RemovalPhase};
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What the ledger says that the controller is busy with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Phase {
+    Idle,
+    Buying,
+    BackingOff,
+    Marking,
+    Draining,
+    Releasing,
+    Undoing,
+    /// Giving back machines that never became nodes.
+    GivingBack,
+}
+
+impl Phase {
+    pub const ALL: [Self; 8] = [
+        Self::Idle,
+        Self::Buying,
+        Self::BackingOff,
+        Self::Marking,
+        Self::Draining,
+        Self::Releasing,
+        Self::Undoing,
+        Self::GivingBack,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Buying => "buying",
+            Self::BackingOff => "backing off",
+            Self::Marking => "marking",
+            Self::Draining => "draining",
+            Self::Releasing => "releasing",
+            Self::Undoing => "undoing",
+            Self::GivingBack => "giving back",
+        }
+    }
+
+    /// All phases that a ledger is in at once.
+    pub(super) fn of(ledger: &Ledger) -> BTreeSet<Self> {
+        let mut phases = BTreeSet::new();
+        if !ledger.scale_ups.is_empty() {
+            phases.insert(Self::Buying);
+        }
+        if !ledger.back_offs.is_empty() {
+            phases.insert(Self::BackingOff);
+        }
+        if !ledger.orphans.is_empty() {
+            phases.insert(Self::GivingBack);
+        }
+        phases.extend(ledger.removals.values().map(|removal| match removal.phase {
+            RemovalPhase::Marking => Self::Marking,
+            RemovalPhase::Draining => Self::Draining,
+            RemovalPhase::Releasing => Self::Releasing,
+            RemovalPhase::Undoing => Self::Undoing,
+        }));
+        if phases.is_empty() {
+            phases.insert(Self::Idle);
+        }
+        phases
+    }
+}
+
+/// How often each fault met each phase.
+pub type Hits = BTreeMap<(FaultKind, Phase), u64>;
+
+#[derive(Debug, Default)]
+struct State {
+    now: BTreeSet<Phase>,
+    hits: Hits,
+}
+
+/// A shared handle to the table of one run.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct HitLog(Arc<Mutex<State>>);
+
+impl HitLog {
+    fn with<R>(&self, work: impl FnOnce(&mut State) -> R) -> R {
+        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn enter(&self, ledger: &Ledger) {
+        let phases = Phase::of(ledger);
+        self.with(|state| state.now = phases);
+    }
+
+    /// Counts a fault against every phase that the controller is in.
+    pub(crate) fn hit(&self, fault: FaultKind) {
+        self.with(|state| {
+            if state.now.is_empty() {
+                state.now.insert(Phase::Idle);
+            }
+            for phase in state.now.clone() {
+                *state.hits.entry((fault, phase)).or_insert(0) += 1;
+            }
+        });
+    }
+
+    pub(crate) fn hits(&self) -> Hits {
+        self.with(|state| state.hits.clone())
+    }
+}
