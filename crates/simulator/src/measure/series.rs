@@ -3,10 +3,10 @@
 //! A slice keeps the extremes, so a peak of one minute in half a year is still seen on the plot.
 
 /// Slices of a whole run.
-pub const SLICES: u64 = 900;
+pub(super) const SLICES: u64 = 900;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Slice {
+pub(crate) struct Slice {
     pub min: f64,
     pub max: f64,
     /// Weighted by time.
@@ -15,7 +15,7 @@ pub struct Slice {
 
 /// A step function that is being recorded.
 #[derive(Clone, Debug)]
-pub struct Series {
+pub(crate) struct Series {
     slice_millis: u64,
     done: Vec<Slice>,
     value: f64,
@@ -28,7 +28,7 @@ pub struct Series {
 
 impl Series {
     /// A series over a run of this length that stands at zero.
-    pub fn over(millis: u64) -> Self {
+    pub(crate) fn over(millis: u64) -> Self {
         Self {
             slice_millis: millis.div_ceil(SLICES).max(1000),
             done: Vec::new(),
@@ -40,16 +40,16 @@ impl Series {
         }
     }
 
-    pub fn slice_millis(&self) -> u64 {
+    pub(crate) fn slice_millis(&self) -> u64 {
         self.slice_millis
     }
 
-    pub fn value(&self) -> f64 {
+    pub(crate) fn value(&self) -> f64 {
         self.value
     }
 
     /// The value from `at` on (milliseconds from the start, never going back).
-    pub fn set(&mut self, at: u64, value: f64) {
+    pub(crate) fn set(&mut self, at: u64, value: f64) {
         self.advance(at);
         self.value = value;
         self.min = self.min.min(value);
@@ -75,7 +75,7 @@ impl Series {
     }
 
     /// Closes the series at `at` and gives its slices; the last one may be shorter.
-    pub fn finish(mut self, at: u64) -> Vec<Slice> {
+    pub(crate) fn finish(mut self, at: u64) -> Vec<Slice> {
         self.advance(at);
         let begun = self.done.len() as u64 * self.slice_millis;
         if self.changed_at > begun && (self.done.len() as u64) < SLICES {
