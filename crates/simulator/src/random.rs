@@ -1,0 +1,74 @@
+//! Randomised simulation: a seed makes a cluster, its users, and what goes wrong; then a quiet phase must converge.
+//!
+//! Owns running such scenarios and what is expected at their end. What a seed makes is `generate`'s, what must hold
+//! all the time the checker's.
+
+mod converge;
+mod generate;
+mod table;
+
+pub use generate::{RandomScenario, generate};
+pub use table::{FaultTable, run_many};
+
+use crate::SimulatorError;
+use crate::engine::{Checks, Hits, Progress, Setup, run};
+use crate::report::Report;
+use crate::simulate::report;
+use controller::Decide;
+use std::path::PathBuf;
+
+/// How a random scenario ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RandomOutcome {
+    pub seed: u64,
+    pub report: Report,
+    pub hits: Hits,
+    pub rounds: u64,
+}
+
+impl RandomOutcome {
+    /// The command that runs this scenario again.
+    pub fn repeat_command(&self) -> String {
+        format!("tideline simulate --random {}", self.seed)
+    }
+
+    pub fn failed(&self) -> bool {
+        self.report.invariant_violations > 0
+    }
+}
+
+/// How to run a random scenario.
+#[derive(Default)]
+pub struct RandomOptions<'a> {
+    pub write_log: Option<PathBuf>,
+    /// Decides instead of `nodes::decide`: a planted bug.
+    pub decide: Option<Decide>,
+    pub on_progress: Option<Box<dyn FnMut(Progress) + 'a>>,
+}
+
+/// Runs the scenario of a seed. Equal seeds give equal outcomes.
+pub fn run_random(seed: u64, options: RandomOptions<'_>) -> Result<RandomOutcome, SimulatorError> {
+    let RandomScenario { scenario, writes, seconds, .. } = generate(seed);
+    let mut on_progress = options.on_progress.unwrap_or_else(|| Box::new(|_| {}));
+    let setup = Setup {
+        scenario: &scenario,
+        pools: &scenario.pools,
+        writes,
+        trace: None,
+        seconds,
+        write_log: options.write_log,
+        decide: options.decide,
+        checks: Checks::new(&scenario.policies),
+        events: false,
+    };
+    let result = run(setup, &mut on_progress)?;
+    if let Some(problem) = result.refused.first() {
+        return Err(SimulatorError::Setup {
+            attempted: format!("a user's write of random scenario {seed}"),
+            problem: problem.clone(),
+        });
+    }
+    converge::check(&result, &scenario);
+    let rounds = result.seen.with(|seen| seen.rounds);
+    Ok(RandomOutcome { seed, report: report(&scenario, &result, 0), hits: result.hits, rounds })
+}

@@ -1,0 +1,346 @@
+//! What a seed makes: pools, settings, workloads of every sort, faults, and then rest.
+//!
+//! Owns the ranges. They are chosen so that every scenario spans a day, reaches twenty nodes, and asks for no more
+//! than its pools can give, except by pods that are marked as impossible.
+
+use crate::random_source::stream;
+use crate::scenario::{BootSpec, FaultKind, FaultSpec, PoolSpec, ProviderSpec, Scenario, Span, TaintSpec, TemplateSpec};
+use crate::scenario::WorkloadSpec;
+use crate::workload::{TimedWrite, UserWrite};
+use api::annotations;
+use jiff::{SignedDuration, Timestamp};
+use model::Policies;
+use rand::Rng as _;
+use rand_chacha::ChaCha8Rng;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// Users and faults are done by then.
+pub const BUSY_SECONDS: u64 = 20 * 3600;
+/// A day and an hour: the rest is quiet.
+const SECONDS: u64 = 25 * 3600;
+/// Label of pods that no pool can ever take.
+pub const IMPOSSIBLE: &str = "impossible";
+/// Cores of a machine of the main pool; its pods ask for more than half of it, one on a machine.
+const MAIN_CORES: u64 = 4;
+
+/// A scenario with its users' writes.
+#[derive(Clone, Debug)]
+pub struct RandomScenario {
+    pub scenario: Scenario,
+    pub writes: Vec<TimedWrite>,
+    pub seconds: u64,
+}
+
+/// The scenario of a seed.
+pub fn generate(seed: u64) -> RandomScenario {
+    let mut rng = stream(seed, "random scenario");
+    let scenario = Scenario {
+        name: format!("random {seed}"),
+        seed,
+        start: Timestamp::from_second(1_767_571_200).unwrap_or(Timestamp::UNIX_EPOCH),
+        duration: Some(Span::seconds(SECONDS)),
+        pools: pools(&mut rng),
+        policies: policies(&mut rng),
+        faults: faults(&mut rng),
+        workload: WorkloadSpec::default(),
+        trace: None,
+    };
+    let mut writes = Vec::new();
+    workloads(&mut rng, &mut writes);
+    writes.sort_by_key(|timed: &TimedWrite| timed.second);
+    RandomScenario { scenario, writes, seconds: SECONDS }
+}
+
+fn pools(rng: &mut ChaCha8Rng) -> Vec<PoolSpec> {
+    let pool = |rng: &mut ChaCha8Rng, name: &str, min: u32, max: u32, cores: u64| {
+        let boot = rng.random_range(10..90);
+        PoolSpec {
+            name: name.to_owned(),
+            min,
+            max,
+            template: TemplateSpec {
+                labels: BTreeMap::from([("pool".to_owned(), name.to_owned())]),
+                taints: Vec::new(),
+                allocatable: BTreeMap::from([
+                    ("cpu".to_owned(), cores.to_string()),
+                    ("memory".to_owned(), format!("{}Gi", cores * 4)),
+                    ("pods".to_owned(), "30".to_owned()),
+                ]),
+            },
+            boot_seconds: BootSpec { min: boot, max: boot + rng.random_range(1..120) },
+            price_per_hour_usd: Some(cores as f64 * 0.05),
+            priority: rng.random_range(0..3),
+            provider: ProviderSpec::Simulated,
+        }
+    };
+    // The first can hold everything that is possible; the others are there to be chosen between.
+    let min = rng.random_range(0..4);
+    let mut pools = vec![pool(rng, "main", min, 80, MAIN_CORES)];
+    if rng.random_bool(0.7) {
+        let (min, max) = (rng.random_range(0..3), rng.random_range(3..8));
+        pools.push(pool(rng, "small", min, max, MAIN_CORES));
+    }
+    if rng.random_bool(0.5) {
+        let max = rng.random_range(1..6);
+        pools.push(pool(rng, "large", 0, max, MAIN_CORES * 2));
+    }
+    if rng.random_bool(0.5) {
+        let min = rng.random_range(0..2);
+        let mut kept = pool(rng, "kept", min, 12, MAIN_CORES);
+        kept.template.taints =
+            vec![TaintSpec { key: "kept".into(), value: "yes".into(), effect: "NoSchedule".into() }];
+        pools.push(kept);
+    }
+    pools
+}
+
+fn policies(rng: &mut ChaCha8Rng) -> Policies {
+    let minutes = SignedDuration::from_mins;
+    let mut policies = Policies { unneeded_time: minutes(rng.random_range(2..15)), ..Policies::default() };
+    policies.delay_after_add = minutes(rng.random_range(0..11));
+    policies.utilization_threshold_percent = rng.random_range(40..71);
+    policies.max_scale_down_parallelism = rng.random_range(1..11);
+    policies.max_drain_parallelism = rng.random_range(1..4);
+    policies.cordon_node_before_terminating = rng.random_bool(0.5);
+    policies.max_provision_time = minutes(rng.random_range(5..16));
+    policies.unready_time = minutes(rng.random_range(5..21));
+    policies
+}
+
+/// Five to eight faults of three kinds or more, over by the end of the busy time.
+fn faults(rng: &mut ChaCha8Rng) -> Vec<FaultSpec> {
+    let count = rng.random_range(5..9);
+    let mut faults: Vec<FaultSpec> = Vec::new();
+    while faults.len() < count {
+        let kind = FaultKind::ALL[rng.random_range(0..FaultKind::ALL.len())];
+        let kinds = faults.iter().map(|f| f.kind).collect::<std::collections::BTreeSet<_>>().len();
+        let known = faults.iter().any(|fault| fault.kind == kind);
+        // The last places are kept for new kinds until there are three.
+        if known && kinds + (count - faults.len()) <= 3 {
+            continue;
+        }
+        faults.push(fault(rng, kind));
+    }
+    faults
+}
+
+fn fault(rng: &mut ChaCha8Rng, kind: FaultKind) -> FaultSpec {
+    // Events that come by themselves need room to come; the others are dense while they last.
+    let (longest, every) = match kind {
+        FaultKind::NotReady | FaultKind::Vanishes => (10 * 3600, 2 * 3600),
+        FaultKind::ControllerKilled => (12 * 3600, 1800),
+        _ => (3 * 3600, 3600),
+    };
+    let from = rng.random_range(0..BUSY_SECONDS * 3 / 4);
+    let until = (from + rng.random_range(1200..longest)).min(BUSY_SECONDS);
+    FaultSpec {
+        kind,
+        from: Span::seconds(from),
+        until: Some(Span::seconds(until)),
+        percent: rng.random_range(5..50),
+        delay: Span::seconds(rng.random_range(1..20)),
+        lasts: Span::seconds(rng.random_range(60..1800)),
+        every: Span::seconds(every),
+        pool: None,
+    }
+}
+
+/// One workload's manifest, with what tells it from others.
+struct Template<'a> {
+    kind: &'a str,
+    version: &'a str,
+    namespace: &'a str,
+    name: &'a str,
+    replicas: u32,
+    milli_cpu: u64,
+    annotations: Value,
+    volumes: Value,
+    extra: Value,
+}
+
+fn workload(template: &Template<'_>) -> Value {
+    let mut spec = json!({
+        "containers": [{
+            "name": "app",
+            "image": "simulated",
+            "resources": {"requests": {"cpu": format!("{}m", template.milli_cpu), "memory": "256Mi"}},
+        }],
+        "volumes": template.volumes,
+    });
+    if let (Some(spec), Some(extra)) = (spec.as_object_mut(), template.extra.as_object()) {
+        spec.extend(extra.clone());
+    }
+    let mut object = json!({
+        "apiVersion": template.version,
+        "kind": template.kind,
+        "metadata": {"name": template.name, "namespace": template.namespace},
+        "spec": {
+            "selector": {"matchLabels": {"app": template.name}},
+            "template": {
+                "metadata": {"labels": {"app": template.name}, "annotations": template.annotations},
+                "spec": spec,
+            },
+        },
+    });
+    if template.kind != "DaemonSet" {
+        object["spec"]["replicas"] = json!(template.replicas);
+    }
+    if template.kind == "StatefulSet" {
+        object["spec"]["serviceName"] = json!(template.name);
+        object["spec"]["podManagementPolicy"] = json!("Parallel");
+    }
+    object
+}
+
+fn plain<'a>(kind: &'a str, name: &'a str, replicas: u32, milli_cpu: u64) -> Template<'a> {
+    Template {
+        kind,
+        version: "apps/v1",
+        namespace: "default",
+        name,
+        replicas,
+        milli_cpu,
+        annotations: json!({}),
+        volumes: json!([]),
+        extra: json!({}),
+    }
+}
+
+fn budget(namespace: &str, name: &str, field: &str, count: u32) -> Value {
+    json!({
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {(field): count, "selector": {"matchLabels": {"app": name}}},
+    })
+}
+
+fn workloads(rng: &mut ChaCha8Rng, writes: &mut Vec<TimedWrite>) {
+    let mut create = |second: u64, object: Value| {
+        writes.push(TimedWrite { second, write: UserWrite::Create(object) });
+    };
+    // The tide: more than half a machine each, so that its replicas are its nodes.
+    create(0, workload(&plain("Deployment", "tide", 2, 2500)));
+    create(0, budget("default", "tide", "maxUnavailable", rng.random_range(1..4)));
+    if rng.random_bool(0.8) {
+        // Small pods, several on a node: what under-used nodes are drained of.
+        let small = rng.random_range(2..9);
+        create(30, workload(&plain("Deployment", "small", small, rng.random_range(200..900))));
+        if rng.random_bool(0.5) {
+            // Sometimes a budget that never allows anything.
+            let allowed = rng.random_range(0..3);
+            create(30, budget("default", "small", "maxUnavailable", allowed));
+        }
+    }
+    if rng.random_bool(0.5) {
+        let replicas = rng.random_range(1..4);
+        create(45, workload(&plain("StatefulSet", "db", replicas, 700)));
+        create(45, budget("default", "db", "minAvailable", replicas - rng.random_range(0..2)));
+    }
+    if rng.random_bool(0.5) {
+        let mut agent = plain("DaemonSet", "agent", 0, 100);
+        agent.extra = json!({"tolerations": [{"operator": "Exists"}]});
+        create(0, workload(&agent));
+    }
+    if rng.random_bool(0.4) {
+        let mut held = plain("Deployment", "held", 1, 300);
+        held.annotations = match rng.random_range(0..3) {
+            0 => json!({annotations::SAFE_TO_EVICT: "false"}),
+            1 => json!({annotations::DO_NOT_DISRUPT: "true"}),
+            _ => json!({}),
+        };
+        held.volumes = json!([{"name": "scratch", "emptyDir": {}}]);
+        create(60, workload(&held));
+    }
+    if rng.random_bool(0.4) {
+        let mut system = plain("Deployment", "dns", 2, 150);
+        system.namespace = "kube-system";
+        create(0, workload(&system));
+        if rng.random_bool(0.5) {
+            create(0, budget("kube-system", "dns", "maxUnavailable", 1));
+        }
+    }
+    if rng.random_bool(0.4) {
+        let mut kept = plain("Deployment", "kept", rng.random_range(1..6), 1500);
+        kept.extra = json!({"tolerations": [{"key": "kept", "operator": "Exists"}]});
+        create(rng.random_range(0..BUSY_SECONDS / 2), workload(&kept));
+    }
+    if rng.random_bool(0.3) {
+        let mut giant = plain("Deployment", "giant", 2, 64_000);
+        giant.extra = json!({});
+        let mut giant = workload(&giant);
+        giant["spec"]["template"]["metadata"]["labels"][IMPOSSIBLE] = json!("true");
+        create(rng.random_range(0..BUSY_SECONDS), giant);
+    }
+    for number in 0..rng.random_range(0..3) {
+        create(rng.random_range(0..BUSY_SECONDS), bare_pod(rng, number));
+    }
+    for number in 0..rng.random_range(0..4) {
+        create(rng.random_range(0..BUSY_SECONDS), job(rng, number));
+    }
+    tide(rng, writes);
+}
+
+fn bare_pod(rng: &mut ChaCha8Rng, number: u32) -> Value {
+    let annotations = match rng.random_range(0..3) {
+        0 => json!({annotations::SAFE_TO_EVICT: "true"}),
+        1 => json!({annotations::RUN_SECONDS: rng.random_range(600..14_400).to_string()}),
+        _ => json!({}),
+    };
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": format!("bare-{number}"), "namespace": "default", "annotations": annotations},
+        "spec": {
+            "restartPolicy": "Never",
+            "containers": [{"name": "app", "image": "simulated", "resources": {"requests": {"cpu": "400m"}}}],
+        },
+    })
+}
+
+fn job(rng: &mut ChaCha8Rng, number: u32) -> Value {
+    let pods = rng.random_range(1..5);
+    json!({
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": format!("job-{number}"), "namespace": "default"},
+        "spec": {
+            "parallelism": pods,
+            "completions": pods,
+            "backoffLimit": 100,
+            "template": {
+                "metadata": {"annotations": {
+                    annotations::RUN_SECONDS: rng.random_range(300..5400).to_string(),
+                }},
+                "spec": {
+                    "restartPolicy": "Never",
+                    "containers": [{
+                        "name": "run", "image": "simulated", "resources": {"requests": {"cpu": "900m"}},
+                    }],
+                },
+            },
+        },
+    })
+}
+
+/// Goes up and down a few times, once over twenty nodes, and rests in the middle at the end.
+fn tide(rng: &mut ChaCha8Rng, writes: &mut Vec<TimedWrite>) {
+    let mut scale = |second: u64, name: &str, replicas: u32| {
+        writes.push(TimedWrite {
+            second,
+            write: UserWrite::Scale { namespace: "default".into(), name: name.into(), replicas },
+        });
+    };
+    let turns = rng.random_range(4..8_u64);
+    let highest = rng.random_range(0..turns);
+    let each = BUSY_SECONDS / turns;
+    for turn in 0..turns {
+        let begin = turn * each + rng.random_range(120..each / 3);
+        let top = if turn == highest { rng.random_range(21..30) } else { rng.random_range(3..16) };
+        scale(begin, "tide", top);
+        let end = begin + rng.random_range(1200..each / 2);
+        scale(end, "tide", rng.random_range(0..5));
+    }
+    scale(BUSY_SECONDS, "tide", rng.random_range(2..10));
+}
