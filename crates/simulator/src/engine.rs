@@ -3,17 +3,19 @@
 //! Owns putting them together, the supervisor that starts the controller again when it dies, and the end of the run.
 //! Nothing in here opens a socket or reads a clock of the real world.
 
+mod api_faults;
 mod checks;
-mod kill;
+mod line;
 mod names;
 mod observer;
 mod phases;
+mod truth;
 mod users;
 
 pub use phases::{Hits, Phase};
 
 pub(crate) use checks::Checks;
-pub(crate) use observer::{Seen, SharedSeen};
+pub(crate) use observer::SharedSeen;
 
 use crate::SimulatorError;
 use crate::measure::Measure;
@@ -24,21 +26,22 @@ use crate::workload::TimedWrite;
 use clock::Clock;
 use controller::{Config, Controller, Decide};
 use jiff::Timestamp;
-use kill::{Cut, Life, Line};
+use line::{Cut, Life, Line};
 use observer::observe;
 use phases::HitLog;
 use rand::Rng as _;
 use sandbox::api::Api;
-use sandbox::cluster::cloud::{FaultRule, MachineFault};
+use sandbox::cluster::cloud::{MachineFault, MachineFaultRule as FaultRule};
+use sandbox::fault::Faults;
 use sandbox::store::Store;
 use sandbox::store::resource::SIMULATED_POOLS;
 use sandbox::{Options, Sandbox};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::task::JoinSet;
+use tower::Layer as _;
 use users::{Recorded, Window, moment, trouble, write_all};
 
 /// Calls of the progress callback in one run.
@@ -112,14 +115,10 @@ async fn run_inside(
         store.record_writes(Box::new(std::io::BufWriter::new(file)));
     }
     let hits = HitLog::default();
-    let seen = SharedSeen::new(Seen {
-        measure: Measure::new(scenario.start, setup.seconds.saturating_mul(1000), setup.pools),
-        checks: setup.checks,
-        verdicts: BTreeMap::new(),
-        rounds: 0,
-    });
+    let measure = Measure::new(scenario.start, setup.seconds.saturating_mul(1000), setup.pools);
+    let seen = SharedSeen::new(&store, measure, setup.checks, hits.clone(), setup.trace.is_some());
     let mut tasks = JoinSet::new();
-    tasks.spawn(observe(store.clone(), store.subscribe(), seen.clone(), setup.trace.is_some()));
+    tasks.spawn(observe(store.clone(), seen.clone()));
     let users = store.acting_as("user");
     for pool in setup.pools {
         users
@@ -147,6 +146,7 @@ async fn run_inside(
         let pods_placed = seen.with(|seen| seen.measure.pods_placed);
         on_progress(Progress { simulated_seconds: second, total_seconds: setup.seconds, pods_placed });
     }
+    seen.sync();
     tasks.shutdown().await;
     drop(sandbox);
     store.stop_recording().map_err(|source| SimulatorError::Write {
@@ -240,20 +240,27 @@ impl Supervisor {
         let lives = Arc::new(Mutex::new(Life::default()));
         let mut killers = JoinSet::new();
         for (place, fault) in self.scenario.faults.iter().enumerate() {
-            if fault.kind == FaultKind::ControllerKilled {
-                killers.spawn(kill_now_and_then(
-                    self.clock,
-                    Window { start: self.scenario.start, seed: self.scenario.seed, place, end: self.seconds },
-                    fault.clone(),
-                    Arc::clone(&lives),
-                ));
+            let window =
+                Window { start: self.scenario.start, seed: self.scenario.seed, place, end: self.seconds };
+            let (fault, lives) = (fault.clone(), Arc::clone(&lives));
+            match fault.kind {
+                FaultKind::ControllerKilled => {
+                    killers.spawn(kill_now_and_then(self.clock, window, fault, lives));
+                }
+                FaultKind::DroppedWatch | FaultKind::LateWatch | FaultKind::StaleList => {
+                    killers.spawn(drop_watches(self.clock, window, fault, lives, self.hits.clone()));
+                }
+                _ => {}
             }
         }
+        let plan = api_faults::plan(&self.scenario.faults, self.seconds);
+        // The plan was made from a checked scenario; if it were refused all the same, no fault is better than none.
+        let faults = Faults::new(plan, self.scenario.seed, self.clock).ok();
         loop {
             let life = Life::default();
             *lives.lock().unwrap_or_else(PoisonError::into_inner) = life.clone();
             let mut incarnation = JoinSet::new();
-            incarnation.spawn(self.controller(&life));
+            incarnation.spawn(self.controller(&life, faults.as_ref()));
             tokio::select! {
                 biased;
                 () = life.ended() => self.hits.hit(FaultKind::ControllerKilled),
@@ -265,15 +272,21 @@ impl Supervisor {
         }
     }
 
-    fn controller(&self, life: &Life) -> impl Future<Output = ()> + Send + 'static {
-        let line = Line::new(self.api.service(), life.clone());
-        let client = kube::Client::new(line, "default");
+    fn controller(&self, life: &Life, faults: Option<&Faults>) -> impl Future<Output = ()> + Send + use<> {
+        let tap = Some(self.seen.clone());
+        let client = match faults {
+            Some(faults) => {
+                let service = faults.layer().layer(self.api.service());
+                kube::Client::new(Line::new(service, life.clone(), tap), "default")
+            }
+            None => kube::Client::new(Line::new(self.api.service(), life.clone(), tap), "default"),
+        };
         let mut config = Config::for_simulation(self.scenario.policies.clone(), self.scenario.seed);
         config.events = self.events;
-        let (seen, hits) = (self.seen.clone(), self.hits.clone());
+        let (seen, hits, faults) = (self.seen.clone(), self.hits.clone(), faults.cloned());
         let hook = move |round: &controller::Round<'_>| {
-            hits.enter(&round.decision.ledger);
-            seen.with(|seen| seen.hear_round(round));
+            hits.enter(&round.decision.ledger, faults.as_ref());
+            seen.hear_round(round);
         };
         let (decide, clock) = (self.decide, self.clock);
         async move {
@@ -288,6 +301,23 @@ impl Supervisor {
             }
         }
     }
+}
+
+/// Breaks all open watches: for faults of watches again and again, for what only new watches and lists meet at both
+/// ends of the window.
+async fn drop_watches(clock: Clock, window: Window, fault: FaultSpec, lives: Arc<Mutex<Life>>, hits: HitLog) {
+    let mut rng = stream(window.seed, &format!("watches/{}", window.place));
+    let until = fault.until.map_or(window.end, |until| until.seconds.min(window.end));
+    let present = || lives.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let mut second = fault.from.seconds;
+    while second < until {
+        clock.sleep_until(moment(window.start, second)).await;
+        hits.hit(fault.kind);
+        present().drop_watches();
+        second += wait_seconds(&mut rng, fault.every.seconds);
+    }
+    clock.sleep_until(moment(window.start, until)).await;
+    present().drop_watches();
 }
 
 /// Arms the cut for one of the writes to come, at random moments of the window; nothing is left armed after it.

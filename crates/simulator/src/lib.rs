@@ -8,6 +8,7 @@ mod engine;
 mod error;
 mod input;
 mod measure;
+pub mod random;
 mod random_source;
 pub mod report;
 pub mod scenario;

@@ -9,8 +9,7 @@ pub(crate) use series::{Series, Slice};
 
 use crate::scenario::PoolSpec;
 use jiff::Timestamp;
-use model::{PodPhase, Resources};
-use sandbox::store::resource::{NODES, PODS, SIMULATED_MACHINES, SIMULATED_POOLS};
+use model::{Node, Pod, PodPhase, Resources};
 use sandbox::store::{Change, ChangeKind};
 use std::collections::BTreeMap;
 
@@ -138,26 +137,28 @@ impl Measure {
     }
 
     /// Takes one change of the store into account, as of `now`.
-    pub(crate) fn observe(&mut self, now: Timestamp, change: &Change) {
+    pub(crate) fn observe(&mut self, now: Timestamp, stored: &Change, change: &model::Change) {
         let at = self.millis(now);
-        let resource = change.object.resource();
-        if resource == PODS {
-            self.pod(now, at, change);
-        } else if resource == NODES {
-            self.node(at, change);
-        } else if resource == SIMULATED_POOLS {
-            self.pool(change);
-        } else if resource == SIMULATED_MACHINES {
-            self.machine(at, change);
+        match change {
+            model::Change::Pod(_, pod) => self.pod(now, at, stored.object.uid(), pod.as_deref()),
+            model::Change::Node(name, node) => {
+                let pool = stored.object.label(api::labels::POOL);
+                self.node(at, name.as_str(), pool, node.as_deref());
+            }
+            model::Change::Pool(..) => self.pool(stored),
+            model::Change::Machine(..) => self.machine(at, stored),
+            _ => {}
         }
     }
 
-    fn pod(&mut self, now: Timestamp, at: u64, change: &Change) {
-        let uid = change.object.uid();
+    fn pod(&mut self, now: Timestamp, at: u64, uid: &str, pod: Option<&Pod>) {
         let before = self.pods.remove(uid);
-        let gone = change.kind == ChangeKind::Deleted;
-        let pod = change.object.typed::<intake::slim::Pod>().ok().and_then(|pod| intake::pod(&pod).ok());
-        let Some(pod) = pod else { return };
+        let Some(pod) = pod else {
+            if let Some(before) = before {
+                self.pod_gone(at, &before);
+            }
+            return;
+        };
         let ended = matches!(pod.phase, PodPhase::Succeeded | PodPhase::Failed);
         let mut after = before.clone().unwrap_or_else(|| PodMeasure {
             created_at: pod.created_at,
@@ -178,54 +179,60 @@ impl Measure {
                 self.waits_millis.push(u64::try_from(waited).unwrap_or(0));
             }
         }
-        if gone && !after.placed && !after.daemon {
-            self.pods_withdrawn += 1;
-        }
         if pod.phase == PodPhase::Succeeded && before.as_ref().is_some_and(|b| b.occupies) {
             self.pods_succeeded += 1;
         }
         let was_pending = before.as_ref().is_some_and(|b| b.pending);
         let occupied = before.is_some_and(|b| b.occupies);
-        after.pending = !gone && !ended && pod.node.is_none() && !after.daemon;
-        after.occupies = !gone && pod.occupies();
-        if was_pending != after.pending {
-            self.pending = if after.pending { self.pending + 1 } else { self.pending.saturating_sub(1) };
+        after.pending = !ended && pod.node.is_none() && !after.daemon;
+        after.occupies = pod.occupies();
+        self.set_pending(at, was_pending, after.pending);
+        self.set_occupying(at, occupied, after.occupies, &after.requests);
+        self.pods.insert(uid.to_owned(), after);
+    }
+
+    fn pod_gone(&mut self, at: u64, before: &PodMeasure) {
+        if !before.placed && !before.daemon {
+            self.pods_withdrawn += 1;
+        }
+        self.set_pending(at, before.pending, false);
+        self.set_occupying(at, before.occupies, false, &before.requests);
+    }
+
+    fn set_pending(&mut self, at: u64, before: bool, after: bool) {
+        if before != after {
+            self.pending = if after { self.pending + 1 } else { self.pending.saturating_sub(1) };
             self.pending_peak = self.pending_peak.max(self.pending);
             self.courses.pending.set(at, self.pending as f64);
         }
-        if occupied != after.occupies {
-            if after.occupies {
-                self.requested.add(&after.requests);
+    }
+
+    fn set_occupying(&mut self, at: u64, before: bool, after: bool, requests: &Resources) {
+        if before != after {
+            if after {
+                self.requested.add(requests);
             } else {
-                self.requested.subtract(&after.requests);
+                self.requested.subtract(requests);
             }
             plot(&mut self.courses.requested, at, &self.requested);
         }
-        if !gone {
-            self.pods.insert(uid.to_owned(), after);
-        }
     }
 
-    fn node(&mut self, at: u64, change: &Change) {
-        let name = change.object.name();
+    fn node(&mut self, at: u64, name: &str, pool: Option<&str>, node: Option<&Node>) {
         let before = self.nodes.remove(name);
         if let Some((_, resources)) = &before {
             self.allocatable.subtract(resources);
         }
-        let mut pool = before.as_ref().and_then(|(pool, _)| *pool);
-        let existed = before.is_some();
-        let exists = change.kind != ChangeKind::Deleted;
-        if exists {
-            let label = change.object.label(api::labels::POOL);
-            pool = label.and_then(|name| self.pool_at.get(name).copied());
-            let node = change.object.typed::<intake::slim::Node>().ok().and_then(|n| intake::node(&n).ok());
-            let resources = node.map(|node| node.allocatable).unwrap_or_default();
-            self.allocatable.add(&resources);
-            self.nodes.insert(name.to_owned(), (pool, resources));
+        let mut pool_at = before.as_ref().and_then(|(pool, _)| *pool);
+        let (existed, exists) = (before.is_some(), node.is_some());
+        if let Some(node) = node {
+            pool_at = pool.and_then(|name| self.pool_at.get(name).copied());
+            self.allocatable.add(&node.allocatable);
+            self.nodes.insert(name.to_owned(), (pool_at, node.allocatable.clone()));
             self.nodes_peak = self.nodes_peak.max(self.nodes.len());
         }
         if existed != exists
-            && let Some(pool) = pool.and_then(|at| self.pools.get_mut(at))
+            && let Some(pool) = pool_at.and_then(|at| self.pools.get_mut(at))
         {
             let count = pool.nodes.value() + if exists { 1.0 } else { -1.0 };
             pool.nodes.set(at, count.max(0.0));

@@ -7,6 +7,7 @@ mod converge;
 mod generate;
 mod table;
 
+use generate::SETTLED_SECONDS;
 pub use generate::{RandomScenario, generate};
 pub use table::{FaultTable, run_many};
 
@@ -15,6 +16,7 @@ use crate::engine::{Checks, Hits, Progress, Setup, run};
 use crate::report::Report;
 use crate::simulate::report;
 use controller::Decide;
+use jiff::SignedDuration;
 use std::path::PathBuf;
 
 /// How a random scenario ended.
@@ -49,6 +51,8 @@ pub struct RandomOptions<'a> {
 /// Runs the scenario of a seed. Equal seeds give equal outcomes.
 pub fn run_random(seed: u64, options: RandomOptions<'_>) -> Result<RandomOutcome, SimulatorError> {
     let RandomScenario { scenario, writes, seconds, .. } = generate(seed);
+    let settled = SignedDuration::from_secs(SETTLED_SECONDS as i64);
+    let settled = scenario.start.saturating_add(settled).unwrap_or(scenario.start);
     let mut on_progress = options.on_progress.unwrap_or_else(|| Box::new(|_| {}));
     let setup = Setup {
         scenario: &scenario,
@@ -58,7 +62,7 @@ pub fn run_random(seed: u64, options: RandomOptions<'_>) -> Result<RandomOutcome
         seconds,
         write_log: options.write_log,
         decide: options.decide,
-        checks: Checks::new(&scenario.policies),
+        checks: Checks::new(&scenario.policies, Some(settled)),
         events: false,
     };
     let result = run(setup, &mut on_progress)?;
@@ -68,7 +72,7 @@ pub fn run_random(seed: u64, options: RandomOptions<'_>) -> Result<RandomOutcome
             problem: problem.clone(),
         });
     }
-    converge::check(&result, &scenario);
+    converge::check(&result);
     let rounds = result.seen.with(|seen| seen.rounds);
     Ok(RandomOutcome { seed, report: report(&scenario, &result, 0), hits: result.hits, rounds })
 }

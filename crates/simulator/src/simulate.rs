@@ -60,7 +60,7 @@ pub fn simulate(scenario: &Scenario, mut options: Options<'_>) -> Result<Report,
         seconds,
         write_log: options.write_log.clone(),
         decide: None,
-        checks: Checks::new(&scenario.policies),
+        checks: Checks::new(&scenario.policies, None),
         events: false,
     };
     let result = run(setup, &mut options.on_progress)?;

@@ -1,28 +1,79 @@
 //! What must hold after every change, whatever went wrong.
 //!
-//! Owns collecting what was broken; the invariants themselves are the checker's.
+//! Owns showing each step to the checker and collecting what was broken; the invariants themselves are the checker's.
 
-use jiff::Timestamp;
-use sandbox::store::Change;
+use checker::{Violation, Watcher, check_plan};
+use jiff::{SignedDuration, Timestamp};
+use model::{Change, Cluster, PodKey, Policies};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Broken invariants that are told one by one.
 const MOST_LISTED: usize = 100;
 
 /// The invariants of one run so far.
-#[derive(Debug, Default)]
 pub(crate) struct Checks {
+    watcher: Watcher,
+    truth: Cluster,
     pub(crate) violations: u64,
     pub(crate) listed: Vec<String>,
+    /// Rule and subject of what was told already: one mistake that lasts is one violation.
+    told: BTreeSet<(checker::Rule, String)>,
+    pub(crate) by_rule: BTreeMap<checker::Rule, u64>,
+    /// From here on nothing changes but by us, where a scenario has such a phase.
+    quiet_from: Option<Timestamp>,
+}
+
+impl std::fmt::Debug for Checks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} violations", self.violations)
+    }
 }
 
 impl Checks {
-    pub(crate) fn new(_policies: &model::Policies) -> Self {
-        Self::default()
+    pub(crate) fn new(policies: &Policies, quiet_from: Option<Timestamp>) -> Self {
+        Self {
+            watcher: Watcher::new(policies.clone()),
+            truth: Cluster::default(),
+            violations: 0,
+            listed: Vec::new(),
+            told: BTreeSet::new(),
+            by_rule: BTreeMap::new(),
+            quiet_from,
+        }
     }
 
-    pub(super) fn observe(&mut self, _now: Timestamp, _change: &Change) {}
+    /// One change of what the API server holds.
+    pub(super) fn observe(&mut self, now: Timestamp, change: Change) {
+        if self.quiet_from.is_some_and(|from| from <= now) {
+            self.quiet_from = None;
+            self.watcher.quiet_since(now);
+        }
+        self.truth.apply(change);
+        let found = self.watcher.observe(now, &self.truth);
+        self.note(now, found);
+    }
 
-    pub(super) fn round(&mut self, _round: &controller::Round<'_>) {}
+    /// A decision of the controller, on what the controller saw.
+    pub(super) fn round(&mut self, round: &controller::Round<'_>) {
+        let found = check_plan(round.cluster, round.policies, round.ledger, round.decision, round.now);
+        self.note(round.now, found);
+    }
+
+    /// An eviction that is about to reach the API server; gives what it breaks if it is taken.
+    pub(super) fn eviction(&mut self, now: Timestamp, key: &PodKey) -> Vec<Violation> {
+        let found = self.watcher.evicted(now, &self.truth, key);
+        self.note(now, found);
+        self.watcher.eviction_accepted(&self.truth, key)
+    }
+
+    pub(super) fn note(&mut self, now: Timestamp, found: Vec<Violation>) {
+        for violation in found {
+            if self.told.insert((violation.rule, violation.subject.clone())) {
+                *self.by_rule.entry(violation.rule).or_insert(0) += 1;
+                self.broken(now, &violation.to_string());
+            }
+        }
+    }
 
     /// Notes a broken invariant.
     pub(crate) fn broken(&mut self, now: Timestamp, what: &str) {
@@ -30,5 +81,15 @@ impl Checks {
         if self.listed.len() < MOST_LISTED {
             self.listed.push(format!("{now}: {what}"));
         }
+    }
+
+    /// What must be true once nothing disturbs the cluster any more.
+    pub(crate) fn finish(&mut self, now: Timestamp, patience: SignedDuration) {
+        let found = self.watcher.finish(now, &self.truth, patience);
+        self.note(now, found);
+    }
+
+    pub(crate) fn truth(&self) -> &Cluster {
+        &self.truth
     }
 }

@@ -3,14 +3,20 @@
 //! Owns the order of these; what is measured and what must hold is elsewhere.
 
 use super::checks::Checks;
+use super::phases::HitLog;
+use super::truth;
 use crate::measure::Measure;
-use model::{PodKey, Reason};
-use sandbox::store::resource::PODS;
-use sandbox::store::{Change, ChangeKind, DeleteOptions, Store, Subscription};
+use crate::scenario::FaultKind;
+use checker::Violation;
+use jiff::Timestamp;
+use model::{Change, PodKey, PodPhase, Reason};
+use sandbox::cluster::cloud::{FAULT, MachineFault};
+use sandbox::store::resource::{PODS, SIMULATED_MACHINES};
+use sandbox::store::{ChangeKind, DeleteOptions, Store, Subscription};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// What the observer and the controller's hook both write to.
+/// What the observer and the controller's hooks write to.
 #[derive(Debug)]
 pub(crate) struct Seen {
     pub(crate) measure: Measure,
@@ -18,60 +24,115 @@ pub(crate) struct Seen {
     /// Why pods wait, as of the last round.
     pub(crate) verdicts: BTreeMap<PodKey, Reason>,
     pub(crate) rounds: u64,
-}
-
-impl Seen {
-    pub(super) fn hear_round(&mut self, round: &controller::Round<'_>) {
-        self.rounds += 1;
-        self.verdicts.clone_from(&round.decision.verdicts.pods);
-        self.checks.round(round);
-    }
+    changes: Subscription,
+    hits: HitLog,
 }
 
 /// A handle to it.
 #[derive(Clone, Debug)]
-pub(crate) struct SharedSeen(Arc<Mutex<Seen>>);
+pub(crate) struct SharedSeen {
+    seen: Arc<Mutex<Seen>>,
+    store: Store,
+    /// Pods that ended and that nobody owns are deleted at once.
+    tidies: bool,
+}
 
 impl SharedSeen {
-    pub(crate) fn new(seen: Seen) -> Self {
-        Self(Arc::new(Mutex::new(seen)))
+    pub(super) fn new(store: &Store, measure: Measure, checks: Checks, hits: HitLog, tidies: bool) -> Self {
+        let seen = Seen {
+            measure,
+            checks,
+            verdicts: BTreeMap::new(),
+            rounds: 0,
+            // From the beginning: what stood before the first pod counts as well.
+            changes: store.subscribe_from(0),
+            hits,
+        };
+        Self { seen: Arc::new(Mutex::new(seen)), store: store.clone(), tidies }
     }
 
     pub(crate) fn with<R>(&self, work: impl FnOnce(&mut Seen) -> R) -> R {
-        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        work(&mut self.seen.lock().unwrap_or_else(PoisonError::into_inner))
     }
-}
 
-/// Runs until its task is dropped. `tidies` = pods that ended and that nobody owns are deleted at once.
-pub(super) async fn observe(store: Store, mut changes: Subscription, seen: SharedSeen, tidies: bool) {
-    loop {
-        // Falling behind the log is impossible while nothing else runs in between; if it happened, what was missed
-        // could not be checked, so stopping is better than going on with a wrong count.
-        let Ok(batch) = changes.next().await else { return };
-        take_in(&store, &batch, &seen, tidies);
-    }
-}
-
-fn take_in(store: &Store, batch: &[Change], seen: &SharedSeen, tidies: bool) {
-    let now = store.clock().now();
-    seen.with(|seen| {
-        for change in batch {
-            seen.measure.observe(now, change);
-            seen.checks.observe(now, change);
-        }
-    });
-    if tidies {
-        for change in batch.iter().filter(|change| has_ended(change)) {
+    /// Takes in every change up to this moment.
+    pub(super) fn sync(&self) {
+        let now = self.store.clock().now();
+        let ended = self.with(|seen| seen.take_in(now));
+        for key in ended.into_iter().filter(|_| self.tidies) {
             let options = DeleteOptions { grace_period_seconds: Some(0), ..Default::default() };
             // Gone already is as good.
-            let _ = store.delete(PODS, change.object.namespace(), change.object.name(), &options);
+            let _ = self.store.delete(PODS, &key.namespace, &key.name, &options);
         }
+    }
+
+    pub(super) fn hear_round(&self, round: &controller::Round<'_>) {
+        self.with(|seen| {
+            seen.rounds += 1;
+            seen.verdicts.clone_from(&round.decision.verdicts.pods);
+            seen.checks.round(round);
+        });
+    }
+
+    /// An eviction on its way to the API server; gives what it breaks if it is taken.
+    pub(super) fn before_eviction(&self, key: &PodKey) -> Vec<Violation> {
+        self.sync();
+        let now = self.store.clock().now();
+        self.with(|seen| seen.checks.eviction(now, key))
+    }
+
+    pub(super) fn eviction_taken(&self, broken: Vec<Violation>) {
+        let now = self.store.clock().now();
+        self.with(|seen| seen.checks.note(now, broken));
     }
 }
 
-fn has_ended(change: &Change) -> bool {
-    change.kind == ChangeKind::Modified
-        && change.object.resource() == PODS
-        && change.object.text("status.phase") == Some("Succeeded")
-        && change.object.metadata().is_some_and(|metadata| !metadata.contains_key("ownerReferences"))
+impl Seen {
+    /// Gives the pods without owner that ended.
+    fn take_in(&mut self, now: Timestamp) -> Vec<PodKey> {
+        let mut ended = Vec::new();
+        // An error means that the log no longer reaches back; the log is far longer than what one task can write.
+        while let Ok(batch) = self.changes.ready() {
+            if batch.is_empty() {
+                break;
+            }
+            for stored in batch {
+                let Some(change) = truth::change_of(&stored) else { continue };
+                if let Some(fault) = dealt_fault(&stored) {
+                    self.hits.hit(fault);
+                }
+                if let Change::Pod(key, Some(pod)) = &change
+                    && pod.phase == PodPhase::Succeeded
+                    && pod.owner.is_none()
+                {
+                    ended.push(key.clone());
+                }
+                self.measure.observe(now, &stored, &change);
+                self.checks.observe(now, change);
+            }
+        }
+        ended
+    }
+}
+
+/// The fault that a machine was made with.
+fn dealt_fault(change: &sandbox::store::Change) -> Option<FaultKind> {
+    if change.kind != ChangeKind::Added || change.object.resource() != SIMULATED_MACHINES {
+        return None;
+    }
+    match MachineFault::parse(change.object.annotation(FAULT)?)? {
+        MachineFault::NeverJoins => Some(FaultKind::NeverJoins),
+        MachineFault::Fails { .. } => Some(FaultKind::MachineFails),
+        MachineFault::NeverReady | MachineFault::NotReadyAfter(_) | MachineFault::VanishesAfter(_) => None,
+    }
+}
+
+/// Runs until its task is dropped.
+pub(super) async fn observe(store: Store, seen: SharedSeen) {
+    let mut wake = store.subscribe();
+    loop {
+        seen.sync();
+        // Only the wake-up counts; what changed is read by `sync`.
+        let _ = wake.next().await;
+    }
 }

@@ -2,8 +2,10 @@
 //!
 //! Owns the table that shows how much of the controller's life the random scenarios reach.
 
+use super::api_faults::kind_of;
 use crate::scenario::FaultKind;
 use model::{Ledger, RemovalPhase};
+use sandbox::fault::Faults;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -79,7 +81,16 @@ pub type Hits = BTreeMap<(FaultKind, Phase), u64>;
 #[derive(Debug, Default)]
 struct State {
     now: BTreeSet<Phase>,
+    /// Faults of calls that are counted already.
+    injected: BTreeMap<FaultKind, u64>,
     hits: Hits,
+}
+
+impl State {
+    /// Before the first round there is nothing that could be under way.
+    fn phases(&self) -> Vec<Phase> {
+        if self.now.is_empty() { vec![Phase::Idle] } else { self.now.iter().copied().collect() }
+    }
 }
 
 /// A shared handle to the table of one run.
@@ -91,18 +102,33 @@ impl HitLog {
         work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub(crate) fn enter(&self, ledger: &Ledger) {
+    /// A round ended with this ledger: the faults of calls since the round before met what was going on until now.
+    pub(crate) fn enter(&self, ledger: &Ledger, faults: Option<&Faults>) {
+        let mut counts: BTreeMap<FaultKind, u64> = BTreeMap::new();
+        for (count, number) in faults.into_iter().flat_map(Faults::counts) {
+            if let Some(kind) = kind_of(count.fault) {
+                *counts.entry(kind).or_insert(0) += number;
+            }
+        }
         let phases = Phase::of(ledger);
-        self.with(|state| state.now = phases);
+        self.with(|state| {
+            for (kind, number) in &counts {
+                let before = state.injected.get(kind).copied().unwrap_or(0);
+                for phase in state.phases() {
+                    if *number > before {
+                        *state.hits.entry((*kind, phase)).or_insert(0) += number - before;
+                    }
+                }
+            }
+            state.injected = counts;
+            state.now = phases;
+        });
     }
 
     /// Counts a fault against every phase that the controller is in.
     pub(crate) fn hit(&self, fault: FaultKind) {
         self.with(|state| {
-            if state.now.is_empty() {
-                state.now.insert(Phase::Idle);
-            }
-            for phase in state.now.clone() {
+            for phase in state.phases() {
                 *state.hits.entry((fault, phase)).or_insert(0) += 1;
             }
         });

@@ -17,6 +17,8 @@ use std::collections::BTreeMap;
 
 /// Users and faults are done by then.
 pub const BUSY_SECONDS: u64 = 20 * 3600;
+/// Back-offs and waits of the busy time are over by then: nothing may go down and up again any more.
+pub const SETTLED_SECONDS: u64 = 22 * 3600;
 /// A day and an hour: the rest is quiet.
 const SECONDS: u64 = 25 * 3600;
 /// Label of pods that no pool can ever take.
@@ -267,8 +269,7 @@ fn workloads(rng: &mut ChaCha8Rng, writes: &mut Vec<TimedWrite>) {
         create(rng.random_range(0..BUSY_SECONDS / 2), workload(&kept));
     }
     if rng.random_bool(0.3) {
-        let mut giant = plain("Deployment", "giant", 2, 64_000);
-        giant.extra = json!({});
+        let giant = plain("Deployment", "giant", 2, 64_000);
         let mut giant = workload(&giant);
         giant["spec"]["template"]["metadata"]["labels"][IMPOSSIBLE] = json!("true");
         create(rng.random_range(0..BUSY_SECONDS), giant);

@@ -1,9 +1,15 @@
-//! The line between the controller and the API server, which can be cut before or after any write.
+//! The line between the controller and the API server: cut before or after a write, tapped for evictions.
 //!
-//! Owns the counting of writes and the cut. A controller whose line is cut gets no answer ever again, so whatever
-//! task of it still lives can do nothing: the same as a process that was killed.
+//! Owns the counting of writes, the cut, and the breaking of open watches. A controller whose line is cut gets no
+//! answer ever again, so whatever task of it still lives can do nothing: the same as a process that was killed. What
+//! becomes of single calls on a line that holds is the sandbox's fault layer's.
 
+use super::observer::SharedSeen;
+use super::truth::evicted_pod;
+use futures::StreamExt as _;
 use futures::future::BoxFuture;
+use http::{Request, Response};
+use sandbox::api::ApiBody;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use tokio::sync::Notify;
@@ -30,6 +36,7 @@ struct State {
 pub(crate) struct Life {
     state: Arc<Mutex<State>>,
     ended: Arc<Notify>,
+    watches: Arc<Notify>,
 }
 
 impl Life {
@@ -40,6 +47,11 @@ impl Life {
 
     pub(crate) fn disarm(&self) {
         self.lock().armed = None;
+    }
+
+    /// Breaks every watch that is open now.
+    pub(crate) fn drop_watches(&self) {
+        self.watches.notify_waiters();
     }
 
     /// Resolves when the line was cut.
@@ -93,47 +105,68 @@ enum Fate {
 pub(crate) struct Line<S> {
     inner: S,
     life: Life,
+    seen: Option<SharedSeen>,
 }
 
 impl<S> Line<S> {
-    pub(crate) fn new(inner: S, life: Life) -> Self {
-        Self { inner, life }
+    pub(crate) fn new(inner: S, life: Life, seen: Option<SharedSeen>) -> Self {
+        Self { inner, life, seen }
     }
 }
 
-impl<S, B> Service<http::Request<B>> for Line<S>
+impl<S, B> Service<Request<B>> for Line<S>
 where
-    S: Service<http::Request<B>>,
+    S: Service<Request<B>, Response = Response<ApiBody>> + Clone + Send + 'static,
     S::Future: Send + 'static,
-    S::Response: Send + 'static,
     S::Error: Send + 'static,
+    B: Send + 'static,
 {
-    type Response = S::Response;
+    type Response = Response<ApiBody>;
     type Error = S::Error;
-    type Future = BoxFuture<'static, Result<S::Response, S::Error>>;
+    type Future = BoxFuture<'static, Result<Response<ApiBody>, S::Error>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, request: http::Request<B>) -> Self::Future {
+    fn call(&mut self, request: Request<B>) -> Self::Future {
         let life = self.life.clone();
-        match life.fate(request.method() != http::Method::GET) {
-            Fate::Goes => Box::pin(self.inner.call(request)),
-            Fate::CutBefore => {
-                life.end();
-                Box::pin(std::future::pending())
-            }
-            Fate::Lost => Box::pin(std::future::pending()),
-            Fate::CutAfter => {
-                let call = self.inner.call(request);
-                Box::pin(async move {
-                    let _answer = call.await;
-                    life.end();
-                    std::future::pending().await
-                })
-            }
+        let fate = life.fate(request.method() != http::Method::GET);
+        match fate {
+            Fate::CutBefore => life.end(),
+            Fate::Goes | Fate::CutAfter | Fate::Lost => {}
         }
+        if matches!(fate, Fate::CutBefore | Fate::Lost) {
+            return Box::pin(std::future::pending());
+        }
+        let evicted = if request.method() == http::Method::POST { evicted_pod(request.uri().path()) } else { None };
+        let tap = self.seen.clone().zip(evicted);
+        let call = self.inner.call(request);
+        Box::pin(async move {
+            let broken = tap.map(|(seen, pod)| (seen.before_eviction(&pod), seen));
+            let answer = call.await;
+            if let (Some((broken, seen)), Ok(answer)) = (broken, &answer)
+                && answer.status().is_success()
+            {
+                seen.eviction_taken(broken);
+            }
+            if matches!(fate, Fate::CutAfter) {
+                life.end();
+                return std::future::pending().await;
+            }
+            answer.map(|answer| answer.map(|body| breakable(body, &life)))
+        })
+    }
+}
+
+/// A watch ends when watches are dropped; other bodies are whole already.
+fn breakable(body: ApiBody, life: &Life) -> ApiBody {
+    match body {
+        ApiBody::Stream(stream) => {
+            let dropped = Arc::clone(&life.watches).notified_owned();
+            ApiBody::Stream(stream.take_until(dropped).boxed())
+        }
+        full @ ApiBody::Full(_) => full,
     }
 }
 
@@ -155,11 +188,11 @@ mod tests {
                     if request.method() != http::Method::GET {
                         seen.fetch_add(1, Ordering::Relaxed);
                     }
-                    Ok::<_, Infallible>(())
+                    Ok::<_, Infallible>(Response::new(ApiBody::Full(bytes::Bytes::new())))
                 }
             });
             let life = Life::default();
-            let mut line = Line::new(server, life.clone());
+            let mut line = Line::new(server, life.clone(), None);
             let request = |method: &str| http::Request::builder().method(method).body(()).unwrap();
             life.arm(2, cut);
             line.call(request("GET")).await.unwrap();
