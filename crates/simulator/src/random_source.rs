@@ -8,9 +8,9 @@ use rand_chacha::ChaCha8Rng;
 /// The generator of one purpose under a seed.
 pub(crate) fn stream(seed: u64, purpose: &str) -> ChaCha8Rng {
     // FNV-1a: stable by definition, unlike the standard library's hashers.
-    let hash = purpose
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    let hash = purpose.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(hash);
     rng

@@ -109,7 +109,8 @@ impl Report {
             bought: pool.bought,
             removed: pool.removed,
         };
-        let sum = |value: &dyn Fn(&crate::measure::PoolMeasure) -> f64| measure.pools().iter().map(value).sum();
+        let sum =
+            |value: &dyn Fn(&crate::measure::PoolMeasure) -> f64| measure.pools().iter().map(value).sum();
         let machine_hours: f64 = sum(&|pool| pool.machine_millis as f64 / 3_600_000.0);
         let always_on: f64 = sum(&|pool| f64::from(pool.max) * hours);
         let cost: f64 = sum(&|pool| pool.machine_millis as f64 / 3_600_000.0 * pool.price);
@@ -165,7 +166,11 @@ impl Report {
             "Pods",
             format!(
                 "{} seen, {} placed, {} ran to their end, {} withdrawn unplaced, {} unplaced at the end",
-                self.pods_seen, self.pods_placed, self.pods_succeeded, self.pods_withdrawn, self.unplaced_pods
+                self.pods_seen,
+                self.pods_placed,
+                self.pods_succeeded,
+                self.pods_withdrawn,
+                self.unplaced_pods
             ),
         );
         let wait = &self.pod_wait_seconds;
@@ -184,7 +189,10 @@ impl Report {
         );
         line("Broken invariants", self.invariant_violations.to_string());
         if self.shared_gpus_rounded_up > 0 {
-            line("Note", format!("{} shares of a GPU were rounded up to one GPU", self.shared_gpus_rounded_up));
+            line(
+                "Note",
+                format!("{} shares of a GPU were rounded up to one GPU", self.shared_gpus_rounded_up),
+            );
         }
         for violation in self.violations.iter().take(10) {
             let _ = writeln!(out, "  violation: {violation}");

@@ -99,7 +99,11 @@ fn all_pools(scenario: &Scenario, trace: Option<&Trace>) -> Result<Vec<PoolSpec>
         pools.extend(pools_of(&trace.machines, &shaping));
     }
     if pools.is_empty() {
-        return Err(field(scenario, "pools", "none: declare at least one, or give a trace's nodes with --nodes"));
+        return Err(field(
+            scenario,
+            "pools",
+            "none: declare at least one, or give a trace's nodes with --nodes",
+        ));
     }
     check_pools(&pools).map_err(|(name, problem)| field(scenario, &name, &problem))?;
     Ok(pools)

@@ -330,7 +330,10 @@ mod tests {
     #[test]
     fn bad_pods_are_refused_with_their_line() {
         for (rows, says) in [
-            ("a,1,1,0,0,,LS,Running,10,20,10\nb,1,1,0,0,,LS,Running,9,20,10\n", "line 3: time runs backwards"),
+            (
+                "a,1,1,0,0,,LS,Running,10,20,10\nb,1,1,0,0,,LS,Running,9,20,10\n",
+                "line 3: time runs backwards",
+            ),
             ("a,1,1,0,0,,LS,Running,10,9,\n", "line 2: deletion_time 9 is before creation_time 10"),
             ("a,1,1,0,0,,LS,Running,10,20,21\n", "scheduled_time 21 is not between"),
             ("a,1,1,0,0,,LS,Run", "line 2: 8 fields where the header has 11"),

@@ -50,9 +50,8 @@ pub fn timeline(scenario: &Scenario, trace: Option<&Trace>, seconds: u64) -> Vec
     }
     if let Some(trace) = trace {
         let pods = trace.pods.iter().enumerate().filter(|(_, pod)| pod.created <= seconds);
-        writes.extend(
-            pods.map(|(at, pod)| TimedWrite { second: pod.created, write: UserWrite::TracePod(at) }),
-        );
+        writes
+            .extend(pods.map(|(at, pod)| TimedWrite { second: pod.created, write: UserWrite::TracePod(at) }));
     }
     // Stable: what happens in one second keeps the order of the scenario.
     writes.sort_by_key(|timed| timed.second);

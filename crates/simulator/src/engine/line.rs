@@ -139,7 +139,8 @@ where
         if matches!(fate, Fate::CutBefore | Fate::Lost) {
             return Box::pin(std::future::pending());
         }
-        let evicted = if request.method() == http::Method::POST { evicted_pod(request.uri().path()) } else { None };
+        let evicted =
+            if request.method() == http::Method::POST { evicted_pod(request.uri().path()) } else { None };
         let tap = self.seen.clone().zip(evicted);
         let call = self.inner.call(request);
         Box::pin(async move {
@@ -188,7 +189,7 @@ mod tests {
                     if request.method() != http::Method::GET {
                         seen.fetch_add(1, Ordering::Relaxed);
                     }
-                    Ok::<_, Infallible>(Response::new(ApiBody::Full(bytes::Bytes::new())))
+                    Ok::<_, Infallible>(Response::new(ApiBody::Full(None)))
                 }
             });
             let life = Life::default();

@@ -30,7 +30,7 @@ impl Kinds {
     }
 
     /// Which kind of workload has this name.
-    pub(super) fn scaled(&self, store: &Store, namespace: &str, name: &str) -> Option<ResourceName> {
+    pub(super) fn scaled(store: &Store, namespace: &str, name: &str) -> Option<ResourceName> {
         [DEPLOYMENTS, STATEFUL_SETS, REPLICA_SETS]
             .into_iter()
             .find(|resource| store.find(*resource, namespace, name).is_some())

@@ -61,6 +61,7 @@ fn workload(resource: ResourceName, object: &Object, gone: bool) -> Option<Chang
 }
 
 /// `Some(None)` for what is gone, `None` for what cannot be read.
+#[expect(clippy::option_option, reason = "a change of the model carries an option of its own")]
 fn present<T>(gone: bool, read: impl FnOnce() -> Option<T>) -> Option<Option<Arc<T>>> {
     if gone { Some(None) } else { read().map(|value| Some(Arc::new(value))) }
 }

@@ -3,8 +3,8 @@
 //! Owns carrying out the timeline and drawing which node is hit when. Users write to the store itself: their writes
 //! are the input of the experiment and must not be lost to its faults.
 
-use super::phases::HitLog;
 use super::names::Kinds;
+use super::phases::HitLog;
 use crate::random_source::{stream, wait_seconds};
 use crate::scenario::{FaultKind, FaultSpec, ShapingSpec};
 use crate::trace::{TracePod, pod_manifest};
@@ -46,7 +46,7 @@ pub(super) async fn write_all(
         let result = match write {
             UserWrite::Create(object) => create(&store, &kinds, &mut namespaces, object),
             UserWrite::Scale { namespace, name, replicas } => {
-                let resource = kinds.scaled(&store, &namespace, &name).unwrap_or(DEPLOYMENTS);
+                let resource = Kinds::scaled(&store, &namespace, &name).unwrap_or(DEPLOYMENTS);
                 store
                     .modify(resource, &namespace, &name, Part::Main, |object| {
                         object["spec"]["replicas"] = json!(replicas);

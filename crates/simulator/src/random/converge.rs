@@ -22,7 +22,7 @@ pub(super) fn check(result: &RunResult) {
         for pod in seen.checks.truth().waiting_pods() {
             let ended = matches!(pod.phase, PodPhase::Succeeded | PodPhase::Failed);
             let age = now.duration_since(pod.created_at);
-            if ended || pod.daemon || pod.labels.get(IMPOSSIBLE).is_some() || age < LONGEST_WAIT {
+            if ended || pod.daemon || pod.labels.contains_key(IMPOSSIBLE) || age < LONGEST_WAIT {
                 continue;
             }
             let why = seen.verdicts.get(&pod.key).map(ToString::to_string);
@@ -35,7 +35,8 @@ pub(super) fn check(result: &RunResult) {
         }
         if seen.measure.nodes_peak < LEAST_NODES {
             let peak = seen.measure.nodes_peak;
-            broken.push(format!("the scenario is too small: {peak} nodes at most, {LEAST_NODES} are the rule"));
+            broken
+                .push(format!("the scenario is too small: {peak} nodes at most, {LEAST_NODES} are the rule"));
         }
         for what in broken {
             seen.checks.broken(now, &what);

@@ -4,8 +4,10 @@
 //! than its pools can give, except by pods that are marked as impossible.
 
 use crate::random_source::stream;
-use crate::scenario::{BootSpec, FaultKind, FaultSpec, PoolSpec, ProviderSpec, Scenario, Span, TaintSpec, TemplateSpec};
 use crate::scenario::WorkloadSpec;
+use crate::scenario::{
+    BootSpec, FaultKind, FaultSpec, PoolSpec, ProviderSpec, Scenario, Span, TaintSpec, TemplateSpec,
+};
 use crate::workload::{TimedWrite, UserWrite};
 use api::annotations;
 use jiff::{SignedDuration, Timestamp};
@@ -16,13 +18,13 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 /// Users and faults are done by then.
-pub const BUSY_SECONDS: u64 = 20 * 3600;
+pub(super) const BUSY_SECONDS: u64 = 20 * 3600;
 /// Back-offs and waits of the busy time are over by then: nothing may go down and up again any more.
-pub const SETTLED_SECONDS: u64 = 22 * 3600;
+pub(super) const SETTLED_SECONDS: u64 = 22 * 3600;
 /// A day and an hour: the rest is quiet.
 const SECONDS: u64 = 25 * 3600;
 /// Label of pods that no pool can ever take.
-pub const IMPOSSIBLE: &str = "impossible";
+pub(super) const IMPOSSIBLE: &str = "impossible";
 /// Cores of a machine of the main pool; its pods ask for more than half of it, one on a machine.
 const MAIN_CORES: u64 = 4;
 
@@ -84,8 +86,9 @@ fn pools(rng: &mut ChaCha8Rng) -> Vec<PoolSpec> {
         pools.push(pool(rng, "small", min, max, MAIN_CORES));
     }
     if rng.random_bool(0.5) {
-        let max = rng.random_range(1..6);
-        pools.push(pool(rng, "large", 0, max, MAIN_CORES * 2));
+        // Two of the tide's pods on a machine: few enough of them that the tide still reaches twenty nodes.
+        let max = rng.random_range(1..4);
+        pools.push(pool(rng, "large", 0, max, MAIN_CORES * 3 / 2));
     }
     if rng.random_bool(0.5) {
         let min = rng.random_range(0..2);
@@ -338,9 +341,14 @@ fn tide(rng: &mut ChaCha8Rng, writes: &mut Vec<TimedWrite>) {
     let each = BUSY_SECONDS / turns;
     for turn in 0..turns {
         let begin = turn * each + rng.random_range(120..each / 3);
-        let top = if turn == highest { rng.random_range(21..30) } else { rng.random_range(3..16) };
+        // The highest lasts long enough to be reached in spite of most faults.
+        let (top, lasts) = if turn == highest {
+            (rng.random_range(25..32), each / 2)
+        } else {
+            (rng.random_range(3..16), rng.random_range(1200..each / 2))
+        };
         scale(begin, "tide", top);
-        let end = begin + rng.random_range(1200..each / 2);
+        let end = begin + lasts;
         scale(end, "tide", rng.random_range(0..5));
     }
     scale(BUSY_SECONDS, "tide", rng.random_range(2..10));

@@ -16,8 +16,7 @@ const SCRIPT: &str = include_str!("report.js");
 
 pub(super) fn page(report: &Report) -> String {
     let plots = &report.plots;
-    let axis =
-        Axis { start: report.start, slice_millis: plots.slice_millis, slices: plots.pending.len() };
+    let axis = Axis { start: report.start, slice_millis: plots.slice_millis, slices: plots.pending.len() };
     let layers = layers(report);
     let mut body = String::new();
     body.push_str(&head(report));
@@ -27,8 +26,7 @@ pub(super) fn page(report: &Report) -> String {
     data.insert("slice".to_owned(), json!(plots.slice_millis));
     data.insert("slices".to_owned(), json!(axis.slices));
     let mut section = |id: &str, title: &str, unit: &str, drawn: &[Line<'_>], stacked: bool| {
-        let svg =
-            if stacked { stack(id, title, &axis, drawn) } else { lines(id, title, &axis, drawn) };
+        let svg = if stacked { stack(id, title, &axis, drawn) } else { lines(id, title, &axis, drawn) };
         let _ = write!(
             body,
             r#"<section><h2>{}</h2><p class="unit">{unit}</p>{}{svg}</section>"#,
@@ -47,7 +45,13 @@ pub(super) fn page(report: &Report) -> String {
     let drawn: Vec<Line<'_>> = layers
         .iter()
         .enumerate()
-        .map(|(at, (name, slices))| Line { name, colour: COLOURS[at % COLOURS.len()], slices, filled: false })
+        .map(|(at, (name, slices))| Line {
+            name,
+            colour: COLOURS[at % COLOURS.len()],
+            slices,
+            filled: false,
+            peaks: false,
+        })
         .collect();
     section("nodes", "Nodes by pool", "nodes, stacked", &drawn, true);
     let kinds = [("cpu", "CPU", "cores"), ("memory", "Memory", "GiB"), ("gpu", "GPU", "GPUs")];
@@ -61,16 +65,34 @@ pub(super) fn page(report: &Report) -> String {
                 colour: "var(--supply)",
                 slices: &plots.allocatable[at],
                 filled: false,
+                peaks: false,
             },
-            Line { name: "requested", colour: "var(--demand)", slices: &plots.requested[at], filled: true },
+            Line {
+                name: "requested",
+                colour: "var(--demand)",
+                slices: &plots.requested[at],
+                filled: true,
+                peaks: false,
+            },
         ];
         section(id, &format!("{name}: requested and allocatable"), unit, &pair, false);
     }
-    let pending =
-        [Line { name: "pending pods", colour: "var(--alert)", slices: &plots.pending, filled: true }];
+    let pending = [Line {
+        name: "pending pods",
+        colour: "var(--alert)",
+        slices: &plots.pending,
+        filled: true,
+        peaks: true,
+    }];
     section("pending", "Pods waiting for a node", "pods; the band spans least and most", &pending, false);
     if plots.price.iter().any(|slice| slice.max > 0.0) {
-        let price = [Line { name: "price", colour: "var(--money)", slices: &plots.price, filled: true }];
+        let price = [Line {
+            name: "price",
+            colour: "var(--money)",
+            slices: &plots.price,
+            filled: true,
+            peaks: false,
+        }];
         section("price", "Price", "US dollars an hour", &price, false);
     }
     body.push_str(&pool_table(&report.pools));
@@ -86,8 +108,16 @@ pub(super) fn page(report: &Report) -> String {
 }
 
 const COLOURS: [&str; 10] = [
-    "var(--c0)", "var(--c1)", "var(--c2)", "var(--c3)", "var(--c4)", "var(--c5)", "var(--c6)", "var(--c7)",
-    "var(--c8)", "var(--c9)",
+    "var(--c0)",
+    "var(--c1)",
+    "var(--c2)",
+    "var(--c3)",
+    "var(--c4)",
+    "var(--c5)",
+    "var(--c6)",
+    "var(--c7)",
+    "var(--c8)",
+    "var(--c9)",
 ];
 
 fn brief(value: f64) -> f64 {
@@ -116,7 +146,7 @@ fn layers(report: &Report) -> Vec<(String, Vec<Slice>)> {
 
 fn head(report: &Report) -> String {
     format!(
-        r#"<header><h1>{}</h1><p>Tideline simulation, seed {}, {} to {} UTC ({} hours)</p></header>"#,
+        "<header><h1>{}</h1><p>Tideline simulation, seed {}, {} to {} UTC ({} hours)</p></header>",
         escaped(&report.scenario),
         report.seed,
         report.start.strftime("%Y-%m-%d %H:%M"),
@@ -133,7 +163,10 @@ fn tiles(report: &Report) -> String {
         (
             "Pods placed",
             format!("{} of {}", grouped(report.pods_placed as f64, 0), grouped(report.pods_seen as f64, 0)),
-            format!("{} without a node at the end, {} withdrawn before", report.unplaced_pods, report.pods_withdrawn),
+            format!(
+                "{} without a node at the end, {} withdrawn before",
+                report.unplaced_pods, report.pods_withdrawn
+            ),
             false,
         ),
         (
@@ -186,12 +219,7 @@ fn tiles(report: &Report) -> String {
 fn legend(drawn: &[Line<'_>]) -> String {
     let mut out = String::from(r#"<ul class="legend">"#);
     for line in drawn {
-        let _ = write!(
-            out,
-            r#"<li><i style="background:{}"></i>{}</li>"#,
-            line.colour,
-            escaped(line.name)
-        );
+        let _ = write!(out, r#"<li><i style="background:{}"></i>{}</li>"#, line.colour, escaped(line.name));
     }
     out.push_str("</ul>");
     out

@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 const WIDTH: f64 = 1080.0;
 const HEIGHT: f64 = 250.0;
 const LEFT: f64 = 62.0;
-const RIGHT: f64 = 14.0;
+const RIGHT: f64 = 30.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 42.0;
 
@@ -30,6 +30,8 @@ pub(super) struct Line<'a> {
     pub(super) slices: &'a [Slice],
     /// Filled down to zero.
     pub(super) filled: bool,
+    /// The extremes are what matters: short peaks are drawn as strongly as the mean.
+    pub(super) peaks: bool,
 }
 
 impl Axis {
@@ -48,7 +50,11 @@ fn nice(value: f64) -> f64 {
         return 1.0;
     }
     let power = 10_f64.powf(value.log10().floor());
-    [1.0, 2.0, 2.5, 5.0, 10.0].into_iter().map(|m| m * power).find(|n| *n >= value * 0.999_999).unwrap_or(value)
+    [1.0, 2.0, 2.5, 5.0, 10.0]
+        .into_iter()
+        .map(|m| m * power)
+        .find(|n| *n >= value * 0.999_999)
+        .unwrap_or(value)
 }
 
 /// Top of the scale and the distance of its lines.
@@ -100,8 +106,8 @@ fn frame(axis: &Axis, top: f64, step: f64) -> String {
 /// Places and names of the marks on the time axis: round hours, days or weeks, eight or so in all.
 fn dates(axis: &Axis) -> Vec<(f64, String, Option<String>)> {
     const STEPS: [i64; 15] = [
-        60, 300, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400, 172_800, 604_800, 1_209_600, 2_419_200,
-        7_257_600,
+        60, 300, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400, 172_800, 604_800, 1_209_600,
+        2_419_200, 7_257_600,
     ];
     let seconds = (axis.millis() / 1000) as i64;
     let step = STEPS.into_iter().find(|step| seconds / step <= 12).unwrap_or(31_536_000);
@@ -159,9 +165,10 @@ pub(super) fn lines(id: &str, title: &str, axis: &Axis, lines: &[Line<'_>]) -> S
         }
         let _ = write!(
             out,
-            r#"<path d="{}" fill="{}" opacity="0.30"/><path d="{}" fill="none" stroke="{}" stroke-width="1.4" stroke-linejoin="round"/>"#,
+            r#"<path d="{}" fill="{}" opacity="{}"/><path d="{}" fill="none" stroke="{}" stroke-width="1.4" stroke-linejoin="round"/>"#,
             area(axis, top, &least, &most),
             line.colour,
+            if line.peaks { "0.85" } else { "0.30" },
             steps(axis, top, &mean),
             line.colour,
         );

@@ -36,7 +36,10 @@ impl Scenario {
 
     fn find_problem(&self) -> Found {
         if self.duration.is_none() && self.trace.is_none() {
-            return wrong("duration", "missing: write how long to simulate, such as 7d (a trace brings its own)");
+            return wrong(
+                "duration",
+                "missing: write how long to simulate, such as 7d (a trace brings its own)",
+            );
         }
         if self.duration == Some(Span::default()) {
             return wrong("duration", "is 0: write how long to simulate, such as 7d");
@@ -70,10 +73,16 @@ impl Scenario {
             if let Some(pool) = &fault.pool {
                 let machines = matches!(
                     fault.kind,
-                    FaultKind::NeverJoins | FaultKind::MachineFails | FaultKind::NotReady | FaultKind::Vanishes
+                    FaultKind::NeverJoins
+                        | FaultKind::MachineFails
+                        | FaultKind::NotReady
+                        | FaultKind::Vanishes
                 );
                 if !machines {
-                    return wrong(field("pool"), format!("has no meaning for {}: remove it", fault.kind.name()));
+                    return wrong(
+                        field("pool"),
+                        format!("has no meaning for {}: remove it", fault.kind.name()),
+                    );
                 }
                 // With a trace the pools may come from its nodes, which are not known yet.
                 if self.trace.is_none() && !self.pools.iter().any(|p| p.name == *pool) {
@@ -91,7 +100,10 @@ impl Scenario {
             return wrong("workload", format!("{parts} generators: at most {MOST_PARTS}"));
         }
         if work.objects.len() > MOST_OBJECTS {
-            return wrong("workload.objects", format!("{} of them: at most {MOST_OBJECTS}", work.objects.len()));
+            return wrong(
+                "workload.objects",
+                format!("{} of them: at most {MOST_OBJECTS}", work.objects.len()),
+            );
         }
         let seconds = self.duration.map_or(super::span::LONGEST_SECONDS, |span| span.seconds);
         let mut names = BTreeSet::new();
@@ -161,7 +173,10 @@ pub(crate) fn check_pools(pools: &[PoolSpec]) -> Found {
             );
         }
         if pool.min > pool.max {
-            return wrong(field("min"), format!("{} is over max {}: lower it or raise max", pool.min, pool.max));
+            return wrong(
+                field("min"),
+                format!("{} is over max {}: lower it or raise max", pool.min, pool.max),
+            );
         }
         machines = machines.saturating_add(pool.max);
         if machines > MOST_MACHINES {
@@ -212,10 +227,16 @@ fn check_boot(field: &str, boot: BootSpec) -> Found {
 fn check_name(field: &str, namespace: &str, name: &str, taken: &mut BTreeSet<(String, String)>) -> Found {
     // Replica sets and pods append to it.
     if !is_object_name(name) || name.len() > 40 {
-        return wrong(field, format!("\"{name}\" is not a name: lower-case letters, digits and -, at most 40"));
+        return wrong(
+            field,
+            format!("\"{name}\" is not a name: lower-case letters, digits and -, at most 40"),
+        );
     }
     if !is_object_name(namespace) || namespace.len() > 63 {
-        return wrong(field.replace(".name", ".namespace"), format!("\"{namespace}\" is not a namespace's name"));
+        return wrong(
+            field.replace(".name", ".namespace"),
+            format!("\"{namespace}\" is not a namespace's name"),
+        );
     }
     if !taken.insert((namespace.to_owned(), name.to_owned())) {
         return wrong(field, format!("\"{name}\" is taken in namespace {namespace}: choose another"));
@@ -339,7 +360,11 @@ workload:
     fn duplicate_pools_are_refused() {
         let pool = "- name: general\n  max: 10\n  template: {allocatable: {cpu: 4, memory: 16Gi}}\n";
         let text = GOOD.replace(pool, &format!("{pool}{pool}"));
-        assert!(problem(&text).contains("pools[1].name: \"general\" is taken by pools[0]"), "{}", problem(&text));
+        assert!(
+            problem(&text).contains("pools[1].name: \"general\" is taken by pools[0]"),
+            "{}",
+            problem(&text)
+        );
     }
 
     #[test]
