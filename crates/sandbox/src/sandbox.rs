@@ -5,7 +5,7 @@
 use crate::api::{Api, ServeError};
 use crate::cluster::Delays;
 use crate::cluster::capi::{self, CapiOptions};
-use crate::cluster::cloud::{self, CloudOptions, FaultRule};
+use crate::cluster::cloud::{self, CloudOptions, MachineFaultRule};
 use crate::cluster::controllers::{self, ControllerOptions};
 use crate::cluster::kubelet::{self, KubeletOptions};
 use crate::store::{ApiError, Store, StoreOptions, resource};
@@ -24,7 +24,7 @@ pub struct Options {
     pub delays: Delays,
     pub controllers: ControllerOptions,
     /// Faults of machines, for the simulated cloud and the Cluster API imitation.
-    pub faults: Vec<FaultRule>,
+    pub faults: Vec<MachineFaultRule>,
     /// Whether the Cluster API imitation runs, with its CRDs.
     pub cluster_api: bool,
     /// Most changes kept for watches.

@@ -11,7 +11,7 @@ mod types;
 
 pub use crds::CRDS;
 
-use super::cloud::FaultRule;
+use super::cloud::MachineFaultRule;
 use super::deadlines::{Deadlines, after, sleep_until};
 use super::delays::Delays;
 use super::mirror::{Feed, Key, Mirror, feed, key_of};
@@ -44,7 +44,7 @@ pub struct CapiOptions {
     pub seed: u64,
     pub delays: Delays,
     /// The pool of a rule is `namespace/name` of the MachineDeployment.
-    pub faults: Vec<FaultRule>,
+    pub faults: Vec<MachineFaultRule>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -71,7 +71,7 @@ impl fmt::Display for MachineFault {
 
 /// Deals a fault to some of the machines that are made while it holds.
 #[derive(Clone, Debug)]
-pub struct FaultRule {
+pub struct MachineFaultRule {
     /// Every pool where absent.
     pub pool: Option<String>,
     pub from: Option<Timestamp>,
@@ -85,13 +85,13 @@ pub struct FaultRule {
 ///
 /// Each draw depends on the seed, the machine's name and the rule's place only, not on what was drawn before.
 pub(crate) fn draw(
-    rules: &[FaultRule],
+    rules: &[MachineFaultRule],
     seed: u64,
     pool: &str,
     machine: &str,
     now: Timestamp,
 ) -> Option<MachineFault> {
-    let holds = |rule: &FaultRule| {
+    let holds = |rule: &MachineFaultRule| {
         rule.pool.as_deref().is_none_or(|p| p == pool)
             && rule.from.is_none_or(|from| from <= now)
             && rule.until.is_none_or(|until| now < until)
@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn rules_hit_their_share_of_machines() {
-        let rule = FaultRule {
+        let rule = MachineFaultRule {
             pool: Some("a".into()),
             from: None,
             until: None,

@@ -8,7 +8,7 @@ mod boot;
 mod faults;
 mod objects;
 
-pub use faults::{FAULT, FaultRule, KUBELET, MachineFault};
+pub use faults::{FAULT, KUBELET, MachineFault, MachineFaultRule};
 pub(crate) use faults::{draw, draw_between};
 
 use super::deadlines::{Deadlines, after, sleep_until};
@@ -35,7 +35,7 @@ pub struct CloudOptions {
     pub clock: Clock,
     pub seed: u64,
     pub delays: Delays,
-    pub faults: Vec<FaultRule>,
+    pub faults: Vec<MachineFaultRule>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

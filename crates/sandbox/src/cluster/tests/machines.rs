@@ -1,7 +1,7 @@
 //! Machines and nodes: the simulated cloud, the Cluster API imitation, and their faults.
 
 use super::*;
-use crate::cluster::cloud::{FaultRule, MachineFault};
+use crate::cluster::cloud::{MachineFault, MachineFaultRule};
 use crate::store::ResourceName;
 use crate::store::resource::{DEPLOYMENTS, SIMULATED_MACHINES, SIMULATED_POOLS};
 
@@ -36,7 +36,7 @@ fn ready_nodes(store: &Store) -> Vec<String> {
 
 fn with_fault(fault: MachineFault) -> Sandbox {
     sandbox_with(|options| {
-        options.faults.push(FaultRule { pool: None, from: None, until: None, per_mille: 1000, fault });
+        options.faults.push(MachineFaultRule { pool: None, from: None, until: None, per_mille: 1000, fault });
     })
 }
 
@@ -182,7 +182,7 @@ async fn a_day(seed: u64) -> String {
     }
     let sandbox = sandbox_with(|options| {
         options.seed = seed;
-        options.faults.push(FaultRule {
+        options.faults.push(MachineFaultRule {
             pool: None,
             from: None,
             until: None,
