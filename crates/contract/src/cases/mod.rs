@@ -1,0 +1,31 @@
+//! The cases by theme.
+//!
+//! Owns the form in which they are listed. Each file owns one theme.
+
+mod creating;
+mod deleting;
+mod fixtures;
+mod reading;
+mod replacing;
+mod watching;
+
+use crate::suite::Case;
+
+/// Lists cases: the name of the function that is the case, and the kinds of calls whose behaviour it asserts.
+macro_rules! cases {
+    ($needs:ident, $($name:ident: [$($covers:literal),* $(,)?];)*) => {
+        pub(super) fn cases() -> Vec<crate::suite::Case> {
+            vec![$(crate::suite::Case {
+                name: stringify!($name),
+                needs: crate::suite::Needs::$needs,
+                covers: &[$($covers),*],
+                run: |world| Box::pin($name(world)),
+            }),*]
+        }
+    };
+}
+pub(crate) use cases;
+
+pub(crate) fn all() -> Vec<Case> {
+    [reading::cases(), watching::cases(), creating::cases(), replacing::cases(), deleting::cases()].concat()
+}

@@ -1,0 +1,32 @@
+//! The behaviour of the Kubernetes API that Tideline relies on, as one suite of cases for any API server.
+//!
+//! Owns the cases, the kinds of calls they cover and the runner. Leaves starting API servers to its tests: they run
+//! the suite against the sandbox and, where asked for, against the real kube-apiserver.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::needless_pass_by_value,
+    reason = "this crate is used by tests only, and a case fails by a failed assertion"
+)]
+
+mod answer;
+mod call;
+mod cases;
+mod client;
+mod recorder;
+mod stream;
+mod suite;
+mod world;
+
+pub use answer::Answer;
+pub use call::CallKind;
+pub use client::client_of;
+pub use recorder::{Recorder, Recording};
+pub use stream::WatchStream;
+pub use suite::{Case, Needs, Report, Server, all, run};
+pub use world::World;
+
+/// What the sandbox does otherwise than the real API server: the case that shows it, and why it stays.
+pub const KNOWN_DIFFERENCES: &[(&str, &str)] = &[];
