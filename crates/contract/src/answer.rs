@@ -21,7 +21,13 @@ impl Answer {
     /// The body of an answer that must be a success.
     #[track_caller]
     pub fn ok(self) -> Value {
-        assert!((200..300).contains(&self.code), "{} was refused with {}: {}", self.asked, self.code, self.body);
+        assert!(
+            (200..300).contains(&self.code),
+            "{} was refused with {}: {}",
+            self.asked,
+            self.code,
+            self.body
+        );
         self.body
     }
 
@@ -47,8 +53,18 @@ impl Answer {
         let expected = serde_json::json!(["Status", "v1", "Failure", code, reason]);
         let [kind, version, status, number, why] =
             ["kind", "apiVersion", "status", "code", "reason"].map(|field| self.body[field].clone());
-        assert_eq!(Value::Array(vec![kind, version, status, number, why]), expected, "{}: {}", self.asked, self.body);
-        assert!(self.body["message"].as_str().is_some_and(|text| !text.is_empty()), "{}: no message", self.asked);
+        assert_eq!(
+            Value::Array(vec![kind, version, status, number, why]),
+            expected,
+            "{}: {}",
+            self.asked,
+            self.body
+        );
+        assert!(
+            self.body["message"].as_str().is_some_and(|text| !text.is_empty()),
+            "{}: no message",
+            self.asked
+        );
         self.body
     }
 
@@ -58,7 +74,9 @@ impl Answer {
         let status = self.refused(409, "Conflict");
         let message = status["message"].as_str().unwrap_or_default();
         assert!(message.starts_with("Operation cannot be fulfilled on "), "{message}");
-        assert!(message.contains("the object has been modified; please apply your changes to the latest version"));
+        assert!(
+            message.contains("the object has been modified; please apply your changes to the latest version")
+        );
         status
     }
 

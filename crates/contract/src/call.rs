@@ -72,7 +72,10 @@ fn modifiers(verb: &str, query: &Query, content_type: &str, accept: &str) -> Vec
             ("application/strategic-merge-patch+json", "strategic"),
             ("application/apply-patch+yaml", "apply"),
         ];
-        let word = patch.iter().find(|(media, _)| content_type.starts_with(media)).map_or("unknown", |found| found.1);
+        let word = patch
+            .iter()
+            .find(|(media, _)| content_type.starts_with(media))
+            .map_or("unknown", |found| found.1);
         add(true, word);
     }
     add(query.text("labelSelector").is_some(), "labels");
@@ -183,7 +186,8 @@ mod tests {
     use super::*;
 
     fn kind(method: &str, uri: &str, content_type: &str) -> String {
-        let request = Request::builder().method(method).uri(uri).header("content-type", content_type).body(()).unwrap();
+        let request =
+            Request::builder().method(method).uri(uri).header("content-type", content_type).body(()).unwrap();
         let kind = CallKind::of(&request);
         assert_eq!(kind.to_string().parse::<CallKind>().as_ref(), Ok(&kind));
         kind.to_string()
@@ -196,7 +200,11 @@ mod tests {
             ("GET", "/api/v1/namespaces/a/pods/b", "get pods"),
             ("GET", "/api/v1/namespaces/a", "get namespaces"),
             ("PUT", "/api/v1/namespaces/a/finalize", "update namespaces/finalize"),
-            ("GET", "/api/v1/pods?fieldSelector=spec.nodeName%3Dx&limit=5", "list pods fields:spec.nodeName paged"),
+            (
+                "GET",
+                "/api/v1/pods?fieldSelector=spec.nodeName%3Dx&limit=5",
+                "list pods fields:spec.nodeName paged",
+            ),
             ("GET", "/apis/apps/v1/deployments?watch=true&resourceVersion=0", "watch deployments.apps"),
             ("PATCH", "/api/v1/nodes/n/status?dryRun=All", "patch nodes/status merge dry-run"),
             ("POST", "/api/v1/namespaces/a/pods/b/eviction", "create pods/eviction"),

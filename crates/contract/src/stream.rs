@@ -33,8 +33,9 @@ impl WatchStream {
         loop {
             if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = self.buffer.drain(..=end).collect();
-                let mut event: Value = serde_json::from_slice(&line)
-                    .unwrap_or_else(|error| panic!("{}: {error} in {}", self.asked, String::from_utf8_lossy(&line)));
+                let mut event: Value = serde_json::from_slice(&line).unwrap_or_else(|error| {
+                    panic!("{}: {error} in {}", self.asked, String::from_utf8_lossy(&line))
+                });
                 let kind = event["type"].as_str().unwrap_or_default().to_owned();
                 return Some((kind, event["object"].take()));
             }
@@ -68,7 +69,10 @@ impl WatchStream {
             if kind == "DELETED" {
                 return object;
             }
-            assert!(kind == "MODIFIED" && object["metadata"]["deletionTimestamp"].is_string(), "{kind} of {object}");
+            assert!(
+                kind == "MODIFIED" && object["metadata"]["deletionTimestamp"].is_string(),
+                "{kind} of {object}"
+            );
         }
     }
 }

@@ -83,7 +83,12 @@ impl Report {
         let complaints: Vec<String> =
             self.failed.iter().map(|(name, why)| format!("-- {name}\n{}", shortened(why))).collect();
         let total = self.passed + self.failed.len();
-        assert!(complaints.is_empty(), "{} of {total} cases failed:\n{}", complaints.len(), complaints.join("\n"));
+        assert!(
+            complaints.is_empty(),
+            "{} of {total} cases failed:\n{}",
+            complaints.len(),
+            complaints.join("\n")
+        );
         assert!(total > 0, "no case was run");
     }
 }
@@ -102,9 +107,12 @@ fn shortened(text: &str) -> String {
 pub async fn run(server: &Server, needs: Needs, skipped: &[&str]) -> Report {
     let only = std::env::var("CONTRACT_CASE").unwrap_or_default();
     let cases = all().into_iter().enumerate();
-    let chosen =
-        cases.filter(|(_, case)| case.needs == needs && !skipped.contains(&case.name) && case.name.contains(&only));
-    let outcomes = stream::iter(chosen.map(|(number, case)| async move { (case.name, run_one(server, number, case).await) }));
+    let chosen = cases.filter(|(_, case)| {
+        case.needs == needs && !skipped.contains(&case.name) && case.name.contains(&only)
+    });
+    let outcomes = stream::iter(
+        chosen.map(|(number, case)| async move { (case.name, run_one(server, number, case).await) }),
+    );
     let mut report = Report::default();
     let mut outcomes = outcomes.buffer_unordered(server.at_once.max(1));
     while let Some((name, outcome)) = outcomes.next().await {
@@ -121,7 +129,12 @@ async fn run_one(server: &Server, number: usize, case: Case) -> Result<(), Strin
     let unique = format!("{}-{number}", server.prefix);
     let recording = Recording::default();
     let client = recorded(&server.client, recording.clone());
-    let setup = World { client: server.client.clone(), ns: unique.clone(), unique, forgotten: server.forgotten.clone() };
+    let setup = World {
+        client: server.client.clone(),
+        ns: unique.clone(),
+        unique,
+        forgotten: server.forgotten.clone(),
+    };
     let world = World { client, ..setup.clone() };
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": setup.ns}});
     let run = async move {
@@ -137,8 +150,12 @@ async fn run_one(server: &Server, number: usize, case: Case) -> Result<(), Strin
         Err(error) => error.to_string(),
     })?;
     let made = recording.calls();
-    let idle: Vec<String> =
-        case.covered().into_iter().filter(|kind| !made.contains_key(kind)).map(|kind| kind.to_string()).collect();
+    let idle: Vec<String> = case
+        .covered()
+        .into_iter()
+        .filter(|kind| !made.contains_key(kind))
+        .map(|kind| kind.to_string())
+        .collect();
     if idle.is_empty() {
         return Ok(());
     }

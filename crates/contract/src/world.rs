@@ -121,7 +121,8 @@ impl World {
             let bytes = body.collect().await.unwrap().to_bytes();
             panic!("{asked}: {} {}", parts.status, String::from_utf8_lossy(&bytes));
         }
-        let chunks = body.into_data_stream().map(|chunk| chunk.map_err(|error| kube::Error::Service(error.into())));
+        let chunks =
+            body.into_data_stream().map(|chunk| chunk.map_err(|error| kube::Error::Service(error.into())));
         WatchStream::new(asked, chunks.boxed())
     }
 
@@ -133,7 +134,12 @@ impl World {
             if wanted(&answer) {
                 return answer;
             }
-            assert!(tokio::time::Instant::now() < deadline, "{path} is still {}: {}", answer.code, answer.body);
+            assert!(
+                tokio::time::Instant::now() < deadline,
+                "{path} is still {}: {}",
+                answer.code,
+                answer.body
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -141,7 +147,10 @@ impl World {
 
 /// The resourceVersion of an object or a list.
 pub(crate) fn version(object: &Value) -> String {
-    object["metadata"]["resourceVersion"].as_str().unwrap_or_else(|| panic!("no resourceVersion in {object}")).to_owned()
+    object["metadata"]["resourceVersion"]
+        .as_str()
+        .unwrap_or_else(|| panic!("no resourceVersion in {object}"))
+        .to_owned()
 }
 
 pub(crate) fn uid(object: &Value) -> String {

@@ -114,7 +114,11 @@ async fn pods_get_defaults(w: World) {
     assert_eq!(spec["preemptionPolicy"], "PreemptLowerPriority");
     assert_eq!(spec["securityContext"], json!({}));
     let container = &spec["containers"][0];
-    assert_eq!(container["resources"]["requests"], json!({"cpu": "2", "memory": "1Gi"}), "limits are requests too");
+    assert_eq!(
+        container["resources"]["requests"],
+        json!({"cpu": "2", "memory": "1Gi"}),
+        "limits are requests too"
+    );
     assert_eq!(container["imagePullPolicy"], "IfNotPresent");
     assert_eq!(container["terminationMessagePath"], "/dev/termination-log");
     assert_eq!(container["ports"][0]["protocol"], "TCP");

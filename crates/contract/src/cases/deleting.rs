@@ -147,7 +147,8 @@ async fn a_pod_that_is_over_ends_at_once(w: World) {
 
 async fn foreground_deletion_waits_for_dependents(w: World) {
     w.post(&w.apps("deployments"), &workload("Deployment", "a", 1)).await.ok();
-    let dying = w.delete_with(&w.apps("deployments/a"), json!({"propagationPolicy": "Foreground"})).await.ok();
+    let dying =
+        w.delete_with(&w.apps("deployments/a"), json!({"propagationPolicy": "Foreground"})).await.ok();
     assert_eq!(dying["metadata"]["finalizers"], json!(["foregroundDeletion"]));
     assert!(dying["metadata"]["deletionTimestamp"].is_string());
 }
@@ -156,12 +157,15 @@ async fn orphaning_deletion_waits_for_orphans(w: World) {
     w.post(&w.apps("replicasets"), &workload("ReplicaSet", "a", 1)).await.ok();
     let dying = w.delete_with(&w.apps("replicasets/a"), json!({"propagationPolicy": "Orphan"})).await.ok();
     assert_eq!(dying["metadata"]["finalizers"], json!(["orphan"]));
-    w.delete_with(&w.apps("replicasets/a"), json!({"propagationPolicy": "Sideways"})).await.refused(422, "Invalid");
+    w.delete_with(&w.apps("replicasets/a"), json!({"propagationPolicy": "Sideways"}))
+        .await
+        .refused(422, "Invalid");
 }
 
 async fn background_deletion_is_immediate(w: World) {
     w.post(&w.apps("deployments"), &workload("Deployment", "a", 1)).await.ok();
-    let status = w.delete_with(&w.apps("deployments/a"), json!({"propagationPolicy": "Background"})).await.code(200);
+    let status =
+        w.delete_with(&w.apps("deployments/a"), json!({"propagationPolicy": "Background"})).await.code(200);
     assert_eq!(status["status"], "Success");
     w.get(&w.apps("deployments/a")).await.refused(404, "NotFound");
 }

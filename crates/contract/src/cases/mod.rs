@@ -3,6 +3,7 @@
 //! Owns the form in which they are listed. Each file owns one theme.
 
 mod creating;
+mod custom;
 mod deleting;
 mod fixtures;
 mod reading;
@@ -27,5 +28,13 @@ macro_rules! cases {
 pub(crate) use cases;
 
 pub(crate) fn all() -> Vec<Case> {
-    [reading::cases(), watching::cases(), creating::cases(), replacing::cases(), deleting::cases()].concat()
+    [
+        reading::cases(),
+        watching::cases(),
+        creating::cases(),
+        replacing::cases(),
+        deleting::cases(),
+        custom::cases(),
+    ]
+    .concat()
 }

@@ -73,7 +73,8 @@ async fn list_is_sorted_and_typed(w: World) {
     let ours: Vec<&str> = names(&list).into_iter().filter(|name| name.len() == 1).collect();
     assert_eq!(ours, ["a", "b", "c"], "lists are in the order of names");
     assert!(list["items"][0].get("kind").is_none(), "items of typed lists carry no kind");
-    let newest = list["items"].as_array().unwrap().iter().map(|item| version(item).parse::<u64>().unwrap()).max();
+    let newest =
+        list["items"].as_array().unwrap().iter().map(|item| version(item).parse::<u64>().unwrap()).max();
     assert!(version(&list).parse::<u64>().ok() >= newest, "a list is at least as new as its items");
 }
 
@@ -87,7 +88,9 @@ async fn list_of_all_namespaces_holds_each(w: World) {
 
 async fn list_with_limit_continues_to_the_end(w: World) {
     for number in 0..5 {
-        w.post(&w.core("configmaps"), &labelled(config_map(&format!("c{number}"), "1"), json!({"a": "b"}))).await.ok();
+        w.post(&w.core("configmaps"), &labelled(config_map(&format!("c{number}"), "1"), json!({"a": "b"})))
+            .await
+            .ok();
     }
     let path = w.core("configmaps");
     let mut seen = Vec::new();
@@ -97,7 +100,7 @@ async fn list_with_limit_continues_to_the_end(w: World) {
         let found = names(&page);
         assert!(found.len() <= 2);
         seen.extend(found.into_iter().filter(|name| name.starts_with('c')).map(str::to_owned));
-        token = page["metadata"]["continue"].as_str().unwrap_or_default().to_owned();
+        page["metadata"]["continue"].as_str().unwrap_or_default().clone_into(&mut token);
         if token.is_empty() {
             break;
         }
@@ -128,7 +131,9 @@ async fn list_with_a_spoiled_continue_token_is_400(w: World) {
 async fn list_at_version_zero_is_a_list(w: World) {
     w.post(&w.core("pods"), &pod("a")).await.ok();
     // A cached list may lag behind, so it is asked for until it shows the pod.
-    let list = w.until(&format!("{}?resourceVersion=0", w.core("pods")), |answer| !names(&answer.body).is_empty()).await;
+    let list = w
+        .until(&format!("{}?resourceVersion=0", w.core("pods")), |answer| !names(&answer.body).is_empty())
+        .await;
     let list = list.ok();
     assert_eq!(names(&list), ["a"]);
     assert!(version(&list).parse::<u64>().is_ok_and(|number| number > 0));
@@ -145,7 +150,9 @@ async fn list_at_a_version_not_older_than(w: World) {
 
 async fn labels_select_by_equality_and_set(w: World) {
     let path = w.core("configmaps");
-    for (name, labels) in [("a", json!({"t": "x", "s": ""})), ("b", json!({"t": "y"})), ("c", json!({"u": "x"}))] {
+    for (name, labels) in
+        [("a", json!({"t": "x", "s": ""})), ("b", json!({"t": "y"})), ("c", json!({"u": "x"}))]
+    {
         w.post(&path, &labelled(config_map(name, "1"), labels)).await.ok();
     }
     for (selector, expected) in [
@@ -188,7 +195,8 @@ async fn pods_are_selected_by_phase_and_not_phase(w: World) {
     }
     let status = json!({"status": {"phase": "Succeeded"}});
     w.patch(&format!("{path}/b/status"), crate::world::MERGE, status).await.ok();
-    let live = w.get(&format!("{path}?fieldSelector=status.phase!%3DSucceeded,status.phase!%3DFailed")).await.ok();
+    let live =
+        w.get(&format!("{path}?fieldSelector=status.phase!%3DSucceeded,status.phase!%3DFailed")).await.ok();
     assert_eq!(names(&live), ["a"]);
     let done = w.get(&format!("{path}?fieldSelector=status.phase%3DSucceeded")).await.ok();
     assert_eq!(names(&done), ["b"]);
@@ -206,8 +214,12 @@ async fn objects_are_selected_by_name(w: World) {
 }
 
 async fn an_unknown_field_selector_is_400(w: World) {
-    let status = w.get(&format!("{}?fieldSelector=spec.color%3Dred", w.core("pods"))).await.refused(400, "BadRequest");
-    assert!(status["message"].as_str().unwrap().contains("field label not supported: spec.color"), "{status}");
+    let status =
+        w.get(&format!("{}?fieldSelector=spec.color%3Dred", w.core("pods"))).await.refused(400, "BadRequest");
+    assert!(
+        status["message"].as_str().unwrap().contains("field label not supported: spec.color"),
+        "{status}"
+    );
 }
 
 async fn events_are_selected_by_involved_object(w: World) {
@@ -222,7 +234,8 @@ async fn events_are_selected_by_involved_object(w: World) {
     let selector = "involvedObject.kind%3DPod,involvedObject.name%3Dp2";
     let list = w.get(&format!("{}?fieldSelector={selector}", w.core("events"))).await.ok();
     assert_eq!(names(&list), ["e2"]);
-    let selector = format!("involvedObject.namespace%3D{},involvedObject.uid%3Du,reason%3DTriggeredScaleUp", w.ns);
+    let selector =
+        format!("involvedObject.namespace%3D{},involvedObject.uid%3Du,reason%3DTriggeredScaleUp", w.ns);
     let list = w.get(&format!("{}?fieldSelector={selector}", w.core("events"))).await.ok();
     assert_eq!(names(&list), ["e1", "e2"]);
 }

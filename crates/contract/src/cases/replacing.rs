@@ -224,7 +224,8 @@ async fn nodes_keep_fields_we_do_not_know(w: World) {
     let path = format!("/api/v1/nodes/{}", w.unique);
     let mut object = node(&w.unique);
     object["metadata"]["annotations"] = json!({"vendor.example/a": "b"});
-    object["spec"] = json!({"podCIDR": "10.1.0.0/24", "podCIDRs": ["10.1.0.0/24"], "providerID": "simulated://p/m"});
+    object["spec"] =
+        json!({"podCIDR": "10.1.0.0/24", "podCIDRs": ["10.1.0.0/24"], "providerID": "simulated://p/m"});
     let mut made = w.post("/api/v1/nodes", &object).await.ok();
     let before = made.clone();
     let taint = json!({"key": "tideline.dev/drain", "value": "1", "effect": "NoSchedule"});
@@ -250,7 +251,8 @@ async fn node_taints_must_be_valid(w: World) {
     wrong["spec"]["taints"] = json!([{"key": "a", "effect": "Sometimes"}]);
     w.put(&path, &wrong).await.invalid(&["metadata.taints[0].effect"]);
     let mut twice = made.clone();
-    twice["spec"]["taints"] = json!([{"key": "a", "effect": "NoSchedule"}, {"key": "a", "effect": "NoSchedule"}]);
+    twice["spec"]["taints"] =
+        json!([{"key": "a", "effect": "NoSchedule"}, {"key": "a", "effect": "NoSchedule"}]);
     w.put(&path, &twice).await.invalid(&["metadata.taints[1]"]);
 }
 
