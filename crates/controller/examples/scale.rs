@@ -4,7 +4,6 @@
 //! `cargo run --release -p controller --example scale -- 1000 30000`
 
 #![expect(clippy::unwrap_used, reason = "a measurement fails by panicking")]
-#![expect(clippy::cast_possible_wrap, reason = "small numbers")]
 
 use clock::Clock;
 use controller::{Config, Controller, LeaderElection, Status};
@@ -135,7 +134,7 @@ async fn fill(store: &Store, client: &Client, nodes: usize, pods: usize) {
             "metadata": {"name": name, "labels": {"tideline.dev/pool": "big", "kubernetes.io/hostname": name}},
             "spec": {"providerID": id},
         });
-        create(store, resource::NODES, "", node, json!({"conditions": ready, "allocatable": room}));
+        create(store, resource::NODES, "", node, &json!({"conditions": ready, "allocatable": room}));
     }
     for at in 0..pods {
         let node = format!("big-{}", at % nodes);
@@ -145,12 +144,12 @@ async fn fill(store: &Store, client: &Client, nodes: usize, pods: usize) {
             resource::PODS,
             "default",
             pod(&name, "900m", Some(&node)),
-            json!({"phase": "Running"}),
+            &json!({"phase": "Running"}),
         );
     }
 }
 
-fn create(store: &Store, resource: ResourceName, namespace: &str, object: Value, status: Value) {
+fn create(store: &Store, resource: ResourceName, namespace: &str, object: Value, status: &Value) {
     let name = object["metadata"]["name"].as_str().unwrap().to_owned();
     store.create(resource, namespace, object).unwrap();
     store

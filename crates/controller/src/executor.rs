@@ -228,37 +228,33 @@ impl Shared {
                 Err((until, why)) => return OutcomeKind::Deferred { until, why },
             }
         }
-        let kind = self.attempts(step, provider.as_ref().map(|(provider, _)| &**provider)).await;
+        let (kind, ill) = self.attempts(step, provider.as_ref().map(|(provider, _)| &**provider)).await;
         if let Some((_, pool)) = &provider {
-            let ill = matches!(&kind, OutcomeKind::Failed { code, .. } if &**code == UNANSWERED);
             self.breakers().note(pool, ill, self.clock.now());
         }
         kind
     }
 
-    async fn attempts(&self, step: &Step, provider: Option<&dyn Provider>) -> OutcomeKind {
+    /// Tries a step until it has an answer, for a bounded time. True beside the outcome: there was none.
+    async fn attempts(&self, step: &Step, provider: Option<&dyn Provider>) -> (OutcomeKind, bool) {
         let purpose = format!("{}{:?}", step.intent(), subject(step));
         let mut backoff = Backoff::new(seed_for(self.seed, &purpose), FIRST_WAIT, LONGEST_WAIT);
         loop {
             if !self.fence.allows(self.limit) {
-                return self.later(PUT_OFF, "leadership would not outlast the call".into());
+                return (self.later(PUT_OFF, "leadership would not outlast the call".into()), false);
             }
-            let attempt = self.attempt(step, provider).await;
-            let why = match attempt {
-                Attempt::Done => return OutcomeKind::Done,
-                Attempt::Obsolete(why) => return OutcomeKind::Obsolete { why },
-                Attempt::Later { wait, why } => return self.later(wait, why),
-                Attempt::Refused { code, message } => return OutcomeKind::Failed { code, message },
+            let why = match self.attempt(step, provider).await {
+                Attempt::Done => return (OutcomeKind::Done, false),
+                Attempt::Obsolete(why) => return (OutcomeKind::Obsolete { why }, false),
+                Attempt::Later { wait, why } => return (self.later(wait, why), false),
+                Attempt::Refused { code, message } => return (OutcomeKind::Failed { code, message }, false),
                 Attempt::Retry(why) => why,
             };
             let wait = backoff.wait();
             if backoff.attempts() >= self.calls.attempts {
-                // An order whose answer is unknown fails its pool, so that another one is asked; writes to
-                // nodes and pods are simply tried again.
-                return match provider {
-                    Some(_) => OutcomeKind::Failed { code: Arc::from(UNANSWERED), message: why },
-                    None => self.later(PUT_OFF, why),
-                };
+                // Nothing is known of it, and every step may be sent again: it is put off, not given up. How long
+                // an intent is kept up is for `decide` to say.
+                return (self.later(PUT_OFF, why), true);
             }
             tokio::time::sleep(wait).await;
         }
@@ -310,9 +306,6 @@ impl Shared {
         self.breakers.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
-
-/// Code of an order that got no answer in all its attempts.
-const UNANSWERED: &str = "Unanswered";
 
 fn of_order(answer: Result<OrderAnswer, ProviderError>) -> Attempt {
     match answer {

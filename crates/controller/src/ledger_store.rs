@@ -259,4 +259,54 @@ mod tests {
         assert_eq!(format!("{first}{rest}"), text);
         assert_eq!(split("short"), ("short", ""));
     }
+
+    fn store() -> LedgerStore {
+        let clock = clock::Clock::starting_at("2026-01-01T00:00:00Z".parse().unwrap());
+        let api = sandbox::api::Api::new(sandbox::store::Store::new(
+            clock,
+            &sandbox::store::StoreOptions::default(),
+        ));
+        LedgerStore::new(&api.client(), "kube-system", Duration::from_secs(5))
+    }
+
+    /// A ledger with so many nodes found unneeded, under names of a given length.
+    fn ledger(nodes: usize, epoch: u64) -> Ledger {
+        let name = |at: usize| model::NodeName::from(format!("{at:0>200}"));
+        Ledger {
+            epoch,
+            unneeded_since: (0..nodes).map(|at| (name(at), Timestamp::UNIX_EPOCH)).collect(),
+            ..Default::default()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_large_ledger_lies_in_two_objects_and_a_larger_one_is_refused() {
+        let mut first = store();
+        let now = Timestamp::UNIX_EPOCH;
+        assert_eq!(first.load(now).await.unwrap().1, Found::Nothing);
+        for (nodes, epoch) in [(10, 1), (1500, 2), (1600, 3), (1700, 4), (3, 5)] {
+            let ledger = ledger(nodes, epoch);
+            assert!(matches!(first.save(&ledger).await.unwrap(), Saved::Yes));
+            let mut second =
+                LedgerStore { maps: first.maps.clone(), limit: first.limit, head: None, doubtful: None };
+            assert_eq!(second.load(now).await.unwrap(), (ledger, Found::Ledger));
+        }
+        let error = first.save(&ledger(4000, 6)).await.unwrap_err();
+        assert!(matches!(error, ControllerError::LedgerTooLarge { .. }), "{error}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_missing_rest_is_damage_and_a_foreign_write_a_conflict() {
+        let mut first = store();
+        let now = Timestamp::UNIX_EPOCH;
+        first.save(&ledger(1500, 7)).await.unwrap();
+        first.maps.delete("tideline-ledger-1", &kube::api::DeleteParams::default()).await.unwrap();
+        let mut second =
+            LedgerStore { maps: first.maps.clone(), limit: first.limit, head: None, doubtful: None };
+        let (ledger_again, found) = second.load(now).await.unwrap();
+        assert!(matches!(found, Found::Damaged { .. }), "{found:?}");
+        assert_eq!((ledger_again.epoch, ledger_again.last_scale_up_at), (7, Some(now)));
+        assert!(matches!(second.save(&ledger(1, 8)).await.unwrap(), Saved::Yes));
+        assert!(matches!(first.save(&ledger(2, 7)).await.unwrap(), Saved::Conflict { .. }));
+    }
 }

@@ -73,6 +73,35 @@ async fn events_tell(world: &World) {
     assert!(count("ScaledUpGroup", "ConfigMap").is_some(), "{told:?}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_status_is_written_on_change_and_removed_at_exit() {
+    let world = World::new();
+    world.populate(6).await;
+    let status = controller::Status { enabled: true, ..Default::default() };
+    let controller =
+        world.controller(world.sandbox.client("tideline"), controller::Config { status, ..config() });
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let running = tokio::spawn(controller.run(async { drop(stopped.await) }));
+    world.settle(6, 2, PATIENCE).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    let maps: Api<ConfigMap> = Api::namespaced(world.client.clone(), "kube-system");
+    let map = maps.get("cluster-autoscaler-status").await.unwrap();
+    let text = map.data.clone().unwrap()["status"].clone();
+    for line in
+        ["autoscalerStatus: Running", "status: Healthy", "cloudProviderTarget: 2", "maxSize: 6", "ready: 2"]
+    {
+        assert!(text.contains(line), "{line} is missing in\n{text}");
+    }
+    let annotations = map.metadata.annotations.clone().unwrap();
+    assert!(annotations.contains_key("cluster-autoscaler.kubernetes.io/last-updated"));
+    tokio::time::sleep(Duration::from_mins(30)).await;
+    let later = maps.get("cluster-autoscaler-status").await.unwrap();
+    assert_eq!(later.metadata.resource_version, map.metadata.resource_version, "nothing changed");
+    stop.send(()).unwrap();
+    running.await.unwrap().unwrap();
+    assert!(maps.get_opt("cluster-autoscaler-status").await.unwrap().is_none());
+}
+
 /// Faults of every kind, for the first ten minutes.
 fn trouble() -> FaultPlan {
     let rule = |fault: Value, probability: f64| {
