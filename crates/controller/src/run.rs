@@ -242,18 +242,22 @@ impl Loop {
         mut leading: Option<watch::Receiver<Leadership>>,
     ) -> Result<(), ControllerError> {
         let mut shutdown = std::pin::pin!(shutdown);
-        if leading.is_none() {
-            self.take_over().await?;
-        }
+        let mut elected = leading.is_none();
         loop {
+            if elected && self.ledger.is_none() {
+                tokio::select! {
+                    biased;
+                    () = &mut shutdown => break,
+                    taken = self.take_over() => taken?,
+                }
+            }
             self.stand(leading.is_some());
             let (due, status_due) = (self.due(), self.reporter.status.due());
             tokio::select! {
                 biased;
                 () = &mut shutdown => break,
                 state = changed(&mut leading) => match state {
-                    Leadership::Leader if self.ledger.is_none() => self.take_over().await?,
-                    Leadership::Leader => {}
+                    Leadership::Leader => elected = true,
                     Leadership::Standby { holder } => {
                         self.standby = true;
                         tracing::info!(holder = holder.as_deref(), "standing by: another one leads");

@@ -169,6 +169,22 @@ async fn a_damaged_ledger_is_kept_aside_and_the_work_goes_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn it_ends_when_asked_although_the_api_does_not_answer() {
+    let world = World::new();
+    let rule = json!({"fault": {"lostRequest": {}}, "probability": 1.0});
+    let plan = FaultPlan { rules: vec![serde_json::from_value(rule).unwrap()] };
+    let faults = Faults::new(plan, 1, world.clock).unwrap();
+    let controller = world.controller(faults.client(world.sandbox.api()), config());
+    let handle = controller.handle();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let running = tokio::spawn(controller.run(async { drop(stopped.await) }));
+    tokio::time::sleep(Duration::from_mins(5)).await;
+    assert!(handle.not_ready().is_some());
+    stop.send(()).unwrap();
+    tokio::time::timeout(Duration::from_mins(1), running).await.unwrap().unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_second_leader_stops_the_first() {
     let world = World::new();
     world.populate(2).await;
