@@ -2,12 +2,17 @@
 //!
 //! Owns the form in which they are listed. Each file owns one theme.
 
+mod binding;
 mod creating;
 mod custom;
 mod deleting;
+mod evicting;
 mod fixtures;
+mod following;
+mod patching;
 mod reading;
 mod replacing;
+mod serving;
 mod watching;
 
 use crate::suite::Case;
@@ -33,8 +38,13 @@ pub(crate) fn all() -> Vec<Case> {
         watching::cases(),
         creating::cases(),
         replacing::cases(),
+        patching::cases(),
         deleting::cases(),
+        evicting::cases(),
+        binding::cases(),
         custom::cases(),
+        following::cases(),
+        serving::cases(),
     ]
     .concat()
 }

@@ -1,0 +1,235 @@
+//! What our own processes do all day: follow kinds with kube's watchers, hold leases, tell events.
+//!
+//! Owns leases, events and typed followers. Leaves the parts they are made of to `reading` and `watching`.
+
+use super::cases;
+use super::fixtures::{config_map, pod};
+use crate::world::{JSON_PATCH, MERGE, World, names, version};
+use futures::StreamExt as _;
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::api::core::v1::{Event, ObjectReference, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use kube::ResourceExt as _;
+use kube::api::{ListParams, PostParams};
+use kube::runtime::watcher;
+use serde_json::json;
+
+cases! { ApiServer,
+    kubes_watcher_lists_then_follows: ["list pods paged", "watch pods"];
+    kubes_watcher_streams_its_list: ["watch pods streamed"];
+    a_lease_is_taken_renewed_and_lost: [
+        "create leases.coordination.k8s.io", "update leases.coordination.k8s.io", "get leases.coordination.k8s.io",
+    ];
+    a_lease_is_renewed_by_patch: ["patch leases.coordination.k8s.io merge", "list leases.coordination.k8s.io"];
+    a_lease_without_a_duration_is_refused: ["create leases.coordination.k8s.io"];
+    events_are_told_and_counted: ["create events", "patch events merge", "patch events strategic", "update events"];
+    events_of_the_newer_group_are_the_same: ["create events.events.k8s.io", "list events", "patch events.events.k8s.io json"];
+    events_live_in_the_namespace_of_their_object: ["create events"];
+    typed_lists_and_errors: ["list pods labels", "get pods"];
+    empty_lists_are_lists: [
+        "list persistentvolumeclaims", "list persistentvolumes labels", "list storageclasses.storage.k8s.io labels",
+        "list jobs.batch", "list replicationcontrollers", "list daemonsets.apps", "list csinodes.storage.k8s.io labels",
+        "list priorityclasses.scheduling.k8s.io", "list cronjobs.batch", "list services", "list endpoints",
+    ];
+}
+
+async fn kubes_watcher_lists_then_follows(w: World) {
+    follow(w, watcher::Config::default().page_size(1)).await;
+}
+
+async fn kubes_watcher_streams_its_list(w: World) {
+    follow(w, watcher::Config::default().streaming_lists()).await;
+}
+
+async fn follow(w: World, config: watcher::Config) {
+    for name in ["a", "b"] {
+        w.post(&w.core("pods"), &pod(name)).await.ok();
+    }
+    let mut stream = Box::pin(watcher::watcher(w.api::<Pod>(), config));
+    let mut seen = Vec::new();
+    while let Some(event) = stream.next().await {
+        match event.expect("a watch that works") {
+            watcher::Event::Init => seen.push("init".to_owned()),
+            watcher::Event::InitApply(pod) => seen.push(format!("found {}", pod.name_any())),
+            watcher::Event::InitDone => {
+                seen.push("done".to_owned());
+                w.post(&w.core("pods"), &pod("c")).await.ok();
+                w.delete(&w.core("pods/a")).await.ok();
+            }
+            watcher::Event::Apply(pod) if pod.metadata.deletion_timestamp.is_some() => {}
+            watcher::Event::Apply(pod) => seen.push(format!("set {}", pod.name_any())),
+            watcher::Event::Delete(pod) => {
+                seen.push(format!("gone {}", pod.name_any()));
+                break;
+            }
+        }
+    }
+    assert_eq!(seen, ["init", "found a", "found b", "done", "set c", "gone a"]);
+}
+
+fn held_by(holder: &str, time: &str) -> LeaseSpec {
+    LeaseSpec {
+        holder_identity: Some(holder.to_owned()),
+        lease_duration_seconds: Some(15),
+        lease_transitions: Some(0),
+        renew_time: Some(MicroTime(time.parse().unwrap())),
+        acquire_time: Some(MicroTime(time.parse().unwrap())),
+        ..LeaseSpec::default()
+    }
+}
+
+async fn a_lease_is_taken_renewed_and_lost(w: World) {
+    let leases = w.api::<Lease>();
+    let lease = Lease {
+        metadata: ObjectMeta { name: Some("leader".into()), ..ObjectMeta::default() },
+        spec: Some(held_by("one", "2026-01-01T00:00:00.000001Z")),
+    };
+    let mut mine = leases.create(&PostParams::default(), &lease).await.unwrap();
+    let taken = leases.create(&PostParams::default(), &lease).await.unwrap_err();
+    assert!(
+        matches!(taken, kube::Error::Api(status) if status.code == 409 && status.reason == "AlreadyExists")
+    );
+    let mut theirs = leases.get("leader").await.unwrap();
+    assert_eq!(
+        theirs.spec.as_ref().unwrap().renew_time,
+        mine.spec.as_ref().unwrap().renew_time,
+        "to the microsecond"
+    );
+    mine.spec = Some(held_by("one", "2026-01-01T00:00:05.123456Z"));
+    let renewed = leases.replace("leader", &PostParams::default(), &mine).await.unwrap();
+    assert_ne!(renewed.resource_version(), mine.resource_version());
+    theirs.spec = Some(held_by("two", "2026-01-01T00:00:06.000000Z"));
+    let lost = leases.replace("leader", &PostParams::default(), &theirs).await.unwrap_err();
+    assert!(matches!(lost, kube::Error::Api(status) if status.code == 409 && status.reason == "Conflict"));
+}
+
+async fn a_lease_is_renewed_by_patch(w: World) {
+    let path = w.group("coordination.k8s.io/v1", "leases");
+    let lease = json!({
+        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "node-1"},
+        "spec": {"holderIdentity": "node-1", "leaseDurationSeconds": 40, "renewTime": "2026-01-01T00:00:00.000000Z"}
+    });
+    w.post(&path, &lease).await.ok();
+    let renewal = json!({"spec": {"renewTime": "2026-01-01T00:00:10.000000Z"}});
+    let done = w.patch(&format!("{path}/node-1"), MERGE, renewal).await.ok();
+    assert_eq!(done["spec"]["renewTime"], "2026-01-01T00:00:10.000000Z");
+    assert_eq!(names(&w.get(&path).await.ok()), ["node-1"]);
+}
+
+async fn a_lease_without_a_duration_is_refused(w: World) {
+    let lease = json!({
+        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "a"},
+        "spec": {"holderIdentity": "a", "leaseDurationSeconds": 0}
+    });
+    let path = w.group("coordination.k8s.io/v1", "leases");
+    w.post(&path, &lease).await.invalid(&["spec.leaseDurationSeconds"]);
+}
+
+fn event(w: &World, name: &str) -> Event {
+    Event {
+        metadata: ObjectMeta {
+            name: Some(name.into()),
+            namespace: Some(w.ns.clone()),
+            ..ObjectMeta::default()
+        },
+        involved_object: ObjectReference {
+            kind: Some("Pod".into()),
+            namespace: Some(w.ns.clone()),
+            name: Some("a".into()),
+            ..ObjectReference::default()
+        },
+        reason: Some("TriggeredScaleUp".into()),
+        message: Some("pod triggered scale-up: [{small 1->2 (max: 5)}]".into()),
+        type_: Some("Normal".into()),
+        count: Some(1),
+        ..Event::default()
+    }
+}
+
+async fn events_are_told_and_counted(w: World) {
+    let made = w.api::<Event>().create(&PostParams::default(), &event(&w, "e")).await.unwrap();
+    assert_eq!(made.count, Some(1));
+    let path = w.core("events/e");
+    let last = json!({"count": 2, "lastTimestamp": "2026-01-01T00:00:00Z"});
+    assert_eq!(w.patch(&path, MERGE, last).await.ok()["count"], 2);
+    let stored = w.patch(&path, crate::world::STRATEGIC, json!({"count": 3})).await.ok();
+    assert_eq!(stored["message"], "pod triggered scale-up: [{small 1->2 (max: 5)}]");
+    let mut stored = stored;
+    stored["count"] = json!(4);
+    assert_eq!(w.put(&path, &stored).await.ok()["count"], 4);
+}
+
+async fn events_of_the_newer_group_are_the_same(w: World) {
+    let path = w.group("events.k8s.io/v1", "events");
+    let event = json!({
+        "apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": {"name": "e"},
+        "eventTime": "2026-01-01T00:00:00.000000Z", "reportingController": "tideline.dev/controller",
+        "reportingInstance": "tideline-0", "action": "ScaleUp", "reason": "TriggeredScaleUp", "type": "Normal",
+        "regarding": {"apiVersion": "v1", "kind": "Pod", "namespace": w.ns, "name": "a"}, "note": "more nodes"
+    });
+    let made = w.post(&path, &event).await.code(201);
+    assert_eq!(made["note"], "more nodes");
+    let selector = "fieldSelector=involvedObject.name%3Da";
+    let list = w.get(&format!("{}?{selector}", w.core("events"))).await.ok();
+    assert_eq!(list["items"][0]["involvedObject"]["kind"], "Pod");
+    assert_eq!(list["items"][0]["message"], "more nodes");
+    assert_eq!(list["items"][0]["reportingComponent"], "tideline.dev/controller");
+    w.get(&w.core("events")).await.code(200);
+    let series = json!({"count": 2, "lastObservedTime": "2026-01-01T00:01:00.000000Z"});
+    let steps = json!([{"op": "add", "path": "/series", "value": series}]);
+    let done = w.patch(&format!("{path}/e"), JSON_PATCH, steps).await.ok();
+    assert_eq!(done["series"]["count"], 2);
+}
+
+async fn events_live_in_the_namespace_of_their_object(w: World) {
+    let mut astray = event(&w, "e");
+    astray.involved_object.namespace = Some("elsewhere".into());
+    let refused = w.api::<Event>().create(&PostParams::default(), &astray).await.unwrap_err();
+    assert!(matches!(&refused, kube::Error::Api(status) if status.code == 422), "{refused}");
+    // Events about nodes have no namespace and live in `default`.
+    let about_node = json!({
+        "apiVersion": "v1", "kind": "Event", "metadata": {"name": w.unique},
+        "involvedObject": {"kind": "Node", "name": "n"}, "reason": "ScaleDown", "message": "m"
+    });
+    w.post("/api/v1/namespaces/default/events", &about_node).await.code(201);
+    w.post(&w.core("events"), &about_node).await.refused(422, "Invalid");
+}
+
+async fn typed_lists_and_errors(w: World) {
+    w.post(&w.core("pods"), &pod("a")).await.ok();
+    let pods = w.api::<Pod>();
+    let list = pods.list(&ListParams::default().labels("app=web")).await.unwrap();
+    assert_eq!(list.items.len(), 1);
+    assert!(list.metadata.resource_version.is_some());
+    assert!(pods.get_opt("none").await.unwrap().is_none());
+    let kube::Error::Api(status) = pods.get("none").await.unwrap_err() else { panic!("a status") };
+    assert_eq!((status.code, status.reason.as_str()), (404, "NotFound"));
+    assert_eq!(status.details.unwrap().name, "none");
+}
+
+async fn empty_lists_are_lists(w: World) {
+    w.post(&w.core("configmaps"), &config_map("a", "1")).await.ok();
+    for (path, kind) in [
+        (w.core("persistentvolumeclaims"), "PersistentVolumeClaimList"),
+        ("/api/v1/persistentvolumes?labelSelector=no%3Done".into(), "PersistentVolumeList"),
+        ("/apis/storage.k8s.io/v1/storageclasses?labelSelector=no%3Done".into(), "StorageClassList"),
+        ("/apis/storage.k8s.io/v1/csinodes?labelSelector=no%3Done".into(), "CSINodeList"),
+        (w.group("batch/v1", "jobs"), "JobList"),
+        (w.group("batch/v1", "cronjobs"), "CronJobList"),
+        (w.core("replicationcontrollers"), "ReplicationControllerList"),
+        (w.core("services"), "ServiceList"),
+        (w.core("endpoints"), "EndpointsList"),
+        (w.apps("daemonsets"), "DaemonSetList"),
+        (w.apps("replicasets"), "ReplicaSetList"),
+    ] {
+        let list = w.get(&path).await.ok();
+        assert_eq!(
+            (list["kind"].as_str(), list["items"].as_array().map(Vec::len)),
+            (Some(kind), Some(0)),
+            "{path}"
+        );
+        assert!(!version(&list).is_empty());
+    }
+    let classes = w.get("/apis/scheduling.k8s.io/v1/priorityclasses").await.ok();
+    assert!(names(&classes).contains(&"system-node-critical"), "{classes}");
+}
