@@ -4,7 +4,9 @@
 
 use super::body::ApiBody;
 use super::reply;
-use crate::store::resource::{EVENTS, EVENTS_GROUP, NAMESPACES, PODS, SERVICE_ACCOUNTS};
+use crate::store::resource::{
+    EVENTS, EVENTS_GROUP, HORIZONTAL_POD_AUTOSCALERS, NAMESPACES, PODS, SERVICE_ACCOUNTS,
+};
 use crate::store::{ApiError, ResourceInfo, Store};
 use bytes::Bytes;
 use http::Response;
@@ -47,6 +49,10 @@ pub(crate) fn catalogue(store: &Store) -> BTreeMap<String, BTreeMap<String, Vec<
         for version in &info.versions {
             let versions = groups.entry(info.group().to_owned()).or_default();
             versions.entry(version.clone()).or_default().push(Arc::clone(&info));
+        }
+        if info.name == HORIZONTAL_POD_AUTOSCALERS {
+            let versions = groups.entry(info.group().to_owned()).or_default();
+            versions.insert("v1".to_owned(), vec![Arc::clone(&info)]);
         }
         if info.name == EVENTS {
             groups

@@ -13,6 +13,7 @@ mod json_patch;
 mod list;
 mod merge;
 mod openapi;
+mod protobuf;
 mod query;
 mod reply;
 mod route;

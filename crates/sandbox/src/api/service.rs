@@ -8,7 +8,7 @@ use super::query::Query;
 use super::reply;
 use super::route::{self, Route, Target};
 use super::view::View;
-use super::{discovery, list, openapi, subresource, write};
+use super::{discovery, list, openapi, protobuf, subresource, write};
 use crate::store::{ApiError, Store};
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -183,6 +183,9 @@ fn actor_of(agent: &str) -> String {
 impl Call {
     /// The body as JSON; YAML where it says so.
     pub(crate) fn json(&self) -> Result<Value, ApiError> {
+        if protobuf::is_protobuf(&self.body) {
+            return protobuf::read(&self.body);
+        }
         if self.content_type.contains("protobuf") || self.content_type.contains("cbor") {
             return Err(ApiError::UnsupportedMediaType("application/json, application/yaml"));
         }

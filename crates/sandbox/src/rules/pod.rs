@@ -211,7 +211,8 @@ fn text_of(value: &Value) -> String {
 }
 
 /// Fields of a pod's spec that may change, `nodeName` only from nothing.
-const CHANGEABLE: [&str; 8] = [
+const CHANGEABLE: [&str; 9] = [
+    "ephemeralContainers",
     "containers",
     "initContainers",
     "activeDeadlineSeconds",

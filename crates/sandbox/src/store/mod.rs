@@ -46,7 +46,7 @@ pub struct StoreOptions {
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        Self { seed: 0, change_limit: 32_768 }
+        Self { seed: 0, change_limit: 16_384 }
     }
 }
 

@@ -217,6 +217,9 @@ impl Registry {
 
     /// The resource that is served at `/apis/{group}/{version}/{plural}`.
     pub fn served(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<ResourceInfo>> {
+        if group == "autoscaling" && version == "v1" && plural == HORIZONTAL_POD_AUTOSCALERS.plural() {
+            return self.by_name.get(&HORIZONTAL_POD_AUTOSCALERS);
+        }
         if group == EVENTS_GROUP && version == "v1" && plural == "events" {
             return self.by_name.get(&EVENTS);
         }

@@ -195,8 +195,9 @@ fn refuse(info: &ResourceInfo, value: &Value, causes: Vec<super::Cause>) -> Resu
     Err(ApiError::Invalid { kind, name: metadata::text(value, "name").to_owned(), causes })
 }
 
+/// Removes what JSON of Kubernetes leaves out: nulls and empty maps.
 fn drop_nulls(map: &mut Map<String, Value>) {
-    map.retain(|_, value| !value.is_null());
+    map.retain(|_, value| !value.is_null() && value.as_object().is_none_or(|inner| !inner.is_empty()));
 }
 
 /// Checks that `value` is meant for `old`: its name, uid and resourceVersion.
