@@ -62,7 +62,7 @@ impl Request<'_> {
             }
         }
         subtract(&mut removable, &owned);
-        self.remove(value, &removable);
+        Self::remove(value, &removable);
         self.merge(value, config, "");
         self.record(value, config);
         Ok(())
@@ -183,7 +183,7 @@ impl Request<'_> {
     }
 
     /// Removes the leaves of `fields` from `value`.
-    fn remove(&self, value: &mut Value, fields: &Map<String, Value>) {
+    fn remove(value: &mut Value, fields: &Map<String, Value>) {
         for (key, below) in fields {
             let empty = Map::new();
             let below = below.as_object().unwrap_or(&empty);
@@ -192,7 +192,7 @@ impl Request<'_> {
                 if below.is_empty() {
                     map.remove(field);
                 } else if let Some(inner) = map.get_mut(field) {
-                    self.remove(inner, below);
+                    Self::remove(inner, below);
                 }
             } else if let Some(list) = value.as_array_mut() {
                 let matches = |element: &Value| match key.strip_prefix("k:") {
@@ -207,7 +207,7 @@ impl Request<'_> {
                 };
                 list.retain(|element| !(matches(element) && whole(element)));
                 for element in list.iter_mut().filter(|element| matches(element)) {
-                    self.remove(element, below);
+                    Self::remove(element, below);
                 }
             }
         }

@@ -15,7 +15,7 @@ use http::Response;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// Seconds after which a refused eviction is worth another try.
+/// Seconds after which an eviction is worth another try when only the budget's status lags behind its spec.
 const RETRY_SECONDS: u32 = 10;
 /// Disrupted pods that a budget remembers before it refuses more, as in Kubernetes.
 const MOST_DISRUPTED: usize = 2000;
@@ -114,10 +114,10 @@ fn lets_unhealthy_go(budget: &Object) -> bool {
     }
 }
 
-fn refused(budget: &Object, detail: String) -> ApiError {
+fn refused(budget: &Object, detail: &str, retry_after_seconds: u32) -> ApiError {
     ApiError::TooManyRequests {
         message: "Cannot evict pod as it would violate the pod's disruption budget.".to_owned(),
-        retry_after_seconds: RETRY_SECONDS,
+        retry_after_seconds,
         cause: Some(Cause {
             reason: "DisruptionBudget",
             field: String::new(),
@@ -131,7 +131,7 @@ fn allow(budget: &Object) -> Result<(), ApiError> {
     let number = |field: &str| status(field).and_then(Value::as_i64).unwrap_or(0);
     let generation = budget.at("metadata.generation").and_then(Value::as_i64).unwrap_or(0);
     if number("observedGeneration") < generation {
-        return Err(refused(budget, "is still being processed by the server.".to_owned()));
+        return Err(refused(budget, "is still being processed by the server.", RETRY_SECONDS));
     }
     let allowed = number("disruptionsAllowed");
     if allowed < 0 {
@@ -153,12 +153,13 @@ fn allow(budget: &Object) -> Result<(), ApiError> {
     }
     if allowed == 0 {
         let (wanted, healthy) = (number("desiredHealthy"), number("currentHealthy"));
-        let detail = if healthy < wanted || wanted > 0 {
+        let detail = if healthy <= wanted {
             format!("needs {wanted} healthy pods and has {healthy} currently")
         } else {
             "does not allow evicting pods currently".to_owned()
         };
-        return Err(refused(budget, detail));
+        // As in the real server nothing says when: that depends on the application.
+        return Err(refused(budget, &detail, 0));
     }
     Ok(())
 }

@@ -21,6 +21,7 @@ mod selector;
 mod serve;
 mod service;
 mod strategic;
+mod strict;
 mod subresource;
 mod table;
 mod view;

@@ -61,6 +61,7 @@ impl Api {
     }
 
     /// The tower service: `http::Request<B> -> http::Response<ApiBody>` for any body, never an error.
+    #[must_use]
     pub fn service(&self) -> Self {
         self.clone()
     }

@@ -152,13 +152,12 @@ fn merge_keyed(list: &mut Vec<Value>, key: &str, change: Vec<Value>) -> Result<(
             continue;
         }
         let Value::Object(element) = element else { continue };
-        match at {
-            Some(at) => merge_map(&mut list[at], element)?,
-            None => {
-                let mut fresh = Value::Object(Map::new());
-                merge_map(&mut fresh, element)?;
-                list.push(fresh);
-            }
+        if let Some(at) = at {
+            merge_map(&mut list[at], element)?;
+        } else {
+            let mut fresh = Value::Object(Map::new());
+            merge_map(&mut fresh, element)?;
+            list.push(fresh);
         }
     }
     Ok(())

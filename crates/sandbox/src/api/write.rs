@@ -6,7 +6,7 @@ use super::body::ApiBody;
 use super::route::Target;
 use super::selector::Selector;
 use super::service::Call;
-use super::{apply, convert, json_patch, merge, reply, strategic};
+use super::{apply, convert, json_patch, merge, reply, strategic, strict};
 use crate::store::resource::{NAMESPACES, PODS};
 use crate::store::{ApiError, DeleteOptions, Object, Part, Propagation, Store};
 use http::Response;
@@ -27,7 +27,15 @@ fn sent(call: &Call, target: &Target) -> Result<Value, ApiError> {
             target.api_version()
         )));
     }
-    Ok(convert::to_stored(target, value))
+    let value = convert::to_stored(target, value);
+    if is_strict(call) {
+        strict::check(target, &value)?;
+    }
+    Ok(value)
+}
+
+fn is_strict(call: &Call) -> bool {
+    call.query.text("fieldValidation") == Some("Strict")
 }
 
 pub(crate) fn create(store: &Store, call: &Call, target: &Target) -> Result<Response<ApiBody>, ApiError> {
@@ -112,6 +120,9 @@ pub(crate) fn patch(
             asked["metadata"]["resourceVersion"] = version;
         }
         *value = convert::to_stored(target, asked);
+        if is_strict(call) {
+            strict::check(target, value)?;
+        }
         Ok(true)
     })?;
     Ok(answer(store, call, target, 200, &object))
@@ -131,6 +142,9 @@ fn server_side_apply(
         return Err(ApiError::BadRequest(message.to_owned()));
     };
     let config = convert::to_stored(target, config);
+    if is_strict(call) {
+        strict::check(target, &config)?;
+    }
     let request = apply::Request {
         manager,
         force: call.query.flag("force"),

@@ -252,7 +252,9 @@ impl Node {
             }
             Value::Array(list) => {
                 if let Some(node) = &self.items {
-                    list.iter_mut().for_each(|inner| node.fill(inner));
+                    for inner in list {
+                        node.fill(inner);
+                    }
                 }
             }
             _ => {}

@@ -139,7 +139,7 @@ impl ApiError {
     pub fn retry_after_seconds(&self) -> Option<u32> {
         match self {
             Self::TooManyRequests { retry_after_seconds, .. }
-            | Self::Unavailable { retry_after_seconds, .. } => Some(*retry_after_seconds),
+            | Self::Unavailable { retry_after_seconds, .. } => Some(*retry_after_seconds).filter(|s| *s > 0),
             _ => None,
         }
     }
@@ -165,7 +165,11 @@ impl ApiError {
             }
             Self::TooManyRequests { retry_after_seconds, cause, .. } => {
                 let causes: Vec<Value> = cause.iter().map(cause_json).collect();
-                json!({"retryAfterSeconds": retry_after_seconds, "causes": causes})
+                let mut details = json!({"causes": causes});
+                if *retry_after_seconds > 0 {
+                    details["retryAfterSeconds"] = json!(retry_after_seconds);
+                }
+                details
             }
             _ => return None,
         };

@@ -241,7 +241,6 @@ fn same_identity(old: &Object, value: &mut Value) -> Result<(), ApiError> {
 /// The whole object that results when only `part` of `value` counts.
 fn merge_part(info: &ResourceInfo, old: &Object, mut value: Value, part: Part) -> Value {
     match part {
-        Part::Whole => value,
         Part::Main if info.has_status => {
             if let Some(object) = value.as_object_mut() {
                 match old.value().get("status") {
@@ -251,7 +250,7 @@ fn merge_part(info: &ResourceInfo, old: &Object, mut value: Value, part: Part) -
             }
             value
         }
-        Part::Main => value,
+        Part::Main | Part::Whole => value,
         Part::Status => {
             let status = value.get_mut("status").map(Value::take);
             // Built-in kinds take labels and annotations along with a status, custom resources only the status.

@@ -1,6 +1,6 @@
 //! Printer columns of custom resources.
 //!
-//! Owns the part of JSONPath that they use: fields, `[n]`, `[*]` and `[?(@.field=="value")]`.
+//! Owns the part of `JSONPath` that they use: fields, `[n]`, `[*]` and `[?(@.field=="value")]`.
 
 use super::{age, column, name};
 use crate::rules::schema::CustomSchema;
@@ -42,7 +42,7 @@ fn text(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// The values at a JSONPath.
+/// The values at a `JSONPath`.
 fn find<'a>(value: &'a Value, path: &str) -> Vec<&'a Value> {
     let mut found = vec![value];
     for step in steps(path) {

@@ -84,7 +84,7 @@ fn status(pod: &Object) -> String {
     }
     if reason == "Completed" && running {
         let ready = list(pod, "status.conditions").any(|c| c["type"] == "Ready" && c["status"] == "True");
-        reason = if ready { "Running" } else { "NotReady" }.to_owned();
+        if ready { "Running" } else { "NotReady" }.clone_into(&mut reason);
     }
     if pod.is_terminating() {
         if pod.text("status.reason") == Some("NodeLost") {
