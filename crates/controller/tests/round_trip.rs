@@ -74,6 +74,31 @@ async fn events_tell(world: &World) {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_machine_deployment_grows_from_zero_and_shrinks_by_name() {
+    let world = World::with_cluster_api().await;
+    world.deploy(6).await;
+    let controller = world.controller(world.sandbox.client("tideline"), config());
+    let handle = controller.handle();
+    let running = tokio::spawn(controller.run(std::future::pending()));
+    let replicas = async || {
+        world.machine_deployments().get("md").await.unwrap().data["spec"]["replicas"].as_i64().unwrap()
+    };
+    for (pods, machines) in [(6, 2), (3, 1), (0, 0)] {
+        world.scale(pods).await;
+        let end = tokio::time::Instant::now() + PATIENCE;
+        while replicas().await != machines
+            || world.nodes().await.len() as i64 != machines
+            || world.pods().await.len() as u32 != pods
+        {
+            let late = tokio::time::Instant::now() >= end;
+            assert!(!late, "{} machines, not {machines}: {:#?}", replicas().await, handle.state().await);
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+    running.abort();
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_status_is_written_on_change_and_removed_at_exit() {
     let world = World::new();
     world.populate(6).await;

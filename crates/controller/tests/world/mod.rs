@@ -10,7 +10,8 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::Client;
-use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::core::{ApiResource, GroupVersionKind};
 use model::Policies;
 use sandbox::{Options, Sandbox};
 use serde_json::json;
@@ -44,6 +45,35 @@ impl World {
         Self { sandbox, clock, client }
     }
 
+    /// A world whose machines are Cluster API's: a MachineDeployment that may have none.
+    pub(crate) async fn with_cluster_api() -> Self {
+        let clock = Clock::starting_at("2026-01-01T00:00:00Z".parse().unwrap());
+        let sandbox = Sandbox::start(Options::new(clock, 7)).unwrap();
+        let client = sandbox.client("test");
+        let capacity = |name: &str| format!("capacity.cluster-autoscaler.kubernetes.io/{name}");
+        let size = |name: &str| format!("cluster.x-k8s.io/cluster-api-autoscaler-node-group-{name}-size");
+        let annotations = json!({
+            size("min"): "0", size("max"): "6", capacity("cpu"): "4", capacity("memory"): "16Gi",
+        });
+        let deployment: DynamicObject = serde_json::from_value(json!({
+            "apiVersion": "cluster.x-k8s.io/v1beta1", "kind": "MachineDeployment",
+            "metadata": {"name": "md", "namespace": "default", "annotations": annotations},
+            "spec": {
+                "clusterName": "c", "replicas": 0, "selector": {"matchLabels": {}},
+                "template": {"spec": {"clusterName": "c", "bootstrap": {}, "infrastructureRef": {}}},
+            },
+        }))
+        .unwrap();
+        let world = Self { sandbox, clock, client };
+        world.machine_deployments().create(&PostParams::default(), &deployment).await.unwrap();
+        world
+    }
+
+    pub(crate) fn machine_deployments(&self) -> Api<DynamicObject> {
+        let kind = GroupVersionKind::gvk("cluster.x-k8s.io", "v1beta1", "MachineDeployment");
+        Api::namespaced_with(self.client.clone(), "default", &ApiResource::from_gvk(&kind))
+    }
+
     /// A pool of four-core machines, a Deployment of one-core pods, and a budget that lets one go at a time.
     pub(crate) async fn populate(&self, replicas: u32) {
         let pool = serde_json::from_value(json!({
@@ -52,6 +82,11 @@ impl World {
                      "template": {"allocatable": {"cpu": "4", "memory": "16Gi"}}},
         }));
         self.pools().create(&PostParams::default(), &pool.unwrap()).await.unwrap();
+        self.deploy(replicas).await;
+    }
+
+    /// A Deployment of one-core pods, and a budget that lets one go at a time.
+    pub(crate) async fn deploy(&self, replicas: u32) {
         let labels = json!({"app": "web"});
         let container = json!({"name": "c", "image": "i", "resources": {"requests": {"cpu": "1"}}});
         let deployment = serde_json::from_value(json!({
