@@ -8,7 +8,7 @@ mod world;
 use kube::Client;
 use sandbox::fault::{FaultPlan, Faults, KillPoint, KillSide};
 use std::time::Duration;
-use world::{World, config};
+use world::{Machines, World, config};
 
 const PATIENCE: Duration = Duration::from_mins(20);
 /// More calls than a phase makes: reaching it means that the phase never ends.
@@ -37,12 +37,12 @@ fn successor(world: &World) -> Client {
 }
 
 /// Runs one phase with a kill at each call; `begin` brings the world to its start.
-async fn kill_everywhere<Begin>(side: KillSide, begin: Begin, pods: usize, nodes: usize, machines: i64)
+async fn kill_everywhere<Begin>(kind: Machines, side: KillSide, begin: Begin, pods: usize, nodes: usize)
 where
     Begin: AsyncFn(&World),
 {
     for call in 1..MOST_CALLS {
-        let world = World::new();
+        let world = World::new(kind).await;
         begin(&world).await;
         let faults = faults(&world);
         faults.kill_at(KillPoint { call, side, only_writes: false });
@@ -57,8 +57,7 @@ where
         // Long enough that anything bought twice or marked late would show.
         tokio::time::sleep(Duration::from_mins(5)).await;
         world.settle(pods, nodes, PATIENCE).await;
-        let created = world.pool().await.status.unwrap_or_default().created;
-        assert_eq!(created, machines, "machines ever made, killed {side:?} call {call}");
+        assert_eq!(world.machines_made(), 2, "machines ever made, killed {side:?} call {call}");
         running.abort();
     }
     panic!("the phase never ends");
@@ -81,21 +80,41 @@ async fn begin_draining(world: &World) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn growing_survives_a_kill_before_every_call() {
-    kill_everywhere(KillSide::Before, begin_growing, 6, 2, 2).await;
+async fn growing_simulated_machines_survives_a_kill_before_every_call() {
+    kill_everywhere(Machines::Simulated, KillSide::Before, begin_growing, 6, 2).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn growing_survives_a_kill_after_every_call() {
-    kill_everywhere(KillSide::After, begin_growing, 6, 2, 2).await;
+async fn growing_simulated_machines_survives_a_kill_after_every_call() {
+    kill_everywhere(Machines::Simulated, KillSide::After, begin_growing, 6, 2).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn draining_survives_a_kill_before_every_call() {
-    kill_everywhere(KillSide::Before, begin_draining, 3, 1, 2).await;
+async fn draining_simulated_machines_survives_a_kill_before_every_call() {
+    kill_everywhere(Machines::Simulated, KillSide::Before, begin_draining, 3, 1).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn draining_survives_a_kill_after_every_call() {
-    kill_everywhere(KillSide::After, begin_draining, 3, 1, 2).await;
+async fn draining_simulated_machines_survives_a_kill_after_every_call() {
+    kill_everywhere(Machines::Simulated, KillSide::After, begin_draining, 3, 1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn growing_cluster_api_machines_survives_a_kill_before_every_call() {
+    kill_everywhere(Machines::ClusterApi, KillSide::Before, begin_growing, 6, 2).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn growing_cluster_api_machines_survives_a_kill_after_every_call() {
+    kill_everywhere(Machines::ClusterApi, KillSide::After, begin_growing, 6, 2).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn draining_cluster_api_machines_survives_a_kill_before_every_call() {
+    kill_everywhere(Machines::ClusterApi, KillSide::Before, begin_draining, 3, 1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn draining_cluster_api_machines_survives_a_kill_after_every_call() {
+    kill_everywhere(Machines::ClusterApi, KillSide::After, begin_draining, 3, 1).await;
 }

@@ -7,7 +7,7 @@ mod world;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use world::{World, config};
+use world::{Machines, World, config};
 
 async fn get(address: std::net::SocketAddr, path: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
@@ -20,7 +20,7 @@ async fn get(address: std::net::SocketAddr, path: &str) -> String {
 
 #[tokio::test]
 async fn probes_metrics_and_state_are_served() {
-    let world = World::new();
+    let world = World::new(Machines::Simulated).await;
     let controller = world.controller(world.sandbox.client("tideline"), config());
     let handle = controller.handle();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -10,13 +10,13 @@ use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use world::{World, config};
+use world::{Machines, World, config};
 
 const PATIENCE: Duration = Duration::from_mins(15);
 
 /// Runs a little life with a journal in `directory`.
 async fn record(directory: &Path, segment_bytes: u64, total_bytes: u64) {
-    let world = World::new();
+    let world = World::new(Machines::Simulated).await;
     world.populate(6).await;
     let journal = JournalConfig { directory: directory.to_owned(), segment_bytes, total_bytes };
     let config = Config { journal: Some(journal), ..config() };

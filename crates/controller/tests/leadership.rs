@@ -11,7 +11,7 @@ use sandbox::fault::{Fault, FaultPlan, FaultRule, Faults};
 use serde_json::json;
 use std::time::Duration;
 use tokio::sync::oneshot;
-use world::{World, config};
+use world::{Machines, World, config};
 
 const PATIENCE: Duration = Duration::from_mins(15);
 
@@ -41,7 +41,7 @@ async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 
 #[tokio::test(start_paused = true)]
 async fn a_lease_given_back_is_taken_by_the_one_that_stands_by() {
-    let world = World::new();
+    let world = World::new(Machines::Simulated).await;
     world.populate(2).await;
     let first = world.controller(world.sandbox.client("first"), elected("first"));
     let second = world.controller(world.sandbox.client("second"), elected("second"));
@@ -61,13 +61,13 @@ async fn a_lease_given_back_is_taken_by_the_one_that_stands_by() {
     world.scale(6).await;
     world.settle(6, 2, PATIENCE).await;
     assert_eq!(holder(&world).await, "second");
-    assert_eq!(world.pool().await.status.unwrap().created, 2);
+    assert_eq!(world.machines_made(), 2);
     second.abort();
 }
 
 #[tokio::test(start_paused = true)]
 async fn who_cannot_renew_stops_and_a_successor_waits_for_the_lease_to_run_out() {
-    let world = World::new();
+    let world = World::new(Machines::Simulated).await;
     world.populate(2).await;
     let rule = FaultRule {
         fault: Fault::LostRequest {},
@@ -101,7 +101,7 @@ async fn who_cannot_renew_stops_and_a_successor_waits_for_the_lease_to_run_out()
 
 #[tokio::test(start_paused = true)]
 async fn a_stolen_lease_ends_the_leader() {
-    let world = World::new();
+    let world = World::new(Machines::Simulated).await;
     world.populate(2).await;
     let first = world.controller(world.sandbox.client("first"), elected("first"));
     let first = tokio::spawn(first.run(std::future::pending()));

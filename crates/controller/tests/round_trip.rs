@@ -11,13 +11,13 @@ use sandbox::fault::{FaultPlan, FaultRule, Faults};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
-use world::{World, config};
+use world::{Machines, World, config};
 
 const PATIENCE: Duration = Duration::from_mins(15);
 
 #[tokio::test(start_paused = true)]
 async fn nodes_follow_pods_up_and_down() {
-    let world = World::new();
+    let world = World::new(Machines::Simulated).await;
     world.populate(6).await;
     let sink = MemorySink::default();
     let controller =
@@ -27,7 +27,7 @@ async fn nodes_follow_pods_up_and_down() {
     let running = tokio::spawn(controller.run(async { drop(stopped.await) }));
 
     world.settle(6, 2, PATIENCE).await;
-    assert_eq!(world.pool().await.status.unwrap().created, 2);
+    assert_eq!(world.machines_made(), 2);
     world.scale(3).await;
     world.settle(3, 1, PATIENCE).await;
     world.scale(0).await;
@@ -75,32 +75,21 @@ async fn events_tell(world: &World) {
 
 #[tokio::test(start_paused = true)]
 async fn a_machine_deployment_grows_from_zero_and_shrinks_by_name() {
-    let world = World::with_cluster_api().await;
-    world.deploy(6).await;
+    let world = World::new(Machines::ClusterApi).await;
+    world.populate(6).await;
     let controller = world.controller(world.sandbox.client("tideline"), config());
-    let handle = controller.handle();
     let running = tokio::spawn(controller.run(std::future::pending()));
-    let replicas = async || {
-        world.machine_deployments().get("md").await.unwrap().data["spec"]["replicas"].as_i64().unwrap()
-    };
     for (pods, machines) in [(6, 2), (3, 1), (0, 0)] {
         world.scale(pods).await;
-        let end = tokio::time::Instant::now() + PATIENCE;
-        while replicas().await != machines
-            || world.nodes().await.len() as i64 != machines
-            || world.pods().await.len() as u32 != pods
-        {
-            let late = tokio::time::Instant::now() >= end;
-            assert!(!late, "{} machines, not {machines}: {:#?}", replicas().await, handle.state().await);
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        }
+        world.settle(pods as usize, machines, PATIENCE).await;
     }
+    assert_eq!(world.machines_made(), 2);
     running.abort();
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_status_is_written_on_change_and_removed_at_exit() {
-    let world = World::new();
+    let world = World::new(Machines::Simulated).await;
     world.populate(6).await;
     let status = controller::Status { enabled: true, ..Default::default() };
     let controller =
@@ -151,7 +140,7 @@ fn trouble() -> FaultPlan {
 #[tokio::test(start_paused = true)]
 async fn faults_delay_the_work_and_change_nothing_of_it() {
     for seed in 0..8 {
-        let world = World::new();
+        let world = World::new(Machines::Simulated).await;
         world.populate(6).await;
         let faults = Faults::new(trouble(), seed, world.clock).unwrap();
         let controller = world.controller(faults.client(world.sandbox.api()), config());
@@ -164,7 +153,7 @@ async fn faults_delay_the_work_and_change_nothing_of_it() {
         if let Err(why) = world.is_settled(3, 1).await {
             panic!("seed {seed}: {why}\n{:#?}", handle.state().await);
         }
-        assert_eq!(world.pool().await.status.unwrap().created, 2, "seed {seed}");
+        assert_eq!(world.machines_made(), 2, "seed {seed}");
         assert!(faults.counts().len() > 8, "{:?}", faults.counts());
         drop(stop);
         running.await.unwrap().unwrap();
@@ -173,7 +162,7 @@ async fn faults_delay_the_work_and_change_nothing_of_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_damaged_ledger_is_kept_aside_and_the_work_goes_on() {
-    let world = World::new();
+    let world = World::new(Machines::Simulated).await;
     let maps: Api<ConfigMap> = Api::namespaced(world.client.clone(), "kube-system");
     let damaged = ConfigMap {
         metadata: kube::api::ObjectMeta { name: Some("tideline-ledger".into()), ..Default::default() },
@@ -195,7 +184,7 @@ async fn a_damaged_ledger_is_kept_aside_and_the_work_goes_on() {
 
 #[tokio::test(start_paused = true)]
 async fn it_ends_when_asked_although_the_api_does_not_answer() {
-    let world = World::new();
+    let world = World::new(Machines::Simulated).await;
     let rule = json!({"fault": {"lostRequest": {}}, "probability": 1.0});
     let plan = FaultPlan { rules: vec![serde_json::from_value(rule).unwrap()] };
     let faults = Faults::new(plan, 1, world.clock).unwrap();
@@ -211,7 +200,7 @@ async fn it_ends_when_asked_although_the_api_does_not_answer() {
 
 #[tokio::test(start_paused = true)]
 async fn a_second_leader_stops_the_first() {
-    let world = World::new();
+    let world = World::new(Machines::Simulated).await;
     world.populate(2).await;
     let first = world.controller(world.sandbox.client("first"), config()).run(std::future::pending());
     let first = tokio::spawn(first);
@@ -222,6 +211,6 @@ async fn a_second_leader_stops_the_first() {
     world.settle(6, 2, PATIENCE).await;
     let ended = tokio::time::timeout(PATIENCE, first).await.unwrap().unwrap();
     assert!(matches!(ended, Err(controller::ControllerError::LostLeadership { .. })), "{ended:?}");
-    assert_eq!(world.pool().await.status.unwrap().created, 2);
+    assert_eq!(world.machines_made(), 2);
     second.abort();
 }

@@ -15,9 +15,34 @@ use kube::core::{ApiResource, GroupVersionKind};
 use model::Policies;
 use sandbox::{Options, Sandbox};
 use serde_json::json;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+/// What the pool of a world is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Machines {
+    Simulated,
+    ClusterApi,
+}
+
+/// The log of writes, of which the creations of machines are counted.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 pub(crate) struct World {
+    machines: Machines,
+    log: Log,
     pub(crate) sandbox: Sandbox,
     pub(crate) clock: Clock,
     pub(crate) client: Client,
@@ -38,18 +63,32 @@ pub(crate) fn config() -> Config {
 }
 
 impl World {
-    pub(crate) fn new() -> Self {
+    /// A cluster with one pool of four-core machines, none of them there yet.
+    pub(crate) async fn new(machines: Machines) -> Self {
         let clock = Clock::starting_at("2026-01-01T00:00:00Z".parse().unwrap());
-        let sandbox = Sandbox::start(Options { cluster_api: false, ..Options::new(clock, 7) }).unwrap();
+        let cluster_api = machines == Machines::ClusterApi;
+        let sandbox = Sandbox::start(Options { cluster_api, ..Options::new(clock, 7) }).unwrap();
         let client = sandbox.client("test");
-        Self { sandbox, clock, client }
+        let log = Log::default();
+        sandbox.store().record_writes(Box::new(log.clone()));
+        let world = Self { machines, log, sandbox, clock, client };
+        match machines {
+            Machines::Simulated => world.create_pool().await,
+            Machines::ClusterApi => world.create_machine_deployment().await,
+        }
+        world
     }
 
-    /// A world whose machines are Cluster API's: a MachineDeployment that may have none.
-    pub(crate) async fn with_cluster_api() -> Self {
-        let clock = Clock::starting_at("2026-01-01T00:00:00Z".parse().unwrap());
-        let sandbox = Sandbox::start(Options::new(clock, 7)).unwrap();
-        let client = sandbox.client("test");
+    async fn create_pool(&self) {
+        let pool = serde_json::from_value(json!({
+            "apiVersion": "tideline.dev/v1alpha1", "kind": "SimulatedPool", "metadata": {"name": "small"},
+            "spec": {"min": 0, "max": 6, "boot": {"minSeconds": 10, "maxSeconds": 10},
+                     "template": {"allocatable": {"cpu": "4", "memory": "16Gi"}}},
+        }));
+        self.pools().create(&PostParams::default(), &pool.unwrap()).await.unwrap();
+    }
+
+    async fn create_machine_deployment(&self) {
         let capacity = |name: &str| format!("capacity.cluster-autoscaler.kubernetes.io/{name}");
         let size = |name: &str| format!("cluster.x-k8s.io/cluster-api-autoscaler-node-group-{name}-size");
         let annotations = json!({
@@ -64,9 +103,28 @@ impl World {
             },
         }))
         .unwrap();
-        let world = Self { sandbox, clock, client };
-        world.machine_deployments().create(&PostParams::default(), &deployment).await.unwrap();
-        world
+        self.machine_deployments().create(&PostParams::default(), &deployment).await.unwrap();
+    }
+
+    /// Machines ever made, by the log of writes.
+    pub(crate) fn machines_made(&self) -> usize {
+        let kind = match self.machines {
+            Machines::Simulated => " create simulatedmachines.",
+            Machines::ClusterApi => " create machines.",
+        };
+        let log = self.log.0.lock().unwrap();
+        String::from_utf8_lossy(&log).lines().filter(|line| line.contains(kind)).count()
+    }
+
+    /// The size that the pool is asked for.
+    async fn wanted(&self) -> usize {
+        match self.machines {
+            Machines::Simulated => self.pools().get("small").await.unwrap().spec.replicas as usize,
+            Machines::ClusterApi => {
+                let deployment = self.machine_deployments().get("md").await.unwrap();
+                deployment.data["spec"]["replicas"].as_u64().unwrap() as usize
+            }
+        }
     }
 
     pub(crate) fn machine_deployments(&self) -> Api<DynamicObject> {
@@ -74,19 +132,8 @@ impl World {
         Api::namespaced_with(self.client.clone(), "default", &ApiResource::from_gvk(&kind))
     }
 
-    /// A pool of four-core machines, a Deployment of one-core pods, and a budget that lets one go at a time.
-    pub(crate) async fn populate(&self, replicas: u32) {
-        let pool = serde_json::from_value(json!({
-            "apiVersion": "tideline.dev/v1alpha1", "kind": "SimulatedPool", "metadata": {"name": "small"},
-            "spec": {"min": 0, "max": 6, "boot": {"minSeconds": 10, "maxSeconds": 10},
-                     "template": {"allocatable": {"cpu": "4", "memory": "16Gi"}}},
-        }));
-        self.pools().create(&PostParams::default(), &pool.unwrap()).await.unwrap();
-        self.deploy(replicas).await;
-    }
-
     /// A Deployment of one-core pods, and a budget that lets one go at a time.
-    pub(crate) async fn deploy(&self, replicas: u32) {
+    pub(crate) async fn populate(&self, replicas: u32) {
         let labels = json!({"app": "web"});
         let container = json!({"name": "c", "image": "i", "resources": {"requests": {"cpu": "1"}}});
         let deployment = serde_json::from_value(json!({
@@ -131,10 +178,6 @@ impl World {
         Api::<Node>::all(self.client.clone()).list(&ListParams::default()).await.unwrap().items
     }
 
-    pub(crate) async fn pool(&self) -> SimulatedPool {
-        self.pools().get("small").await.unwrap()
-    }
-
     pub(crate) fn controller(&self, client: Client, config: Config) -> Controller {
         Controller::new(client, config, self.clock).unwrap()
     }
@@ -170,9 +213,9 @@ impl World {
                 return Err(format!("node {:?} carries our intent", node.metadata.name));
             }
         }
-        let pool = self.pool().await;
-        if pool.spec.replicas as usize != nodes {
-            return Err(format!("the pool wants {}, not {nodes}", pool.spec.replicas));
+        let wanted = self.wanted().await;
+        if wanted != nodes {
+            return Err(format!("the pool wants {wanted}, not {nodes}"));
         }
         Ok(())
     }
