@@ -6,7 +6,8 @@ fn main() {
     let number = |at: usize| std::env::args().nth(at).and_then(|text| text.parse::<u64>().ok());
     let (from, to) = (number(1).unwrap_or(0), number(2).unwrap_or(10));
     let mut table = FaultTable::default();
-    for result in run_many(from..to, 1, |_| RandomOptions::default()) {
+    let log = std::env::args().nth(3).map(std::path::PathBuf::from);
+    for result in run_many(from..to, 1, |_| RandomOptions { write_log: log.clone(), ..Default::default() }) {
         match result {
             Err(error) => println!("{error}"),
             Ok(outcome) => {
