@@ -1,23 +1,22 @@
 //! Status of PodDisruptionBudgets: how many pods may be evicted now.
 
-use super::objects::{self, controller_of, is_ready, key_of, selector_at, selects, share, stamp};
+use super::objects::{self, controller_of, key_of, selector_at, share, stamp};
+use super::selected::{Member, Owner};
 use super::{Controllers, Key, Work, after, garbage::ignore_missing};
 use crate::store::resource::{
-    DEPLOYMENTS, POD_DISRUPTION_BUDGETS, PODS, REPLICA_SETS, REPLICATION_CONTROLLERS, STATEFUL_SETS,
+    DEPLOYMENTS, POD_DISRUPTION_BUDGETS, REPLICA_SETS, REPLICATION_CONTROLLERS, STATEFUL_SETS,
 };
 use crate::store::{ApiError, Change, ChangeKind, Object, Part};
 use jiff::Timestamp;
-use model::LabelSelector;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 /// How long an eviction that was granted counts although its pod is not seen to go.
 const GRANT_LASTS: Duration = Duration::from_mins(2);
 
-/// Parsed selectors of budgets, by namespace and name.
-pub(super) type Selectors = BTreeMap<String, BTreeMap<String, LabelSelector>>;
+/// The pods that a budget chooses, by name.
+type Members = BTreeMap<String, Member>;
 
 struct Counts {
     expected: i64,
@@ -30,45 +29,23 @@ struct Counts {
 impl Controllers {
     pub(super) fn budget_changed(&mut self, change: &Change) {
         let (namespace, name) = key_of(&change.object);
-        let budgets = self.budgets.entry(namespace.clone()).or_default();
-        match selector_at(&change.object, "spec.selector") {
-            Some(selector) if change.kind != ChangeKind::Deleted => {
-                budgets.insert(name.clone(), selector);
-            }
-            _ => {
-                budgets.remove(&name);
-            }
-        }
+        let selector = match change.kind {
+            ChangeKind::Deleted => None,
+            _ => selector_at(&change.object, "spec.selector"),
+        };
+        self.budgets.set(&self.store, &namespace, &name, selector);
         self.work.insert(Work::Budget((namespace, name)));
-    }
-
-    /// Marks the budgets that a pod counts for, before or after its change.
-    pub(super) fn mark_budgets(&mut self, change: &Change) {
-        let Some(budgets) = self.budgets.get(change.object.namespace()) else { return };
-        let versions = || change.previous.iter().chain([&change.object]);
-        for (name, selector) in budgets {
-            if versions().any(|pod| selects(selector, pod.labels())) {
-                self.work.insert(Work::Budget((change.object.namespace().to_owned(), name.clone())));
-            }
-        }
     }
 
     pub(super) fn reconcile_budget(&mut self, key: &Key, now: Timestamp) -> Result<(), ApiError> {
         let Some(budget) = self.store.find(POD_DISRUPTION_BUDGETS, &key.0, &key.1) else { return Ok(()) };
-        let selector = self.budgets.get(&key.0).and_then(|budgets| budgets.get(&key.1));
-        let pods: Vec<Arc<Object>> = match selector {
-            Some(selector) => {
-                let mut pods = self.store.list_in(PODS, &key.0);
-                pods.retain(|pod| selects(selector, pod.labels()));
-                pods
-            }
-            None => Vec::new(),
-        };
-        let (granted, next) = granted(&budget, &pods, now);
+        let none = BTreeMap::new();
+        let pods = self.budgets.get(&key.0, &key.1).map_or(&none, |selected| &selected.members);
+        let (granted, next) = granted(&budget, pods, now);
+        let counts = self.count(&budget, pods, &granted);
         if let Some(at) = next {
             self.due.set(Work::Budget(key.clone()), at);
         }
-        let counts = self.count(&budget, &pods, &granted);
         let allowed = if counts.expected > 0 && counts.failure.is_none() {
             (counts.healthy - counts.desired).max(0)
         } else {
@@ -100,13 +77,14 @@ impl Controllers {
         ignore_missing(done)
     }
 
-    fn count(&self, budget: &Object, pods: &[Arc<Object>], granted: &Map<String, Value>) -> Counts {
+    fn count(&self, budget: &Object, pods: &Members, granted: &Map<String, Value>) -> Counts {
         let healthy = pods
             .iter()
-            .filter(|pod| is_ready(pod) && !pod.is_terminating() && !granted.contains_key(pod.name()))
+            .filter(|(name, pod)| pod.ready && !pod.terminating && !granted.contains_key(name.as_str()))
             .count() as i64;
+        let namespace = budget.namespace();
         if let Some(most) = budget.at("spec.maxUnavailable") {
-            return match self.scale_of_owners(pods) {
+            return match self.scale_of_owners(namespace, pods) {
                 Ok(expected) => {
                     let out = share(Some(most), expected, true).unwrap_or(0);
                     Counts { expected, desired: (expected - out).max(0), healthy, failure: None }
@@ -115,7 +93,7 @@ impl Controllers {
             };
         }
         match budget.at("spec.minAvailable") {
-            Some(least @ Value::String(_)) => match self.scale_of_owners(pods) {
+            Some(least @ Value::String(_)) => match self.scale_of_owners(namespace, pods) {
                 Ok(expected) => {
                     let desired = share(Some(least), expected, true).unwrap_or(0);
                     Counts { expected, desired, healthy, failure: None }
@@ -130,25 +108,21 @@ impl Controllers {
     }
 
     /// The replicas that the pods' owners want, each owner once; pods without an owner do not count.
-    fn scale_of_owners(&self, pods: &[Arc<Object>]) -> Result<i64, String> {
+    fn scale_of_owners(&self, namespace: &str, pods: &Members) -> Result<i64, String> {
         let mut scales: BTreeMap<String, i64> = BTreeMap::new();
-        let mut seen: BTreeSet<&str> = BTreeSet::new();
-        for pod in pods {
-            let Some((kind, name, uid)) = controller_of(pod) else { continue };
-            if !seen.insert(uid) {
-                continue;
-            }
-            let resource = match kind {
+        let owners: BTreeSet<&Owner> = pods.values().filter_map(|pod| pod.owner.as_ref()).collect();
+        for Owner { kind, name, .. } in owners {
+            let resource = match kind.as_str() {
                 "ReplicaSet" => REPLICA_SETS,
                 "StatefulSet" => STATEFUL_SETS,
                 "ReplicationController" => REPLICATION_CONTROLLERS,
                 _ => return Err(format!("{kind} {name} does not implement the scale subresource")),
             };
-            let Some(owner) = self.store.find(resource, pod.namespace(), name) else { continue };
+            let Some(owner) = self.store.find(resource, namespace, name) else { continue };
             // All ReplicaSets of one Deployment are one scale.
             let scaled = match controller_of(&owner) {
                 Some(("Deployment", deployment, _)) => {
-                    self.store.find(DEPLOYMENTS, pod.namespace(), deployment).unwrap_or(owner)
+                    self.store.find(DEPLOYMENTS, namespace, deployment).unwrap_or(owner)
                 }
                 _ => owner,
             };
@@ -159,7 +133,7 @@ impl Controllers {
 }
 
 /// Evictions that were granted and whose pods are not yet seen to go, and when the first of them lapses.
-fn granted(budget: &Object, pods: &[Arc<Object>], now: Timestamp) -> (Map<String, Value>, Option<Timestamp>) {
+fn granted(budget: &Object, pods: &Members, now: Timestamp) -> (Map<String, Value>, Option<Timestamp>) {
     let Some(disrupted) = budget.at("status.disruptedPods").and_then(Value::as_object) else {
         return (Map::new(), None);
     };
@@ -168,7 +142,7 @@ fn granted(budget: &Object, pods: &[Arc<Object>], now: Timestamp) -> (Map<String
     for (name, since) in disrupted {
         let at = since.as_str().and_then(|text| text.parse::<Timestamp>().ok()).unwrap_or(now);
         let lapses = after(at, GRANT_LASTS);
-        let waits = pods.iter().any(|pod| pod.name() == name && !pod.is_terminating());
+        let waits = pods.get(name).is_some_and(|pod| !pod.terminating);
         if waits && lapses > now {
             kept.insert(name.clone(), stamp(at).into());
             next = Some(next.map_or(lapses, |next| next.min(lapses)));

@@ -2,7 +2,7 @@
 //!
 //! One slice a Service, cut off at the number of addresses that Endpoints hold; ports by number or by name.
 
-use super::objects::{Key, has_ended, is_ready, key_of, node_of, owner_reference, selects};
+use super::objects::{Key, has_ended, is_ready, key_of, node_of, owner_reference};
 use super::{Controllers, Work, garbage::ignore_missing};
 use crate::store::resource::{ENDPOINT_SLICES, ENDPOINTS, PODS, SERVICES};
 use crate::store::{ApiError, Change, ChangeKind, Object, Part, ResourceName};
@@ -16,30 +16,14 @@ const MOST_ADDRESSES: usize = 1000;
 impl Controllers {
     pub(super) fn service_changed(&mut self, change: &Change) {
         let (namespace, name) = key_of(&change.object);
-        let services = self.services.entry(namespace.clone()).or_default();
         let labels = change.object.at("spec.selector").and_then(Value::as_object);
-        match labels.filter(|labels| !labels.is_empty()) {
-            Some(labels) if change.kind != ChangeKind::Deleted => {
-                let pairs = labels.iter().filter_map(|(k, v)| Some((k.as_str().into(), v.as_str()?.into())));
-                let selector = LabelSelector { match_labels: pairs.collect(), match_expressions: Vec::new() };
-                services.insert(name.clone(), selector);
-            }
-            _ => {
-                services.remove(&name);
-            }
-        }
+        let labels = labels.filter(|labels| !labels.is_empty() && change.kind != ChangeKind::Deleted);
+        let selector = labels.map(|labels| {
+            let pairs = labels.iter().filter_map(|(k, v)| Some((k.as_str().into(), v.as_str()?.into())));
+            LabelSelector { match_labels: pairs.collect(), match_expressions: Vec::new() }
+        });
+        self.services.set(&self.store, &namespace, &name, selector);
         self.work.insert(Work::Endpoints((namespace, name)));
-    }
-
-    /// Marks the Services that a pod serves, before or after its change.
-    pub(super) fn mark_services(&mut self, change: &Change) {
-        let Some(services) = self.services.get(change.object.namespace()) else { return };
-        let versions = || change.previous.iter().chain([&change.object]);
-        for (name, selector) in services {
-            if versions().any(|pod| selects(selector, pod.labels())) {
-                self.work.insert(Work::Endpoints((change.object.namespace().to_owned(), name.clone())));
-            }
-        }
     }
 
     pub(super) fn reconcile_endpoints(&mut self, key: &Key) -> Result<(), ApiError> {
@@ -48,13 +32,11 @@ impl Controllers {
             let gone = self.store.delete(ENDPOINTS, &key.0, &key.1, &crate::store::DeleteOptions::default());
             return ignore_missing(gone);
         };
-        let Some(selector) = self.services.get(&key.0).and_then(|services| services.get(&key.1)) else {
-            return Ok(());
-        };
-        let mut pods = self.store.list_in(PODS, &key.0);
-        pods.retain(|pod| {
-            selects(selector, pod.labels()) && !has_ended(pod) && pod.text("status.podIP").is_some()
-        });
+        let Some(selected) = self.services.get(&key.0, &key.1) else { return Ok(()) };
+        let names = selected.members.keys();
+        let mut pods: Vec<Arc<Object>> =
+            names.filter_map(|name| self.store.find(PODS, &key.0, name)).collect();
+        pods.retain(|pod| !has_ended(pod) && pod.text("status.podIP").is_some());
         pods.truncate(MOST_ADDRESSES);
         self.write_endpoints(&service, &pods)?;
         self.write_slice(&service, &pods)

@@ -7,7 +7,26 @@ use crate::store::{ApiError, DeleteOptions, Object, Part, Propagation};
 use jiff::Timestamp;
 use serde_json::Value;
 
+/// Pods that ended and are kept for reading, as kube-controller-manager's `--terminated-pod-gc-threshold`.
+const ENDED_KEPT: usize = 12_500;
+
 impl Controllers {
+    /// Whether more pods ended than are kept.
+    pub(super) fn too_many_ended(&self) -> bool {
+        self.index.ended_beyond(ENDED_KEPT).next().is_some()
+    }
+
+    pub(super) fn trim_ended(&mut self) -> Result<(), ApiError> {
+        let surplus: Vec<super::Key> = self.index.ended_beyond(ENDED_KEPT).cloned().collect();
+        for (namespace, name) in surplus {
+            let Some(pod) = self.store.find(PODS, &namespace, &name) else { continue };
+            if !pod.is_terminating() {
+                self.delete(&pod, Propagation::Background)?;
+            }
+        }
+        Ok(())
+    }
+
     /// An owner is gone, or is being deleted in the foreground or leaving its dependants behind.
     pub(super) fn collect_dependants(&mut self, uid: &str) -> Result<(), ApiError> {
         if self.index.exists(uid) && !self.going.contains_key(uid) {

@@ -2,7 +2,9 @@
 //!
 //! Owns only what follows from the change log.
 
-use super::objects::{Key, Reference, key_of, node_of, owner_uids};
+use super::objects::{
+    Key, Reference, controller_of, has_ended, is_active, is_ready, key_of, node_of, owner_uids,
+};
 use crate::store::resource::PODS;
 use crate::store::{Change, ChangeKind, Object};
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,11 +15,36 @@ pub(super) struct Index {
     uids: BTreeSet<String>,
     dependants: BTreeMap<String, BTreeSet<Reference>>,
     pods_on: BTreeMap<String, BTreeSet<Key>>,
+    /// Pods by the uid of the owner that controls them.
+    tallies: BTreeMap<String, Tally>,
+    /// Pods that ended, oldest first.
+    ended: BTreeSet<(String, Key)>,
+}
+
+/// What a replica count goes by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Tally {
+    /// Neither ended nor on their way out.
+    pub(super) active: usize,
+    /// Of these, ready.
+    pub(super) ready: usize,
 }
 
 impl Index {
     pub(super) fn apply(&mut self, change: &Change) {
         let object = &change.object;
+        if object.resource() == PODS {
+            if let Some(previous) = &change.previous {
+                self.tally(previous, false);
+                self.ended.remove(&ended_entry(previous));
+            }
+            if change.kind != ChangeKind::Deleted {
+                self.tally(object, true);
+                if has_ended(object) {
+                    self.ended.insert(ended_entry(object));
+                }
+            }
+        }
         if let Some(previous) = &change.previous
             && (change.kind == ChangeKind::Deleted || relations_differ(previous, object))
         {
@@ -29,6 +56,29 @@ impl Index {
         } else if change.previous.as_ref().is_none_or(|previous| relations_differ(previous, object)) {
             self.learn(object);
         }
+    }
+
+    fn tally(&mut self, pod: &Object, more: bool) {
+        let Some((_, _, uid)) = controller_of(pod) else { return };
+        if !is_active(pod) {
+            return;
+        }
+        let ready = usize::from(is_ready(pod));
+        if more {
+            let tally = self.tallies.entry(uid.to_owned()).or_default();
+            tally.active += 1;
+            tally.ready += ready;
+        } else if let Some(tally) = self.tallies.get_mut(uid) {
+            tally.active = tally.active.saturating_sub(1);
+            tally.ready = tally.ready.saturating_sub(ready);
+            if tally.active == 0 {
+                self.tallies.remove(uid);
+            }
+        }
+    }
+
+    pub(super) fn tally_of(&self, owner: &Object) -> Tally {
+        self.tallies.get(owner.uid()).copied().unwrap_or_default()
     }
 
     fn learn(&mut self, object: &Object) {
@@ -54,6 +104,11 @@ impl Index {
         }
     }
 
+    /// The oldest pods that ended, beyond the number that is kept.
+    pub(super) fn ended_beyond(&self, kept: usize) -> impl Iterator<Item = &Key> {
+        self.ended.iter().take(self.ended.len().saturating_sub(kept)).map(|(_, key)| key)
+    }
+
     pub(super) fn exists(&self, uid: &str) -> bool {
         self.uids.contains(uid)
     }
@@ -65,6 +120,10 @@ impl Index {
     pub(super) fn pods_on(&self, node: &str) -> impl Iterator<Item = &Key> {
         self.pods_on.get(node).into_iter().flatten()
     }
+}
+
+fn ended_entry(pod: &Object) -> (String, Key) {
+    (pod.text("metadata.creationTimestamp").unwrap_or("").to_owned(), key_of(pod))
 }
 
 fn relations_differ(a: &Object, b: &Object) -> bool {

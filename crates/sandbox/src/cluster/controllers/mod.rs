@@ -17,6 +17,7 @@ mod node_lifecycle;
 pub(crate) mod objects;
 mod replica_set;
 mod route;
+mod selected;
 mod stateful_set;
 
 use super::deadlines::{Deadlines, after, sleep_until};
@@ -29,6 +30,7 @@ pub(crate) use events::{Event, write_event};
 use index::Index;
 use jiff::Timestamp;
 use objects::{Key, Reference};
+use selected::Selectors;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,6 +69,8 @@ enum Work {
     /// An object whose owners may never have existed.
     Orphan(Reference),
     NodeTaints(String),
+    /// Ended pods beyond the number that is kept.
+    EndedPods,
     /// Pods of a node that is gone.
     LostNode(String),
     /// A pod on a node with NoExecute taints.
@@ -96,11 +100,11 @@ struct Controllers {
     /// Owners whose deletion waits for what becomes of their dependants, by uid.
     going: BTreeMap<String, Reference>,
     /// Budgets' selectors, parsed once.
-    budgets: disruption::Selectors,
+    budgets: Selectors,
     /// All `DaemonSet`s: a node that changes concerns each.
     daemon_sets: BTreeSet<Key>,
     /// Services' selectors, parsed once.
-    services: disruption::Selectors,
+    services: Selectors,
     scheduler: Scheduler,
     events: Events,
 }
@@ -141,9 +145,9 @@ impl Controllers {
             due: Deadlines::new(),
             failures: BTreeMap::new(),
             going: BTreeMap::new(),
-            budgets: BTreeMap::new(),
+            budgets: Selectors::default(),
             daemon_sets: BTreeSet::new(),
-            services: BTreeMap::new(),
+            services: Selectors::default(),
             scheduler: Scheduler::new(store.acting_as("kube-scheduler"), options.events),
             events: Events::new(store.clone(), options.events),
             options,
@@ -218,6 +222,7 @@ impl Controllers {
             Work::Owned(uid) => self.collect_dependants(uid),
             Work::Orphan(reference) => self.collect_orphan(reference),
             Work::NodeTaints(node) => self.taint_node(node, now),
+            Work::EndedPods => self.trim_ended(),
             Work::LostNode(node) => self.collect_pods_of(node, now),
             Work::Expel(pod) => self.expel(pod, now),
             Work::CronJob(key) => self.reconcile_cron_job(key, now),

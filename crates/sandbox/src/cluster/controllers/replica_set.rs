@@ -1,5 +1,6 @@
 //! `ReplicaSet`s and `ReplicationController`s: as many pods as asked for.
 
+use super::index::Tally;
 use super::objects::{
     Key, PodName, condition_since, int, is_active, is_ready, node_of, owner_reference, pod_from_template,
 };
@@ -8,8 +9,7 @@ use crate::store::resource::PODS;
 use crate::store::{ApiError, Object, Part, Propagation, ResourceName};
 use jiff::Timestamp;
 use serde_json::Value;
-use std::cmp::Reverse;
-use std::sync::Arc;
+use std::cmp::{Ordering, Reverse};
 use std::time::Duration;
 
 /// Pods made or removed in one go; the rest follows in the next, so that one huge set does not starve others.
@@ -24,18 +24,16 @@ impl Controllers {
         now: Timestamp,
     ) -> Result<(), ApiError> {
         let Some(set) = self.store.find(resource, &key.0, &key.1) else { return Ok(()) };
-        let mut pods = self.pods_of(&set);
-        pods.retain(|pod| is_active(pod));
+        let tally = self.index.tally_of(&set);
         let wanted = usize::try_from(int(&set, "spec.replicas").unwrap_or(1)).unwrap_or(0);
         if !set.is_terminating() {
-            if pods.len() < wanted {
-                self.make_pods(&set, wanted - pods.len(), now)?;
-            } else if pods.len() > wanted {
-                let surplus = pods.len() - wanted;
-                self.remove_pods(&set, &pods, surplus, now)?;
+            match tally.active.cmp(&wanted) {
+                Ordering::Less => self.make_pods(&set, wanted - tally.active, now)?,
+                Ordering::Greater => self.remove_pods(&set, tally.active - wanted, now)?,
+                Ordering::Equal => {}
             }
         }
-        self.report_replicas(&set, &pods, now)
+        self.report_replicas(&set, tally, now)
     }
 
     fn make_pods(&mut self, set: &Object, count: usize, now: Timestamp) -> Result<(), ApiError> {
@@ -53,18 +51,13 @@ impl Controllers {
         Ok(())
     }
 
-    fn remove_pods(
-        &mut self,
-        set: &Object,
-        pods: &[Arc<Object>],
-        surplus: usize,
-        now: Timestamp,
-    ) -> Result<(), ApiError> {
+    fn remove_pods(&mut self, set: &Object, surplus: usize, now: Timestamp) -> Result<(), ApiError> {
         let (_, kind) = kind_of(set.resource());
-        let mut ranked: Vec<&Arc<Object>> = pods.iter().collect();
+        let mut ranked = self.pods_of(set);
+        ranked.retain(|pod| is_active(pod));
         ranked.sort_by_cached_key(|pod| removal_rank(pod));
         for pod in ranked.into_iter().take(surplus.min(BURST)) {
-            self.delete(pod, Propagation::Background)?;
+            self.delete(&pod, Propagation::Background)?;
             self.events.normal(set, kind, "SuccessfulDelete", &format!("Deleted pod: {}", pod.name()), now);
         }
         if surplus > BURST {
@@ -73,38 +66,38 @@ impl Controllers {
         Ok(())
     }
 
-    fn report_replicas(
-        &mut self,
-        set: &Object,
-        pods: &[Arc<Object>],
-        now: Timestamp,
-    ) -> Result<(), ApiError> {
-        let ready = pods.iter().filter(|pod| is_ready(pod)).count();
-        let patience =
-            Duration::from_secs(int(set, "spec.minReadySeconds").unwrap_or(0).max(0).unsigned_abs());
-        let mut available = ready;
-        if !patience.is_zero() {
-            let moments: Vec<Timestamp> = pods
-                .iter()
-                .filter(|pod| is_ready(pod))
-                .map(|pod| after(condition_since(pod, "Ready").unwrap_or(now), patience))
-                .collect();
-            available = moments.iter().filter(|at| **at <= now).count();
-            if let Some(next) = moments.into_iter().filter(|at| *at > now).min() {
-                self.due.set(Work::ReplicaSet(set.resource(), super::objects::key_of(set)), next);
-            }
-        }
+    fn report_replicas(&mut self, set: &Object, tally: Tally, now: Timestamp) -> Result<(), ApiError> {
+        let available = self.available(set, tally, now);
         let numbers = [
-            ("fullyLabeledReplicas", pods.len()),
-            ("readyReplicas", ready),
+            ("fullyLabeledReplicas", tally.active),
+            ("readyReplicas", tally.ready),
             ("availableReplicas", available),
         ];
         let done = self.store.modify(set.resource(), set.namespace(), set.name(), Part::Status, |value| {
             let generation = value["metadata"]["generation"].clone();
-            let replicas = Value::from(pods.len());
+            let replicas = Value::from(tally.active);
             report(value, &[("replicas", replicas), ("observedGeneration", generation)], &numbers)
         });
         ignore_missing(done)
+    }
+
+    /// Pods that were ready for as long as the set asks.
+    fn available(&mut self, set: &Object, tally: Tally, now: Timestamp) -> usize {
+        let patience =
+            Duration::from_secs(int(set, "spec.minReadySeconds").unwrap_or(0).max(0).unsigned_abs());
+        if patience.is_zero() {
+            return tally.ready;
+        }
+        let moments: Vec<Timestamp> = self
+            .pods_of(set)
+            .iter()
+            .filter(|pod| is_active(pod) && is_ready(pod))
+            .map(|pod| after(condition_since(pod, "Ready").unwrap_or(now), patience))
+            .collect();
+        if let Some(next) = moments.iter().filter(|at| **at > now).min() {
+            self.due.set(Work::ReplicaSet(set.resource(), super::objects::key_of(set)), *next);
+        }
+        moments.iter().filter(|at| **at <= now).count()
     }
 }
 

@@ -81,6 +81,9 @@ impl Controllers {
     fn route_pod(&mut self, change: &Change) {
         let (pod, previous) = (&change.object, change.previous.as_ref());
         self.scheduler.pod_changed(change);
+        if self.too_many_ended() {
+            self.work.insert(Work::EndedPods);
+        }
         let deleted = change.kind == ChangeKind::Deleted;
         if let Some(node) = node_of(pod)
             && !deleted
@@ -94,8 +97,11 @@ impl Controllers {
         for version in previous.into_iter().chain([pod]) {
             self.mark_owner(version);
         }
-        self.mark_budgets(change);
-        self.mark_services(change);
+        let key = |name| (pod.namespace().to_owned(), name);
+        let budgets = self.budgets.pod_changed(change);
+        self.work.extend(budgets.into_iter().map(|name| Work::Budget(key(name))));
+        let services = self.services.pod_changed(change);
+        self.work.extend(services.into_iter().map(|name| Work::Endpoints(key(name))));
     }
 
     fn daemon_set_changed(&mut self, change: &Change) {
