@@ -31,15 +31,40 @@ pub(crate) fn evict(store: &Store, call: &Call, target: &Target) -> Result<Respo
     let mut options = delete_options(&eviction["deleteOptions"])?;
     options.dry_run |= call.query.dry_run()?;
     let pod = store.get(PODS, &target.namespace, name)?;
+    check_preconditions(&pod, &options)?;
     if !ignores_budgets(&pod) {
-        check_preconditions(&pod, &options)?;
         debit(store, &pod, options.dry_run)?;
+    }
+    if !options.dry_run && !pod.is_terminating() {
+        say_why(store, &pod)?;
+        // It was met; the condition has changed the version since.
+        options.resource_version = None;
     }
     store.delete(PODS, &target.namespace, name, &options)?;
     Ok(reply::json(
         201,
         &json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}),
     ))
+}
+
+/// Notes on the pod that its coming end is a disruption, as Jobs with a failure policy want to know.
+fn say_why(store: &Store, pod: &Object) -> Result<(), ApiError> {
+    let now = store.clock().now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    store.modify(PODS, pod.namespace(), pod.name(), Part::Status, |value| {
+        let conditions = &mut value["status"]["conditions"];
+        if !conditions.is_array() {
+            *conditions = json!([]);
+        }
+        if let Some(list) = conditions.as_array_mut() {
+            list.retain(|known| known["type"] != "DisruptionTarget");
+            list.push(json!({
+                "type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI",
+                "message": "Eviction API: evicting", "lastProbeTime": null, "lastTransitionTime": now,
+            }));
+        }
+        true
+    })?;
+    Ok(())
 }
 
 /// A pod that is finished, not started, or going anyway, may go without asking.

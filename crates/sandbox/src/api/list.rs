@@ -3,6 +3,7 @@
 //! Owns continue tokens. Leaves watches to `watch` and forms to `view`.
 
 use super::body::ApiBody;
+use super::query::options_refused;
 use super::reply;
 use super::route::Target;
 use super::selector::Selector;
@@ -91,7 +92,16 @@ pub(crate) fn list(store: &Store, call: &Call, target: &Target) -> Result<Respon
     let limit = query.number("limit")?.unwrap_or(0) as usize;
     let from = query.text("continue").map(Continue::parse).transpose()?;
     let version = query.number("resourceVersion")?.unwrap_or(0);
-    let exact = query.text("resourceVersionMatch") == Some("Exact");
+    if query.flag("sendInitialEvents") {
+        let message = "sendInitialEvents is forbidden for list".to_owned();
+        return Err(options_refused("sendInitialEvents", "FieldValueForbidden", message));
+    }
+    let matching = query.text("resourceVersionMatch");
+    if matching.is_some() && query.text("resourceVersion").is_none() {
+        let message = "resourceVersionMatch is forbidden unless resourceVersion is provided".to_owned();
+        return Err(options_refused("resourceVersionMatch", "FieldValueForbidden", message));
+    }
+    let exact = matching == Some("Exact");
     if version > store.revision() {
         return Err(too_large(version, store.revision()));
     }

@@ -2,7 +2,7 @@
 //!
 //! Owns percent-decoding and the reading of single parameters. Leaves selectors to `selector`.
 
-use crate::store::ApiError;
+use crate::store::{ApiError, Cause};
 
 /// The parameters of one request in their order.
 #[derive(Clone, Debug, Default)]
@@ -38,9 +38,17 @@ impl Query {
         match self.text("dryRun") {
             None => Ok(false),
             Some("All") => Ok(true),
-            Some(other) => Err(ApiError::BadRequest(format!("dryRun must be All, not \"{other}\""))),
+            Some(other) => {
+                Err(options_refused("dryRun", "FieldValueNotSupported", format!("\"{other}\" is not All")))
+            }
         }
     }
+}
+
+/// The 422 for options that make no sense.
+pub(crate) fn options_refused(field: &str, reason: &'static str, message: String) -> ApiError {
+    let causes = vec![Cause { reason, field: field.to_owned(), message }];
+    ApiError::Invalid { kind: "Options.meta.k8s.io".to_owned(), name: String::new(), causes }
 }
 
 /// Undoes percent-encoding; `plus` says that a plus is a space, as in queries.

@@ -5,7 +5,7 @@
 use crate::store::resource::{
     EVENTS, JOBS, NAMESPACES, NODES, PODS, REPLICA_SETS, REPLICATION_CONTROLLERS, SECRETS,
 };
-use crate::store::{ApiError, Object, ResourceName};
+use crate::store::{ApiError, Object, ResourceName, is_label_value};
 use serde_json::Value;
 use std::borrow::Cow;
 
@@ -112,6 +112,9 @@ fn parse_label(text: &str, term: &str) -> Result<LabelTerm, ApiError> {
         let key = key.trim();
         if key.is_empty() || key.contains(char::is_whitespace) || key.contains(['(', ')']) {
             return Err(bad_label(text, "a term needs a label key"));
+        }
+        if let Some(value) = values.iter().find(|value| !is_label_value(value)) {
+            return Err(bad_label(text, &format!("\"{value}\" is not a label value")));
         }
         Ok(LabelTerm { key: key.to_owned(), operator, values })
     };

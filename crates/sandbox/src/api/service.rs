@@ -187,7 +187,8 @@ impl Call {
         if protobuf::is_protobuf(&self.body) {
             return protobuf::read(&self.body);
         }
-        if self.content_type.contains("protobuf") || self.content_type.contains("cbor") {
+        let readable = ["json", "yaml", "*/*"].iter().any(|form| self.content_type.contains(form));
+        if !readable && !self.content_type.is_empty() {
             return Err(ApiError::UnsupportedMediaType("application/json, application/yaml"));
         }
         if self.content_type.contains("yaml") && !self.body.trim_ascii_start().starts_with(b"{") {

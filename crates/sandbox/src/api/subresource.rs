@@ -27,11 +27,12 @@ pub(crate) fn handle(store: &Store, call: &Call, target: &Target) -> Result<Resp
         ("binding", "POST") if resource == PODS => bind(store, call, target),
         ("eviction", "POST") if resource == PODS => eviction::evict(store, call, target),
         ("log", "GET") if resource == PODS => log(store, call, target),
+        // Not the main part of a pod, in which containers are fixed.
         ("resize" | "ephemeralcontainers", "PUT") if resource == PODS => {
-            write::update(store, call, target, Part::Main)
+            write::update(store, call, target, Part::Whole)
         }
         ("resize" | "ephemeralcontainers", "PATCH") if resource == PODS => {
-            write::patch(store, call, target, Part::Main)
+            write::patch(store, call, target, Part::Whole)
         }
         ("finalize", "PUT") if resource == NAMESPACES => {
             let object = store.get(resource, "", target.name()?)?;
@@ -182,6 +183,9 @@ fn bind(store: &Store, call: &Call, target: &Target) -> Result<Response<ApiBody>
             return conflict(format!("pod {name} has non-empty .spec.schedulingGates"));
         }
         bound(pod, &node, &now);
+        for (key, value) in binding["metadata"]["annotations"].as_object().into_iter().flatten() {
+            pod["metadata"]["annotations"][key] = value.clone();
+        }
         Ok(true)
     })?;
     Ok(reply::json(

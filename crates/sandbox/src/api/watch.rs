@@ -4,6 +4,7 @@
 //! its bound to the store.
 
 use super::body::ApiBody;
+use super::query::options_refused;
 use super::reply;
 use super::route::Target;
 use super::selector::Selector;
@@ -42,8 +43,8 @@ pub(crate) fn start(
     let bookmarks = query.flag("allowWatchBookmarks");
     let send_initial = query.flag("sendInitialEvents");
     if send_initial && query.text("resourceVersionMatch") != Some("NotOlderThan") {
-        let message = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
-        return Err(ApiError::BadRequest(message.to_owned()));
+        let message = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan".to_owned();
+        return Err(options_refused("resourceVersionMatch", "FieldValueForbidden", message));
     }
     let version = query.number("resourceVersion")?.unwrap_or(0);
     let seconds = query.number("timeoutSeconds")?.filter(|seconds| *seconds > 0);

@@ -3,12 +3,13 @@
 //! Owns options of writes and the choice of a patch's semantics. Leaves the rules of writing to the store.
 
 use super::body::ApiBody;
+use super::query::options_refused;
 use super::route::Target;
 use super::selector::Selector;
 use super::service::Call;
 use super::{apply, convert, json_patch, merge, reply, strategic, strict};
 use crate::store::resource::{NAMESPACES, PODS};
-use crate::store::{ApiError, DeleteOptions, Object, Part, Propagation, Store};
+use crate::store::{ApiError, Cause, DeleteOptions, Object, Part, Propagation, Store};
 use http::Response;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -52,6 +53,13 @@ pub(crate) fn update(
 ) -> Result<Response<ApiBody>, ApiError> {
     let value = sent(call, target)?;
     let dry_run = call.query.dry_run()?;
+    if target.info.custom.is_some() && value["metadata"]["resourceVersion"].as_str().is_none_or(str::is_empty)
+    {
+        // Most built-in kinds may be replaced blindly, custom ones may not.
+        let cause = Cause::invalid("metadata.resourceVersion", 0, "must be specified for an update");
+        let (kind, name) = (target.info.kind.clone(), target.name()?.to_owned());
+        return Err(ApiError::Invalid { kind, name, causes: vec![cause] });
+    }
     let object =
         store.update_with(target.info.name, &target.namespace, target.name()?, part, value, dry_run)?;
     Ok(answer(store, call, target, 200, &object))
@@ -111,13 +119,18 @@ pub(crate) fn patch(
         return server_side_apply(store, call, target, part, body);
     }
     let custom = target.info.custom.is_some();
+    let kind_name = target.info.kind.clone();
     let object = store.try_modify(resource, &target.namespace, name, part, dry_run, |value| {
         let mut asked = convert::to_asked(target, value.take());
-        // A resourceVersion in the patch is a precondition; the one read is not.
-        let version = asked["metadata"]["resourceVersion"].take();
+        let uid = asked["metadata"]["uid"].clone();
+        // A resourceVersion in the patch is a precondition; the one read is not. A JSON patch may test the one read.
+        if kind != PatchKind::Json {
+            asked["metadata"]["resourceVersion"].take();
+        }
         patched(kind, custom, &mut asked, body)?;
-        if asked["metadata"]["resourceVersion"].is_null() && kind == PatchKind::Json {
-            asked["metadata"]["resourceVersion"] = version;
+        if asked["metadata"]["uid"] != uid {
+            let cause = Cause::invalid("metadata.uid", &asked["metadata"]["uid"], "field is immutable");
+            return Err(ApiError::Invalid { kind: kind_name, name: name.to_owned(), causes: vec![cause] });
         }
         *value = convert::to_stored(target, asked);
         if is_strict(call) {
@@ -138,8 +151,8 @@ fn server_side_apply(
     let (resource, name) = (target.info.name, target.name()?);
     let dry_run = call.query.dry_run()?;
     let Some(manager) = call.query.text("fieldManager") else {
-        let message = "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch";
-        return Err(ApiError::BadRequest(message.to_owned()));
+        let message = "Required value: is required for apply patch".to_owned();
+        return Err(options_refused("fieldManager", "FieldValueRequired", message));
     };
     let config = convert::to_stored(target, config);
     if is_strict(call) {
@@ -179,9 +192,8 @@ pub(crate) fn delete_options(value: &Value) -> Result<DeleteOptions, ApiError> {
         Some("Foreground") => Some(Propagation::Foreground),
         Some("Orphan") => Some(Propagation::Orphan),
         Some(other) => {
-            return Err(ApiError::BadRequest(format!(
-                "propagationPolicy must be Background, Foreground or Orphan, not \"{other}\""
-            )));
+            let message = format!("\"{other}\" is not Background, Foreground or Orphan");
+            return Err(options_refused("propagationPolicy", "FieldValueNotSupported", message));
         }
     };
     let precondition = |field: &str| value.get("preconditions")?.get(field)?.as_str().map(str::to_owned);

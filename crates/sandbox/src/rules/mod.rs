@@ -2,7 +2,9 @@
 //!
 //! Owns the order: defaults, admission, validation, and what follows from a write. Leaves metadata to `store`.
 
+mod config;
 mod custom;
+mod node;
 mod pod;
 mod quantity;
 pub mod schema;
@@ -10,10 +12,10 @@ mod service;
 mod workload;
 
 use crate::store::resource::{
-    CRON_JOBS, CUSTOM_RESOURCE_DEFINITIONS, DAEMON_SETS, DEPLOYMENTS, HORIZONTAL_POD_AUTOSCALERS, JOBS,
-    NAMESPACES, NODES, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, POD_DISRUPTION_BUDGETS, PODS,
-    PRIORITY_CLASSES, REPLICA_SETS, REPLICATION_CONTROLLERS, SECRETS, SERVICE_ACCOUNTS, SERVICES,
-    STATEFUL_SETS,
+    CONFIG_MAPS, CRON_JOBS, CUSTOM_RESOURCE_DEFINITIONS, DAEMON_SETS, DEPLOYMENTS, EVENTS,
+    HORIZONTAL_POD_AUTOSCALERS, JOBS, LEASES, NAMESPACES, NODES, PERSISTENT_VOLUME_CLAIMS,
+    PERSISTENT_VOLUMES, POD_DISRUPTION_BUDGETS, PODS, PRIORITY_CLASSES, REPLICA_SETS,
+    REPLICATION_CONTROLLERS, SECRETS, SERVICE_ACCOUNTS, SERVICES, STATEFUL_SETS,
 };
 use crate::store::{ApiError, At, Cause, Object, Part, ResourceInfo, ResourceName, State};
 use serde_json::{Value, json};
@@ -63,7 +65,7 @@ pub(crate) fn on_create(
             let name = value["metadata"]["name"].clone();
             value["metadata"]["labels"]["kubernetes.io/metadata.name"] = name;
         }
-        NODES => complete_node(value),
+        NODES => node::complete(value),
         SERVICES => service::complete(state, value),
         SECRETS => service::complete_secret(value),
         PERSISTENT_VOLUME_CLAIMS => service::complete_claim(value),
@@ -102,17 +104,6 @@ pub(crate) fn on_create(
     Ok(())
 }
 
-/// What a node can give away is what it has, where it does not say.
-fn complete_node(value: &mut Value) {
-    let capacity = value["status"]["capacity"].clone();
-    if capacity.is_object() && value["status"]["allocatable"].is_null() {
-        value["status"]["allocatable"] = capacity;
-    }
-    if !value["spec"].is_object() {
-        value["spec"] = json!({});
-    }
-}
-
 /// Completes the new version of an object.
 pub(crate) fn on_update(
     at: &At<'_>,
@@ -145,22 +136,38 @@ pub(crate) fn on_update(
 }
 
 /// Collects what is wrong with an object.
-pub(crate) fn validate(info: &ResourceInfo, value: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
+pub(crate) fn validate(
+    info: &ResourceInfo,
+    value: &Value,
+    before: Option<(&Value, Part)>,
+    causes: &mut Vec<Cause>,
+) {
     if let Some(schema) = &info.custom {
         return schema.validate(value, causes);
     }
     // What was accepted before is not checked again: most writes change a status or a label.
+    let old = before.map(|(old, _)| old);
     let unchanged = |field: &str| old.is_some_and(|old| old[field] == value[field]);
     match info.name {
-        PODS if !unchanged("spec") => match old {
-            None => pod::validate_spec(&value["spec"], "spec", causes),
-            Some(old) => pod::validate_update(old, value, causes),
+        PODS if !unchanged("spec") => match before {
+            None => pod::validate_new(&value["spec"], causes),
+            Some((old, part)) => pod::validate_update(old, value, part, causes),
         },
-        NODES if !unchanged("status") => {
-            for field in ["capacity", "allocatable"] {
-                quantity::validate_map(&value["status"][field], &format!("status.{field}"), causes);
+        NODES => {
+            if !unchanged("status") {
+                for field in ["capacity", "allocatable"] {
+                    quantity::validate_map(&value["status"][field], &format!("status.{field}"), causes);
+                }
+            }
+            if !unchanged("spec") {
+                node::validate(value, old, causes);
             }
         }
+        CONFIG_MAPS if !(unchanged("data") && unchanged("binaryData")) => {
+            config::validate(value, old, causes);
+        }
+        LEASES => config::validate_lease(value, causes),
+        EVENTS if old.is_none() => config::validate_event(value, causes),
         SERVICES => service::validate(value, old, causes),
         CUSTOM_RESOURCE_DEFINITIONS => custom::validate(value, causes),
         resource if is_workload(resource) && !unchanged("spec") => {

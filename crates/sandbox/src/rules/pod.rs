@@ -4,7 +4,7 @@
 
 use super::quantity;
 use crate::store::resource::PRIORITY_CLASSES;
-use crate::store::{ApiError, Cause, State};
+use crate::store::{ApiError, Cause, Part, State};
 use serde_json::{Map, Value, json};
 
 /// Inserts a default where nothing stands.
@@ -210,39 +210,64 @@ fn text_of(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// Fields of a pod's spec that may change, `nodeName` only from nothing.
-const CHANGEABLE: [&str; 9] = [
-    "ephemeralContainers",
+/// Checks a new pod's spec.
+pub(super) fn validate_new(spec: &Value, causes: &mut Vec<Cause>) {
+    validate_spec(spec, "spec", causes);
+    let gated = spec["schedulingGates"].as_array().is_some_and(|gates| !gates.is_empty());
+    if gated && spec["nodeName"].as_str().is_some_and(|node| !node.is_empty()) {
+        let message = "Forbidden: cannot be set until all schedulingGates have been cleared".to_owned();
+        causes.push(Cause { reason: "FieldValueForbidden", field: "spec.nodeName".to_owned(), message });
+    }
+}
+
+/// Fields of a pod's spec that may change; of containers, only the image.
+const CHANGEABLE: [&str; 6] = [
     "containers",
     "initContainers",
     "activeDeadlineSeconds",
     "tolerations",
     "terminationGracePeriodSeconds",
     "schedulingGates",
-    "nodeSelector",
-    "affinity",
 ];
+/// Fields that may change while scheduling gates hold the pod back.
+const CHANGEABLE_WHILE_GATED: [&str; 2] = ["nodeSelector", "affinity"];
 
-pub(super) fn validate_update(old: &Value, new: &Value, causes: &mut Vec<Cause>) {
+/// Checks a change of a pod's spec. A write of the whole is a binding or a resize, which have rules of their own.
+pub(super) fn validate_update(old: &Value, new: &Value, part: Part, causes: &mut Vec<Cause>) {
     let (Some(before), Some(after)) = (old["spec"].as_object(), new["spec"].as_object()) else { return };
-    let unbound = before.get("nodeName").and_then(Value::as_str).unwrap_or("").is_empty();
+    if part == Part::Whole {
+        return;
+    }
+    let gated =
+        before.get("schedulingGates").and_then(Value::as_array).is_some_and(|gates| !gates.is_empty());
     let mut changed = before.keys().chain(after.keys()).filter(|field| {
         before.get(*field) != after.get(*field)
             && !CHANGEABLE.contains(&field.as_str())
-            && !(field.as_str() == "nodeName" && unbound)
+            && !(gated && CHANGEABLE_WHILE_GATED.contains(&field.as_str()))
     });
-    let count = |spec: &Map<String, Value>| spec.get("containers").and_then(Value::as_array).map(Vec::len);
-    if let Some(field) = changed.next() {
-        causes.push(frozen(&format!("spec.{field}")));
-    } else if count(before) != count(after) {
-        causes.push(frozen("spec.containers"));
+    let fixed = |spec: &Map<String, Value>, field: &str| {
+        let mut list = spec.get(field).cloned().unwrap_or_default();
+        for container in list.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
+            container.remove("image");
+        }
+        list
+    };
+    let held = |spec: &Map<String, Value>| {
+        spec.get("tolerations").and_then(Value::as_array).cloned().unwrap_or_default()
+    };
+    let (had, has) = (held(before), held(after));
+    let same_containers =
+        ["containers", "initContainers"].iter().all(|field| fixed(before, field) == fixed(after, field));
+    if changed.next().is_some() || !same_containers || had.iter().any(|toleration| !has.contains(toleration))
+    {
+        causes.push(frozen());
     }
 }
 
-fn frozen(field: &str) -> Cause {
+fn frozen() -> Cause {
     Cause {
         reason: "FieldValueForbidden",
-        field: field.to_owned(),
+        field: "spec".to_owned(),
         message: "Forbidden: pod updates may not change fields other than `spec.containers[*].image`, `spec.initContainers[*].image`, `spec.activeDeadlineSeconds`, `spec.tolerations` (only additions to existing tolerations), `spec.terminationGracePeriodSeconds`".to_owned(),
     }
 }

@@ -279,7 +279,8 @@ impl Node {
                 self.kind.as_deref().unwrap_or("object")
             };
             let message = format!("{path} in body must be of type {wanted}: \"{}\"", type_of(value));
-            causes.push(Cause::invalid(path, format!("\"{}\"", type_of(value)), &message));
+            let cause = Cause::invalid(path, format!("\"{}\"", type_of(value)), &message);
+            causes.push(Cause { reason: "FieldValueTypeInvalid", ..cause });
             return;
         }
         if !self.allowed.is_empty() && !self.allowed.contains(value) {
@@ -425,11 +426,12 @@ fn check_count(
         ));
     }
     if let Some(high) = high.filter(|high| count > *high) {
-        causes.push(Cause::invalid(
-            path,
-            count,
-            &format!("{path} in body should have at most {high} {what}"),
-        ));
+        let cause = Cause::invalid(path, count, &format!("{path} in body should have at most {high} {what}"));
+        let reason = match what {
+            "items" | "properties" => "FieldValueTooMany",
+            _ => "FieldValueTooLong",
+        };
+        causes.push(Cause { reason, ..cause });
     }
 }
 

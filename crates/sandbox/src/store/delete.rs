@@ -113,8 +113,10 @@ fn check(old: &Object, options: &DeleteOptions) -> Result<(), ApiError> {
     if let Some(uid) = &options.uid
         && uid != old.uid()
     {
-        let message =
-            format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", old.uid());
+        let message = format!(
+            "the UID in the precondition ({uid}) does not match the UID in record ({}). The object might have been deleted and then recreated",
+            old.uid()
+        );
         return Err(ApiError::conflict(resource, name, message));
     }
     if let Some(version) = &options.resource_version
@@ -152,6 +154,11 @@ fn mark(
         let at = at.now.checked_add(grace.seconds()).unwrap_or(at.now);
         meta.insert("deletionTimestamp".to_owned(), metadata::time(at));
         meta.insert("deletionGracePeriodSeconds".to_owned(), Value::from(grace));
+        if !old.is_terminating()
+            && let Some(generation) = old.at("metadata.generation").and_then(Value::as_i64)
+        {
+            meta.insert("generation".to_owned(), Value::from(generation + 1));
+        }
     }
     let finalizer = match options.propagation {
         Some(Propagation::Foreground) => Some("foregroundDeletion"),

@@ -24,6 +24,7 @@ pub use resource::{Registry, ResourceInfo, ResourceName, ScalePaths};
 pub use write::Part;
 
 pub(crate) use error::MODIFIED;
+pub(crate) use metadata::is_label_value;
 pub(crate) use state::State;
 pub(crate) use write::At;
 

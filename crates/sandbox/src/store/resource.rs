@@ -125,7 +125,7 @@ macro_rules! built_in {
 }
 
 built_in! {
-    PODS = "pods", "v1", "Pod", "po", "nsa";
+    PODS = "pods", "v1", "Pod", "po", "nsga";
     NODES = "nodes", "v1", "Node", "no", "s";
     NAMESPACES = "namespaces", "v1", "Namespace", "ns", "s";
     SERVICES = "services", "v1", "Service", "svc", "nsa";

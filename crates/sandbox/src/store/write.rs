@@ -3,11 +3,11 @@
 //! Owns immutable metadata, optimistic locking, generations and the split of spec and status. Leaves kinds to `rules`
 //! and removal to `delete`.
 
-use super::error::{ApiError, MODIFIED};
+use super::error::{ApiError, Cause, MODIFIED};
 use super::log::ChangeKind;
 use super::metadata;
 use super::object::Object;
-use super::resource::{NAMESPACES, NODES, ResourceInfo, ResourceName};
+use super::resource::{DEPLOYMENTS, NAMESPACES, NODES, ResourceInfo, ResourceName};
 use super::state::State;
 use crate::rules;
 use jiff::Timestamp;
@@ -150,8 +150,9 @@ impl State {
         dry_run: bool,
     ) -> Result<Arc<Object>, ApiError> {
         let info = self.info(resource)?;
-        let old = Arc::clone(self.get(resource, namespace, name)?);
         metadata::set_type(&info, &mut value)?;
+        same_name(&mut value, name)?;
+        let old = Arc::clone(self.get(resource, namespace, name)?);
         same_identity(&old, &mut value)?;
         let mut value = merge_part(&info, &old, value, part);
         keep_metadata(&old, &mut value, part)?;
@@ -169,7 +170,8 @@ impl State {
         if part != Part::Status {
             metadata::validate(&info, &value, &mut causes);
         }
-        rules::validate(&info, &value, Some(old.value()), &mut causes);
+        keeps_dying(&old, &value, &mut causes);
+        rules::validate(&info, &value, Some((old.value(), part)), &mut causes);
         refuse(&info, &value, causes)?;
         if dry_run {
             return Ok(Arc::new(Object::new(resource, old.revision(), value)));
@@ -186,7 +188,7 @@ impl State {
     }
 }
 
-fn refuse(info: &ResourceInfo, value: &Value, causes: Vec<super::Cause>) -> Result<(), ApiError> {
+fn refuse(info: &ResourceInfo, value: &Value, causes: Vec<Cause>) -> Result<(), ApiError> {
     if causes.is_empty() {
         return Ok(());
     }
@@ -196,22 +198,43 @@ fn refuse(info: &ResourceInfo, value: &Value, causes: Vec<super::Cause>) -> Resu
 }
 
 /// Removes what JSON of Kubernetes leaves out: nulls and empty maps.
+/// What is being deleted takes no further finalizers.
+fn keeps_dying(old: &Object, value: &Value, causes: &mut Vec<Cause>) {
+    if !old.is_terminating() {
+        return;
+    }
+    let added = value["metadata"]["finalizers"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    for name in added.filter(|name| !old.finalizers().any(|known| known == *name)) {
+        let message = format!(
+            "Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers [\"{name}\"]"
+        );
+        causes.push(Cause {
+            reason: "FieldValueForbidden",
+            field: "metadata.finalizers".to_owned(),
+            message,
+        });
+    }
+}
+
 fn drop_nulls(map: &mut Map<String, Value>) {
     map.retain(|_, value| !value.is_null() && value.as_object().is_none_or(|inner| !inner.is_empty()));
 }
 
-/// Checks that `value` is meant for `old`: its name, uid and resourceVersion.
+fn same_name(value: &mut Value, name: &str) -> Result<(), ApiError> {
+    let given = metadata::of(value)?.get("name").and_then(Value::as_str).unwrap_or("");
+    if given.is_empty() || given == name {
+        return Ok(());
+    }
+    Err(ApiError::BadRequest(format!(
+        "the name of the object ({given}) does not match the name on the URL ({name})"
+    )))
+}
+
+/// Checks that `value` is meant for `old`: its namespace, uid and resourceVersion.
 fn same_identity(old: &Object, value: &mut Value) -> Result<(), ApiError> {
     let (resource, name) = (old.resource(), old.name());
     let given = metadata::of(value)?;
     let text = |field: &str| given.get(field).and_then(Value::as_str).filter(|text| !text.is_empty());
-    if let Some(given) = text("name")
-        && given != name
-    {
-        return Err(ApiError::BadRequest(format!(
-            "the name of the object ({given}) does not match the name on the URL ({name})"
-        )));
-    }
     if let Some(given) = text("namespace")
         && given != old.namespace()
         && !old.namespace().is_empty()
@@ -290,6 +313,9 @@ fn keep_metadata(old: &Object, value: &mut Value, part: Part) -> Result<(), ApiE
         keep(field, before, meta);
     }
     if part == Part::Status {
+        if old.resource() == DEPLOYMENTS {
+            keep("labels", before, meta);
+        }
         keep("ownerReferences", before, meta);
         keep("finalizers", before, meta);
     }
@@ -297,6 +323,11 @@ fn keep_metadata(old: &Object, value: &mut Value, part: Part) -> Result<(), ApiE
     drop_nulls(meta);
     for field in ["finalizers", "ownerReferences"] {
         if meta.get(field).and_then(Value::as_array).is_some_and(Vec::is_empty) {
+            meta.remove(field);
+        }
+    }
+    for field in ["labels", "annotations"] {
+        if meta.get(field).and_then(Value::as_object).is_some_and(Map::is_empty) {
             meta.remove(field);
         }
     }
