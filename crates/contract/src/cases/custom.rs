@@ -17,6 +17,7 @@ cases! { ApiServer,
         "patch customresourcedefinitions.apiextensions.k8s.io apply",
         "update customresourcedefinitions.apiextensions.k8s.io",
     ];
+    new_defaults_show_in_old_objects: [];
     definitions_are_listed_and_watched: [
         "list customresourcedefinitions.apiextensions.k8s.io",
         "watch customresourcedefinitions.apiextensions.k8s.io fields:metadata.name",
@@ -164,7 +165,26 @@ async fn a_definition_can_be_patched(w: World) {
     let mut again = stored.clone();
     again["spec"]["names"]["shortNames"] = json!([format!("t{}", w.unique.len())]);
     w.put(&path, &again).await.code(200);
-    // The new schema is in force a moment after it is stored, for objects from before too.
+    // The new schema is in force a moment after it is stored.
+    let post = || async {
+        let fresh = json!({"apiVersion": group_version(&w), "kind": "Thing", "metadata": {"generateName": "t-"}, "spec": {}});
+        w.post(&objects, &fresh).await
+    };
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
+    while post().await.body["spec"]["n"] != 3 {
+        assert!(tokio::time::Instant::now() < deadline, "the new schema is not in force");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+}
+
+async fn new_defaults_show_in_old_objects(w: World) {
+    define(&w, "Thing", json!({"type": "object"}), json!({})).await;
+    let objects = w.group(&group_version(&w), "things");
+    w.post(&objects, &object_of(&w, "Thing", "a", json!({}))).await.ok();
+    let properties = json!({"n": {"type": "integer", "default": 3}});
+    let wider = definition(&w, "Thing", json!({"type": "object", "properties": properties}), json!({}));
+    let path = format!("{DEFINITIONS}/things.{}?fieldManager=tideline&force=true", group(&w));
+    w.patch(&path, APPLY, wider).await.code(200);
     w.until(&format!("{objects}/a"), |answer| answer.body["spec"]["n"] == 3).await;
 }
 

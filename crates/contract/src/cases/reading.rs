@@ -13,6 +13,7 @@ cases! { ApiServer,
     get_of_a_missing_object_is_404_with_details: ["get pods", "get configmaps", "get nodes"];
     get_of_an_unknown_resource_is_404: [];
     list_is_sorted_and_typed: ["list configmaps"];
+    items_of_lists_carry_no_kind: ["list configmaps"];
     list_of_all_namespaces_holds_each: ["list configmaps labels"];
     list_with_limit_continues_to_the_end: ["list configmaps paged"];
     list_pages_are_of_one_version: ["list configmaps labels paged"];
@@ -72,10 +73,15 @@ async fn list_is_sorted_and_typed(w: World) {
     assert_eq!((list["kind"].as_str(), list["apiVersion"].as_str()), (Some("ConfigMapList"), Some("v1")));
     let ours: Vec<&str> = names(&list).into_iter().filter(|name| name.len() == 1).collect();
     assert_eq!(ours, ["a", "b", "c"], "lists are in the order of names");
-    assert!(list["items"][0].get("kind").is_none(), "items of typed lists carry no kind");
     let newest =
         list["items"].as_array().unwrap().iter().map(|item| version(item).parse::<u64>().unwrap()).max();
     assert!(version(&list).parse::<u64>().ok() >= newest, "a list is at least as new as its items");
+}
+
+async fn items_of_lists_carry_no_kind(w: World) {
+    w.post(&w.core("configmaps"), &config_map("a", "1")).await.ok();
+    let list = w.get(&w.core("configmaps")).await.ok();
+    assert!(list["items"][0].get("kind").is_none() && list["items"][0].get("apiVersion").is_none());
 }
 
 async fn list_of_all_namespaces_holds_each(w: World) {
