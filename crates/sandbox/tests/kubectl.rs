@@ -3,6 +3,8 @@
 //! Runs where `KUBECTL` names a kubectl or one is in `PATH`; says so and passes where there is none. No controllers
 //! run here: what needs them is tested with the whole sandbox.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use clock::Clock;
 use sandbox::api::{Api, serve};
 use sandbox::store::resource::PODS;
