@@ -13,7 +13,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// Far over what a loaded machine needs for any one step.
-const DEADLINE: Duration = Duration::from_secs(180);
+const DEADLINE: Duration = Duration::from_mins(3);
 
 const QUICK: &[&str] = &["--scale-down-unneeded-time=3s", "--scale-down-delay-after-add=1s"];
 
