@@ -6,6 +6,7 @@ pub(crate) mod crds;
 pub(crate) mod plan;
 pub(crate) mod replay;
 pub(crate) mod sandbox;
+pub(crate) mod simulate;
 
 use crate::error::CommandError;
 use std::io::Write as _;

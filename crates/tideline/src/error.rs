@@ -33,6 +33,8 @@ pub(crate) enum CommandError {
     #[error(transparent)]
     Sandbox(#[from] sandbox::SandboxError),
     #[error(transparent)]
+    Simulator(#[from] simulator::SimulatorError),
+    #[error(transparent)]
     Controller(#[from] controller::ControllerError),
     #[error("could not {attempted}: {source}")]
     Api { attempted: String, source: Box<kube::Error> },

@@ -18,7 +18,7 @@ mod steps;
 mod table;
 
 use clap::{Parser, Subcommand};
-use commands::{command_reference, controller, crds, plan, replay, sandbox};
+use commands::{command_reference, controller, crds, plan, replay, sandbox, simulate};
 use error::CommandError;
 use std::ffi::OsString;
 use std::path::Path;
@@ -38,6 +38,7 @@ enum Command {
     Sandbox(Box<sandbox::Arguments>),
     Controller(Box<controller::Arguments>),
     Plan(Box<plan::Arguments>),
+    Simulate(simulate::Arguments),
     Replay(replay::Arguments),
     Crds(crds::Arguments),
     #[command(hide = true)]
@@ -59,6 +60,7 @@ fn main() -> ExitCode {
         Command::Sandbox(arguments) => sandbox::run(&arguments),
         Command::Controller(arguments) => controller::run(&arguments),
         Command::Plan(arguments) => plan::run(&arguments),
+        Command::Simulate(arguments) => simulate::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
         Command::Crds(arguments) => crds::run(&arguments),
         Command::Reference(arguments) => {
