@@ -10,7 +10,8 @@ fn every_planted_bug_is_caught() {
     let mut missed = Vec::new();
     for (bug, decide) in PLANTED {
         let caught = (0..SEEDS).find_map(|seed| {
-            let outcome = run_random(seed, RandomOptions { decide: Some(decide), ..Default::default() }).unwrap();
+            let outcome =
+                run_random(seed, RandomOptions { decide: Some(decide), ..Default::default() }).unwrap();
             outcome.failed().then_some((seed, outcome))
         });
         match caught {

@@ -27,7 +27,9 @@ fn a_week_is_simulated_and_reported() {
     let page = report.html();
     assert!(page.contains("<svg") && !page.contains("http://") && !page.contains("https://"));
     let json: serde_json::Value = serde_json::from_str(&report.json()).unwrap();
-    for name in ["seed", "podsSeen", "podsPlaced", "machineHours", "machineHoursAlwaysOn", "scaleUps", "removals"] {
+    for name in
+        ["seed", "podsSeen", "podsPlaced", "machineHours", "machineHoursAlwaysOn", "scaleUps", "removals"]
+    {
         assert!(json[name].is_number(), "{name}");
     }
     assert!(json["podWaitSeconds"]["p99"].is_number());

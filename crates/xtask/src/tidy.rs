@@ -29,6 +29,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("tideline", 7),
     // Equipment: used by tests and developers only.
     ("testbed", 8),
+    ("contract", 8),
     ("acceptance", 9),
     ("xtask", 8),
 ];

@@ -45,13 +45,7 @@ pub(super) fn page(report: &Report) -> String {
     let drawn: Vec<Line<'_>> = layers
         .iter()
         .enumerate()
-        .map(|(at, (name, slices))| Line {
-            name,
-            colour: COLOURS[at % COLOURS.len()],
-            slices,
-            filled: false,
-            peaks: false,
-        })
+        .map(|(at, (name, slices))| line(name, COLOURS[at % COLOURS.len()], slices))
         .collect();
     section("nodes", "Nodes by pool", "nodes, stacked", &drawn, true);
     let kinds = [("cpu", "CPU", "cores"), ("memory", "Memory", "GiB"), ("gpu", "GPU", "GPUs")];
@@ -60,39 +54,16 @@ pub(super) fn page(report: &Report) -> String {
             continue;
         }
         let pair = [
-            Line {
-                name: "allocatable",
-                colour: "var(--supply)",
-                slices: &plots.allocatable[at],
-                filled: false,
-                peaks: false,
-            },
-            Line {
-                name: "requested",
-                colour: "var(--demand)",
-                slices: &plots.requested[at],
-                filled: true,
-                peaks: false,
-            },
+            line("allocatable", "var(--supply)", &plots.allocatable[at]),
+            Line { filled: true, ..line("requested", "var(--demand)", &plots.requested[at]) },
         ];
         section(id, &format!("{name}: requested and allocatable"), unit, &pair, false);
     }
-    let pending = [Line {
-        name: "pending pods",
-        colour: "var(--alert)",
-        slices: &plots.pending,
-        filled: true,
-        peaks: true,
-    }];
+    let waiting = line("pending pods", "var(--alert)", &plots.pending);
+    let pending = [Line { filled: true, peaks: true, ..waiting }];
     section("pending", "Pods waiting for a node", "pods; the band spans least and most", &pending, false);
     if plots.price.iter().any(|slice| slice.max > 0.0) {
-        let price = [Line {
-            name: "price",
-            colour: "var(--money)",
-            slices: &plots.price,
-            filled: true,
-            peaks: false,
-        }];
+        let price = [Line { filled: true, ..line("price", "var(--money)", &plots.price) }];
         section("price", "Price", "US dollars an hour", &price, false);
     }
     body.push_str(&pool_table(&report.pools));
@@ -105,6 +76,11 @@ pub(super) fn page(report: &Report) -> String {
          type=\"application/json\">{data}</script><script>{SCRIPT}</script></body></html>\n",
         title = escaped(&format!("{} · Tideline simulation", report.scenario)),
     )
+}
+
+/// A plain line: not filled, means only.
+fn line<'a>(name: &'a str, colour: &'static str, slices: &'a [Slice]) -> Line<'a> {
+    Line { name, colour, slices, filled: false, peaks: false }
 }
 
 const COLOURS: [&str; 10] = [
