@@ -2,6 +2,7 @@
 //!
 //! Owns the order: defaults, admission, validation, and what follows from a write. Leaves metadata to `store`.
 
+mod cel;
 mod config;
 mod custom;
 mod node;

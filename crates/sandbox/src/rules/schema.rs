@@ -1,8 +1,9 @@
 //! Structural schemas of custom resources: defaults, pruning, validation.
 //!
-//! Owns reading `openAPIV3Schema` and what follows from it for objects. CEL rules (`x-kubernetes-validations`) are
-//! kept for OpenAPI but not evaluated. Leaves registering a resource to `custom`.
+//! Owns reading `openAPIV3Schema` and what follows from it for objects. Rules (`x-kubernetes-validations`)
+//! are evaluated as far as `cel` understands them. Leaves registering a resource to `custom`.
 
+use super::cel::{self, Expression};
 use crate::store::Cause;
 use regex::Regex;
 use serde_json::{Map, Value, json};
@@ -55,6 +56,14 @@ struct Node {
     any_of: Vec<Node>,
     one_of: Vec<Node>,
     not: Option<Box<Node>>,
+    rules: Vec<Rule>,
+}
+
+/// One of `x-kubernetes-validations` that is understood.
+#[derive(Clone, Debug)]
+struct Rule {
+    expression: Expression,
+    message: String,
 }
 
 impl CustomSchema {
@@ -126,6 +135,7 @@ impl CustomSchema {
             }
         }
         self.root.check_required(value, "", causes);
+        self.root.check_rules(value, "", causes);
     }
 }
 
@@ -188,6 +198,12 @@ impl Node {
             any_of: many("anyOf")?,
             one_of: many("oneOf")?,
             not: boxed("not")?,
+            rules: raw["x-kubernetes-validations"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(Rule::read)
+                .collect(),
         })
     }
 
@@ -311,6 +327,18 @@ impl Node {
             Value::Null | Value::Bool(_) => {}
         }
         self.check_junctors(value, path, causes);
+        self.check_rules(value, path, causes);
+    }
+
+    fn check_rules(&self, value: &Value, path: &str, causes: &mut Vec<Cause>) {
+        for rule in &self.rules {
+            let message = match cel::holds(&rule.expression, value) {
+                Ok(true) => continue,
+                Ok(false) => rule.message.clone(),
+                Err(problem) => format!("{problem} evaluating rule: {}", rule.message),
+            };
+            causes.push(Cause::invalid(path, format!("\"{}\"", type_of(value)), &message));
+        }
     }
 
     fn has_type(&self, value: &Value) -> bool {
@@ -407,6 +435,14 @@ impl Node {
         if self.not.as_deref().is_some_and(fits) {
             wrong("must not validate the schema (not)");
         }
+    }
+}
+
+impl Rule {
+    fn read(raw: &Value) -> Option<Self> {
+        let text = raw["rule"].as_str()?;
+        let message = raw["message"].as_str().map_or_else(|| format!("failed rule: {text}"), str::to_owned);
+        Some(Self { expression: cel::parse(text)?, message })
     }
 }
 
