@@ -30,7 +30,7 @@ use line::{Cut, Life, Line};
 use observer::observe;
 use phases::HitLog;
 use rand::Rng as _;
-use sandbox::api::Api;
+use sandbox::api::{Api, Census};
 use sandbox::cluster::cloud::{MachineFault, MachineFaultRule as FaultRule};
 use sandbox::fault::Faults;
 use sandbox::store::Store;
@@ -81,6 +81,8 @@ pub(crate) struct RunResult {
     pub(crate) store: Store,
     /// Writes of users that the API refused.
     pub(crate) refused: Vec<String>,
+    /// The kinds of calls that were made of the API.
+    pub(crate) census: Census,
 }
 
 /// Runs to the end of virtual time.
@@ -148,13 +150,14 @@ async fn run_inside(
     }
     seen.sync();
     tasks.shutdown().await;
+    let census = sandbox.api().census();
     drop(sandbox);
     store.stop_recording().map_err(|source| SimulatorError::Write {
         file: setup.write_log.map_or_else(String::new, |path| path.display().to_string()),
         source,
     })?;
     let refused = std::mem::take(&mut *refused.lock().unwrap_or_else(PoisonError::into_inner));
-    Ok(RunResult { seen, end: clock.now(), hits: hits.hits(), store, refused })
+    Ok(RunResult { seen, end: clock.now(), hits: hits.hits(), store, refused, census })
 }
 
 fn sandbox_options(scenario: &Scenario, clock: Clock, events: bool) -> Options {

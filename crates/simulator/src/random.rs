@@ -21,6 +21,7 @@ use crate::report::Report;
 use crate::simulate::report;
 use controller::Decide;
 use jiff::SignedDuration;
+use sandbox::api::Census;
 use std::path::PathBuf;
 
 /// How a random scenario ended.
@@ -30,6 +31,8 @@ pub struct RandomOutcome {
     pub report: Report,
     pub hits: Hits,
     pub rounds: u64,
+    /// The kinds of calls that were made of the API.
+    pub census: Census,
 }
 
 impl RandomOutcome {
@@ -78,5 +81,11 @@ pub fn run_random(seed: u64, options: RandomOptions<'_>) -> Result<RandomOutcome
     }
     converge::check(&result);
     let rounds = result.seen.with(|seen| seen.rounds);
-    Ok(RandomOutcome { seed, report: report(&scenario, &result, 0), hits: result.hits, rounds })
+    Ok(RandomOutcome {
+        seed,
+        report: report(&scenario, &result, 0),
+        hits: result.hits,
+        rounds,
+        census: result.census,
+    })
 }

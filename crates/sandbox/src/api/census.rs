@@ -23,7 +23,7 @@ pub struct CallShape {
 }
 
 /// How often each kind of call was made.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Census(BTreeMap<CallShape, u64>);
 
 /// Kinds of calls that are told apart; a client with random user agents cannot grow the map without end.
