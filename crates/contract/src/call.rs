@@ -11,7 +11,7 @@ use std::str::FromStr;
 pub struct CallKind {
     /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`, `deletecollection`.
     pub verb: String,
-    /// `pods`, `deployments.apps`, or a path such as `/version`.
+    /// `pods`, `deployments.apps`, `custom` for all custom resources, or a path such as `/version`.
     pub resource: String,
     pub subresource: String,
     /// Modifiers in a fixed order: the patch type, `labels`, `fields:…`, `paged`, `cached`, `streamed`, `dry-run`,
@@ -45,6 +45,69 @@ impl CallKind {
         let how = modifiers(verb, &query, head(header::CONTENT_TYPE), head(header::ACCEPT));
         Self { verb: verb.into(), resource: place.resource, subresource: place.subresource, how }
     }
+
+    /// The kind of a call that was taken apart already.
+    pub fn from_parts(
+        verb: &str,
+        resource: &str,
+        subresource: &str,
+        media_type: &str,
+        labels: bool,
+        fields: &str,
+    ) -> Self {
+        let mut how = Vec::new();
+        if verb == "patch" {
+            how.push(patch_word(media_type).to_owned());
+        }
+        if labels {
+            how.push("labels".to_owned());
+        }
+        if !fields.is_empty() {
+            how.push(fields_word(fields));
+        }
+        let resource = match resource.split_once('.') {
+            Some((_, group)) if is_custom(group) => CUSTOM.to_owned(),
+            _ => resource.to_owned(),
+        };
+        Self { verb: verb.to_owned(), resource, subresource: subresource.to_owned(), how }
+    }
+
+    /// The same without how an answer is cut, cached, streamed or shown.
+    #[must_use]
+    pub fn coarse(&self) -> Self {
+        let how = self.how.iter().filter(|word| !MATTERS_LITTLE.contains(&word.as_str()));
+        Self { how: how.cloned().collect(), ..self.clone() }
+    }
+}
+
+/// The name under which all custom resources go: what the API server makes of one follows from its definition alone.
+const CUSTOM: &str = "custom";
+
+/// Groups of Kubernetes itself have no dot or end like this.
+fn is_custom(group: &str) -> bool {
+    group.contains('.') && !group.ends_with(".k8s.io")
+}
+
+/// Modifiers that change the form of an answer, or whether a write is stored, and not what is asked.
+const MATTERS_LITTLE: [&str; 6] = ["paged", "cached", "streamed", "dry-run", "table", "metadata"];
+
+fn patch_word(media_type: &str) -> &'static str {
+    let known = [
+        ("application/json-patch+json", "json"),
+        ("application/merge-patch+json", "merge"),
+        ("application/strategic-merge-patch+json", "strategic"),
+        ("application/apply-patch+yaml", "apply"),
+    ];
+    known.iter().find(|(media, _)| media_type.starts_with(media)).map_or("unknown", |found| found.1)
+}
+
+/// The fields of a selector, without values.
+fn fields_word(selector: &str) -> String {
+    let mut keys: Vec<&str> =
+        selector.split(',').map(|part| part.split(['=', '!']).next().unwrap_or_default()).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    format!("fields:{}", keys.join("+"))
 }
 
 /// Discovery and other pages, without names of groups and versions.
@@ -65,27 +128,9 @@ fn modifiers(verb: &str, query: &Query, content_type: &str, accept: &str) -> Vec
             how.push(word.to_owned());
         }
     };
-    if verb == "patch" {
-        let patch = [
-            ("application/json-patch+json", "json"),
-            ("application/merge-patch+json", "merge"),
-            ("application/strategic-merge-patch+json", "strategic"),
-            ("application/apply-patch+yaml", "apply"),
-        ];
-        let word = patch
-            .iter()
-            .find(|(media, _)| content_type.starts_with(media))
-            .map_or("unknown", |found| found.1);
-        add(true, word);
-    }
+    add(verb == "patch", patch_word(content_type));
     add(query.text("labelSelector").is_some(), "labels");
-    let fields = query.text("fieldSelector").map(|selector| {
-        let mut keys: Vec<&str> =
-            selector.split(',').map(|part| part.split(['=', '!']).next().unwrap_or_default()).collect();
-        keys.sort_unstable();
-        keys.dedup();
-        format!("fields:{}", keys.join("+"))
-    });
+    let fields = query.text("fieldSelector").map(fields_word);
     add(fields.is_some(), fields.as_deref().unwrap_or_default());
     add(verb == "list" && (query.text("limit").is_some() || query.text("continue").is_some()), "paged");
     add(verb != "watch" && query.text("resourceVersion") == Some("0"), "cached");
@@ -145,7 +190,11 @@ impl Place {
             [plural, _name, subresource, ..] => (plural, true, *subresource),
             [] => return None,
         };
-        let resource = if group.is_empty() { (*plural).to_owned() } else { format!("{plural}.{group}") };
+        let resource = match group {
+            "" => (*plural).to_owned(),
+            group if is_custom(group) => CUSTOM.to_owned(),
+            group => format!("{plural}.{group}"),
+        };
         Some(Self { resource, subresource: subresource.to_owned(), named: name })
     }
 }
@@ -209,6 +258,8 @@ mod tests {
             ("PATCH", "/api/v1/nodes/n/status?dryRun=All", "patch nodes/status merge dry-run"),
             ("POST", "/api/v1/namespaces/a/pods/b/eviction", "create pods/eviction"),
             ("DELETE", "/api/v1/namespaces/a/pods?labelSelector=a", "deletecollection pods labels"),
+            ("PUT", "/apis/tideline.dev/v1alpha1/simulatedpools/a/scale", "update custom/scale"),
+            ("GET", "/apis/coordination.k8s.io/v1/leases", "list leases.coordination.k8s.io"),
             ("GET", "/version", "get /version"),
             ("GET", "/apis/apps/v1", "get /apis/GROUP/VERSION"),
         ] {

@@ -33,5 +33,9 @@ pub const KNOWN_DIFFERENCES: &[(&str, &str)] = &[
     ("items_of_lists_carry_no_kind", "items are sent as they are kept, with their kind; clients take both"),
     ("unknown_fields_are_dropped", "there are no schemas of built-in kinds: what is sent is kept"),
     ("containers_get_defaults_of_running", "fields that matter to running containers only are not filled in"),
+    (
+        "jobs_orphan_their_pods_unless_told_otherwise",
+        "a deletion that does not say what becomes of dependants takes them along, for Jobs as for other kinds",
+    ),
     ("new_defaults_show_in_old_objects", "defaults of a changed definition come with the next write"),
 ];

@@ -75,4 +75,14 @@ impl WatchStream {
             );
         }
     }
+
+    /// The next event about the object of this name, whatever happens to others; its type and its object.
+    pub async fn about(&mut self, name: &str) -> (String, Value) {
+        loop {
+            let (kind, object) = self.next_or_end().await.unwrap_or_else(|| panic!("{}: ended", self.asked));
+            if object["metadata"]["name"] == name {
+                return (kind, object);
+            }
+        }
+    }
 }

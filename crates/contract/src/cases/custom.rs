@@ -23,18 +23,19 @@ cases! { ApiServer,
         "watch customresourcedefinitions.apiextensions.k8s.io fields:metadata.name",
     ];
     a_deleted_definition_takes_its_objects_along: ["delete customresourcedefinitions.apiextensions.k8s.io"];
-    custom_objects_get_defaults: [];
-    custom_objects_are_pruned: [];
-    preserved_fields_are_kept: [];
-    invalid_custom_objects_are_422_with_fields: [];
-    rules_of_the_schema_are_kept: [];
-    custom_status_is_apart: [];
-    custom_generation_counts_all_but_status: [];
-    custom_objects_conflict: [];
-    custom_objects_are_patched: [];
-    custom_objects_scale: [];
-    custom_objects_print_their_columns: [];
-    custom_objects_are_watched: [];
+    custom_objects_get_defaults: ["create custom"];
+    custom_objects_are_pruned: ["create custom"];
+    preserved_fields_are_kept: ["create custom"];
+    invalid_custom_objects_are_422_with_fields: ["create custom"];
+    rules_of_the_schema_are_kept: ["create custom", "patch custom merge"];
+    custom_status_is_apart: ["update custom/status", "update custom", "patch custom/status merge", "get custom/status"];
+    custom_generation_counts_all_but_status: ["patch custom merge", "patch custom/status merge"];
+    custom_objects_conflict: ["create custom", "update custom", "update custom/status"];
+    custom_objects_are_patched: ["patch custom merge", "patch custom json", "patch custom apply"];
+    custom_objects_scale: ["get custom/scale", "update custom/scale", "patch custom/scale merge"];
+    custom_objects_print_their_columns: ["list custom table"];
+    custom_objects_are_read_in_pages: ["get custom", "list custom paged", "list custom labels paged"];
+    custom_objects_are_watched: ["list custom", "watch custom", "watch custom streamed", "delete custom"];
     names_of_custom_kinds_are_discovered: [];
 }
 
@@ -395,6 +396,31 @@ async fn custom_objects_print_their_columns(w: World) {
     assert_eq!(rows[0]["cells"][2], "fast");
     assert!(rows[1]["cells"][2].is_null(), "an absent field is an empty cell: {table}");
     assert_eq!(rows[0]["object"]["kind"], "PartialObjectMetadata");
+}
+
+async fn custom_objects_are_read_in_pages(w: World) {
+    let path = pools(&w).await;
+    for (name, label) in [("a", "x"), ("b", "y"), ("c", "x")] {
+        let mut object = pool(&w, name, json!({"max": 5}));
+        object["metadata"]["labels"] = json!({"t": label});
+        let made = w.post(&path, &object).await.ok();
+        assert_eq!(w.get(&format!("{path}/{name}")).await.code(200), made);
+    }
+    let status = w.get(&format!("{path}/none")).await.refused(404, "NotFound");
+    assert_eq!(status["details"]["group"], group(&w));
+    for (selector, expected) in [("", vec!["a", "b", "c"]), ("&labelSelector=t%3Dx", vec!["a", "c"])] {
+        let mut seen = Vec::new();
+        let mut token = String::new();
+        loop {
+            let page = w.get(&format!("{path}?limit=1{selector}&continue={token}")).await.ok();
+            seen.extend(names(&page).into_iter().map(str::to_owned));
+            page["metadata"]["continue"].as_str().unwrap_or_default().clone_into(&mut token);
+            if token.is_empty() {
+                break;
+            }
+        }
+        assert_eq!(seen, expected);
+    }
 }
 
 async fn custom_objects_are_watched(w: World) {

@@ -22,6 +22,7 @@ cases! { ApiServer,
     foreground_deletion_waits_for_dependents: ["delete deployments.apps"];
     orphaning_deletion_waits_for_orphans: ["delete replicasets.apps"];
     background_deletion_is_immediate: ["delete deployments.apps"];
+    jobs_orphan_their_pods_unless_told_otherwise: ["delete jobs.batch"];
     collections_are_deleted_by_labels: ["deletecollection configmaps labels"];
     collections_of_pods_end_with_grace: ["deletecollection pods"];
 }
@@ -168,6 +169,23 @@ async fn background_deletion_is_immediate(w: World) {
         w.delete_with(&w.apps("deployments/a"), json!({"propagationPolicy": "Background"})).await.code(200);
     assert_eq!(status["status"], "Success");
     w.get(&w.apps("deployments/a")).await.refused(404, "NotFound");
+}
+
+async fn jobs_orphan_their_pods_unless_told_otherwise(w: World) {
+    let container = json!({"name": "c", "image": "registry.example/job:1"});
+    let job = |name: &str| {
+        json!({
+            "apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name},
+            "spec": {"template": {"spec": {"restartPolicy": "Never", "containers": [container]}}}
+        })
+    };
+    let path = w.group("batch/v1", "jobs");
+    w.post(&path, &job("a")).await.ok();
+    w.delete_with(&format!("{path}/a"), json!({"propagationPolicy": "Background"})).await.ok();
+    w.get(&format!("{path}/a")).await.refused(404, "NotFound");
+    w.post(&path, &job("b")).await.ok();
+    let dying = w.delete(&format!("{path}/b")).await.ok();
+    assert_eq!(dying["metadata"]["finalizers"], json!(["orphan"]));
 }
 
 async fn collections_are_deleted_by_labels(w: World) {

@@ -3,8 +3,8 @@
 //! Owns leases, events and typed followers. Leaves the parts they are made of to `reading` and `watching`.
 
 use super::cases;
-use super::fixtures::{config_map, pod};
-use crate::world::{JSON_PATCH, MERGE, World, names, version};
+use super::fixtures::{config_map, node, pod, workload};
+use crate::world::{APPLY, JSON_PATCH, MERGE, World, names, version};
 use futures::StreamExt as _;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::api::core::v1::{Event, ObjectReference, Pod};
@@ -17,9 +17,21 @@ use serde_json::json;
 cases! { ApiServer,
     kubes_watcher_lists_then_follows: ["list pods paged", "watch pods"];
     kubes_watcher_streams_its_list: ["watch pods streamed"];
+    followed_kinds_are_listed_in_pages_and_watched: [
+        "list nodes", "list nodes paged", "watch nodes", "watch nodes streamed",
+        "list poddisruptionbudgets.policy paged", "watch poddisruptionbudgets.policy",
+        "watch poddisruptionbudgets.policy streamed",
+        "list replicasets.apps paged", "watch replicasets.apps", "watch replicasets.apps streamed",
+        "list statefulsets.apps paged", "watch statefulsets.apps", "watch statefulsets.apps streamed",
+        "list daemonsets.apps paged", "watch daemonsets.apps", "watch daemonsets.apps streamed",
+        "list deployments.apps paged", "watch deployments.apps", "watch deployments.apps streamed",
+        "list jobs.batch paged", "watch jobs.batch", "watch jobs.batch streamed",
+        "list replicationcontrollers paged", "watch replicationcontrollers", "watch replicationcontrollers streamed",
+    ];
     a_lease_is_taken_renewed_and_lost: [
         "create leases.coordination.k8s.io", "update leases.coordination.k8s.io", "get leases.coordination.k8s.io",
     ];
+    a_lease_is_held_by_apply: ["patch leases.coordination.k8s.io apply"];
     a_lease_is_renewed_by_patch: ["patch leases.coordination.k8s.io merge", "list leases.coordination.k8s.io"];
     a_lease_without_a_duration_is_refused: ["create leases.coordination.k8s.io"];
     events_are_told_and_counted: ["create events", "patch events merge", "patch events strategic", "update events"];
@@ -67,6 +79,62 @@ async fn follow(w: World, config: watcher::Config) {
     assert_eq!(seen, ["init", "found a", "found b", "done", "set c", "gone a"]);
 }
 
+/// Everything that the controller follows, one object of each.
+fn followed(w: &World) -> Vec<(String, serde_json::Value)> {
+    let name = w.unique.as_str();
+    let template = workload("Deployment", name, 0)["spec"]["template"].clone();
+    let mut job_template = template.clone();
+    job_template["spec"]["restartPolicy"] = json!("Never");
+    let selector = json!({"matchLabels": {"app": "web"}});
+    let of = |api_version: &str, kind: &str, spec: serde_json::Value| json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": name}, "spec": spec});
+    let set = of("apps/v1", "DaemonSet", json!({"selector": selector, "template": template}));
+    let controller = json!({"replicas": 0, "selector": {"app": "web"}, "template": template});
+    let budget = of("policy/v1", "PodDisruptionBudget", json!({"maxUnavailable": 1, "selector": selector}));
+    vec![
+        ("/api/v1/nodes".to_owned(), node(name)),
+        (w.apps("deployments"), workload("Deployment", name, 0)),
+        (w.apps("replicasets"), workload("ReplicaSet", name, 0)),
+        (w.apps("statefulsets"), workload("StatefulSet", name, 0)),
+        (w.apps("daemonsets"), set),
+        (w.group("batch/v1", "jobs"), of("batch/v1", "Job", json!({"template": job_template}))),
+        (w.core("replicationcontrollers"), of("v1", "ReplicationController", controller)),
+        (w.group("policy/v1", "poddisruptionbudgets"), budget),
+    ]
+}
+
+async fn followed_kinds_are_listed_in_pages_and_watched(w: World) {
+    let name = w.unique.as_str();
+    for (path, object) in followed(&w) {
+        let from = version(&w.get(&path).await.ok());
+        let made = w.post(&path, &object).await.code(201);
+        let mut watch = w.watch(&path, &format!("resourceVersion={from}&allowWatchBookmarks=true")).await;
+        let (kind, seen) = watch.about(name).await;
+        assert_eq!((kind.as_str(), &seen), ("ADDED", &made), "{path}");
+        let label = json!({"metadata": {"labels": {"seen": "yes"}}});
+        let changed = w.patch(&format!("{path}/{name}"), MERGE, label).await.ok();
+        let (kind, seen) = watch.about(name).await;
+        assert_eq!((kind.as_str(), &seen), ("MODIFIED", &changed), "{path}");
+        let mut token = String::new();
+        let mut found = false;
+        loop {
+            let page = w.get(&format!("{path}?limit=500&continue={token}")).await.ok();
+            found |= names(&page).contains(&name);
+            page["metadata"]["continue"].as_str().unwrap_or_default().clone_into(&mut token);
+            if token.is_empty() {
+                break;
+            }
+        }
+        assert!(found, "{path}");
+        let streamed = "sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true";
+        let mut stream = w.watch(&path, streamed).await;
+        let (kind, seen) = stream.about(name).await;
+        assert_eq!((kind.as_str(), &seen), ("ADDED", &changed), "{path}");
+        let background = json!({"propagationPolicy": "Background"});
+        w.delete_with(&format!("{path}/{name}"), background).await.ok();
+        while stream.about(name).await.0 != "DELETED" {}
+    }
+}
+
 fn held_by(holder: &str, time: &str) -> LeaseSpec {
     LeaseSpec {
         holder_identity: Some(holder.to_owned()),
@@ -101,6 +169,21 @@ async fn a_lease_is_taken_renewed_and_lost(w: World) {
     theirs.spec = Some(held_by("two", "2026-01-01T00:00:06.000000Z"));
     let lost = leases.replace("leader", &PostParams::default(), &theirs).await.unwrap_err();
     assert!(matches!(lost, kube::Error::Api(status) if status.code == 409 && status.reason == "Conflict"));
+}
+
+async fn a_lease_is_held_by_apply(w: World) {
+    let path =
+        format!("{}?fieldManager=kubelet&force=true", w.group("coordination.k8s.io/v1", "leases/node-1"));
+    let lease = |time: &str| {
+        json!({
+            "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "node-1"},
+            "spec": {"holderIdentity": "node-1", "leaseDurationSeconds": 40, "renewTime": time}
+        })
+    };
+    w.patch(&path, APPLY, lease("2026-01-01T00:00:00.000000Z")).await.code(201);
+    let held = w.patch(&path, APPLY, lease("2026-01-01T00:00:10.000000Z")).await.code(200);
+    assert_eq!(held["spec"]["renewTime"], "2026-01-01T00:00:10.000000Z");
+    assert_eq!(held["spec"]["holderIdentity"], "node-1");
 }
 
 async fn a_lease_is_renewed_by_patch(w: World) {
