@@ -84,6 +84,20 @@ async fn a_cut_file_is_replayed_up_to_the_cut_and_an_edited_one_up_to_the_edit()
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_journal_that_is_still_written_is_read_as_far_as_it_goes() {
+    let directory = tempfile::tempdir().unwrap();
+    let world = World::new(Machines::Simulated).await;
+    world.populate(2).await;
+    let config = Config { journal: Some(JournalConfig::at(directory.path().to_owned())), ..config() };
+    let controller = world.controller(world.sandbox.client("tideline"), config);
+    let running = tokio::spawn(controller.run(std::future::pending()));
+    world.settle(2, 1, PATIENCE).await;
+    let report = journal::open(directory.path(), nodes::decide).unwrap();
+    assert!(report.is_same() && report.rounds > 0 && report.damage.is_empty(), "{report:?}");
+    running.abort();
+}
+
+#[tokio::test(start_paused = true)]
 async fn another_decision_is_found_and_named() {
     let directory = tempfile::tempdir().unwrap();
     record(directory.path(), 1 << 30, 1 << 30).await;
