@@ -3,7 +3,7 @@
 //! Two loads, without a controller: many pods at once on a thousand machines, and a long thin stream of batch pods.
 
 use clock::Clock;
-use sandbox::store::resource::{DEPLOYMENTS, PODS, SIMULATED_POOLS};
+use sandbox::store::resource::{DAEMON_SETS, DEPLOYMENTS, PODS, SIMULATED_POOLS};
 use sandbox::{Options, Sandbox};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -34,6 +34,14 @@ async fn crowd(machines: u32, deployments: u32, replicas: u32) -> Result<(), Box
     let begin = Instant::now();
     let sandbox = start()?;
     let store = sandbox.store();
+    let agent = json!({
+        "metadata": {"name": "agent"},
+        "spec": {
+            "selector": {"matchLabels": {"app": "agent"}},
+            "template": {"metadata": {"labels": {"app": "agent"}}, "spec": pod_spec("100m")},
+        },
+    });
+    store.create(DAEMON_SETS, "kube-system", agent)?;
     store.create(SIMULATED_POOLS, "", pool(machines))?;
     tokio::time::sleep(Duration::from_mins(5)).await;
     println!("{machines} machines: {:?}, {} writes", begin.elapsed(), store.revision());

@@ -114,7 +114,7 @@ impl Sandbox {
 }
 
 /// The CRDs of the simulated cloud, and Cluster API's where its imitation runs.
-fn install_definitions(store: &Store, cluster_api: bool) -> Result<(), SandboxError> {
+pub(crate) fn install_definitions(store: &Store, cluster_api: bool) -> Result<(), SandboxError> {
     for crd in api::crds() {
         let name = crd.metadata.name.clone().unwrap_or_default();
         let value = serde_json::to_value(&crd)

@@ -3,15 +3,16 @@
 //! Left out: surge during updates (a pod of an old template is replaced by deleting it, `maxUnavailable` at a time).
 
 use super::objects::{
-    Key, PodName, has_ended, is_active, is_ready, node_of, owner_reference, pod_from_template, share,
+    Key, PodName, has_ended, is_active, is_ready, key_of, node_of, owner_reference, pod_from_template, share,
     template_hash,
 };
 use super::replica_set::report;
-use super::{Controllers, garbage::ignore_missing};
+use super::{Controllers, Work, garbage::ignore_missing};
 use crate::store::resource::{DAEMON_SETS, NODES, PODS};
-use crate::store::{ApiError, Object, Part, Propagation};
+use crate::store::{ApiError, Change, ChangeKind, Object, Part, Propagation};
 use api::taints;
 use jiff::Timestamp;
+use model::PodShape;
 use packing::{Ask, NodeView, first_lasting_rejection};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -19,8 +20,45 @@ use std::sync::Arc;
 
 const HASH: &str = "controller-revision-hash";
 
+/// What is known of one `DaemonSet`, so that a node or pod that changes costs a look at one node.
+pub(super) struct Daemons {
+    /// Of the version that was read last.
+    generation: Option<Value>,
+    hash: String,
+    shape: Arc<PodShape>,
+    nodes: BTreeMap<String, OnNode>,
+}
+
+/// A node that should hold a pod of the set, or does.
+#[derive(Clone, Copy)]
+struct OnNode {
+    wanted: bool,
+    live: bool,
+    ready: bool,
+    updated: bool,
+}
+
 impl Controllers {
-    pub(super) fn reconcile_daemon_set(&mut self, key: &Key, now: Timestamp) -> Result<(), ApiError> {
+    pub(super) fn daemon_set_changed(&mut self, change: &Change) {
+        let key = key_of(&change.object);
+        if change.kind == ChangeKind::Deleted {
+            self.daemon_sets.remove(&key);
+            return;
+        }
+        let known = self.daemon_sets.get(&key).and_then(|daemons| daemons.generation.as_ref());
+        if known.is_none() || known != change.object.at("metadata.generation") {
+            self.work.insert(Work::DaemonSet(key));
+        }
+    }
+
+    /// Marks a node for every `DaemonSet`.
+    pub(super) fn mark_daemons_on(&mut self, node: &str) {
+        let works = self.daemon_sets.keys().map(|key| Work::DaemonOnNode(key.clone(), node.to_owned()));
+        self.work.extend(works);
+    }
+
+    /// Reads a `DaemonSet` anew and marks every node for it.
+    pub(super) fn reconcile_daemon_set(&mut self, key: &Key) -> Result<(), ApiError> {
         let Some(set) = self.store.find(DAEMON_SETS, &key.0, &key.1) else { return Ok(()) };
         let Some(template) = set.at("spec.template") else { return Ok(()) };
         let slim = set.typed::<intake::slim::DaemonSet>()?;
@@ -28,28 +66,58 @@ impl Controllers {
             Ok(read) => read.shape,
             Err(error) => return Err(ApiError::BadRequest(error.to_string())),
         };
-        let mut by_node: BTreeMap<String, Vec<Arc<Object>>> = BTreeMap::new();
-        for pod in self.pods_of(&set) {
-            if let Some(node) = node_of(&pod).or_else(|| pinned_to(&pod)) {
-                by_node.entry(node.to_owned()).or_default().push(pod);
-            }
-        }
-        let wanted: Vec<String> = self
-            .scheduler
-            .views()
-            .filter(|(_, view)| first_lasting_rejection(&Ask::of(&shape), view).is_none())
-            .map(|(name, _)| name.to_owned())
+        let nodes = self.daemon_sets.remove(key).map(|daemons| daemons.nodes).unwrap_or_default();
+        let all = self.scheduler.views().map(|(name, _)| name.to_owned());
+        let all = all.chain(nodes.keys().cloned()).chain(self.index.daemon_nodes(set.uid()).cloned());
+        self.work.extend(all.map(|node| Work::DaemonOnNode(key.clone(), node)));
+        let daemons = Daemons {
+            generation: set.at("metadata.generation").cloned(),
+            hash: template_hash(template),
+            shape,
+            nodes,
+        };
+        self.daemon_sets.insert(key.clone(), daemons);
+        self.work.insert(Work::DaemonStatus(key.clone()));
+        Ok(())
+    }
+
+    /// Sees to one node's pod.
+    pub(super) fn reconcile_daemon(&mut self, key: &Key, node: &str, now: Timestamp) -> Result<(), ApiError> {
+        let Some(set) = self.store.find(DAEMON_SETS, &key.0, &key.1) else { return Ok(()) };
+        let Some(daemons) = self.daemon_sets.get(key) else { return Ok(()) };
+        let (hash, shape) = (daemons.hash.clone(), Arc::clone(&daemons.shape));
+        let fits = |view| first_lasting_rejection(&Ask::of(&shape), view).is_none();
+        let wanted = self.scheduler.view(node).is_some_and(fits);
+        let pods: Vec<Arc<Object>> = self
+            .index
+            .daemon_pods(set.uid(), node)
+            .filter_map(|(namespace, name)| self.store.find(PODS, namespace, name))
             .collect();
-        let hash = template_hash(template);
-        if !set.is_terminating() {
-            for node in &wanted {
-                let pods = by_node.get(node).map(Vec::as_slice).unwrap_or_default();
-                self.keep_one(&set, template, &hash, node, pods, now)?;
+        if wanted && !set.is_terminating() {
+            if let Some(template) = set.at("spec.template") {
+                self.keep_one(&set, template, &hash, node, &pods, now)?;
             }
-            self.update_some(&set, &hash, &wanted, &by_node)?;
+        } else if !wanted && self.must_leave(node, &pods) {
+            for pod in pods.iter().filter(|pod| !pod.is_terminating()) {
+                self.delete(pod, Propagation::Background)?;
+            }
         }
-        self.leave_others(&wanted, &by_node)?;
-        self.report_daemon_set(&set, &hash, &wanted, &by_node)
+        let live = pods.iter().find(|pod| is_active(pod));
+        let on_node = OnNode {
+            wanted,
+            live: live.is_some(),
+            ready: live.is_some_and(|pod| is_ready(pod)),
+            updated: live.is_some_and(|pod| pod.label(HASH) == Some(hash.as_str())),
+        };
+        if let Some(daemons) = self.daemon_sets.get_mut(key) {
+            if wanted || !pods.is_empty() {
+                daemons.nodes.insert(node.to_owned(), on_node);
+            } else {
+                daemons.nodes.remove(node);
+            }
+        }
+        self.work.insert(Work::DaemonStatus(key.clone()));
+        Ok(())
     }
 
     /// Exactly one live pod on a node; one that ended makes room for the next.
@@ -91,51 +159,34 @@ impl Controllers {
     }
 
     /// Rolling update: removes pods of an old template, as many at a time as may be missing.
-    fn update_some(
-        &mut self,
-        set: &Object,
-        hash: &str,
-        wanted: &[String],
-        by_node: &BTreeMap<String, Vec<Arc<Object>>>,
-    ) -> Result<(), ApiError> {
-        if set.text("spec.updateStrategy.type") == Some("OnDelete") {
+    fn update_some(&mut self, set: &Object, key: &Key) -> Result<(), ApiError> {
+        let Some(daemons) = self.daemon_sets.get(key) else { return Ok(()) };
+        let old = |on: &&OnNode| on.wanted && on.live && !on.updated;
+        if set.text("spec.updateStrategy.type") == Some("OnDelete")
+            || !daemons.nodes.values().any(|n| old(&n))
+        {
             return Ok(());
         }
         let one = json!(1);
+        let wanted = daemons.nodes.values().filter(|on| on.wanted).count() as i64;
         let most = set.at("spec.updateStrategy.rollingUpdate.maxUnavailable").unwrap_or(&one);
-        let most = share(Some(most), wanted.len() as i64, true).unwrap_or(1).max(1);
-        let live = |node: &String| by_node.get(node).and_then(|pods| pods.iter().find(|pod| is_active(pod)));
-        let missing =
-            wanted.iter().filter(|node| !live(node).is_some_and(|pod| is_ready(pod))).count() as i64;
+        let most = share(Some(most), wanted, true).unwrap_or(1).max(1);
+        let missing = daemons.nodes.values().filter(|on| on.wanted && !on.ready).count() as i64;
         let mut budget = (most - missing).max(0);
-        for pod in wanted.iter().filter_map(live) {
-            if pod.label(HASH) == Some(hash) {
-                continue;
-            }
+        let mut going = Vec::new();
+        for (node, on) in daemons.nodes.iter().filter(|(_, on)| old(on)) {
             // What is not ready serves nobody and costs nothing to replace.
-            if is_ready(pod) {
+            if on.ready {
                 if budget == 0 {
                     continue;
                 }
                 budget -= 1;
             }
-            self.delete(pod, Propagation::Background)?;
+            going.extend(self.index.daemon_pods(set.uid(), node).cloned());
         }
-        Ok(())
-    }
-
-    /// Pods on nodes that the template no longer fits; those of vanished nodes are the garbage collector's.
-    fn leave_others(
-        &mut self,
-        wanted: &[String],
-        by_node: &BTreeMap<String, Vec<Arc<Object>>>,
-    ) -> Result<(), ApiError> {
-        for (node, pods) in by_node {
-            if wanted.binary_search(node).is_ok() || !self.must_leave(node, pods) {
-                continue;
-            }
-            for pod in pods.iter().filter(|pod| !pod.is_terminating()) {
-                self.delete(pod, Propagation::Background)?;
+        for (namespace, name) in going {
+            if let Some(pod) = self.store.find(PODS, &namespace, &name) {
+                self.delete(&pod, Propagation::Background)?;
             }
         }
         Ok(())
@@ -160,34 +211,30 @@ impl Controllers {
         !pods.iter().all(stays)
     }
 
-    fn report_daemon_set(
-        &mut self,
-        set: &Object,
-        hash: &str,
-        wanted: &[String],
-        by_node: &BTreeMap<String, Vec<Arc<Object>>>,
-    ) -> Result<(), ApiError> {
-        let live = |node: &String| by_node.get(node).and_then(|pods| pods.iter().find(|pod| is_active(pod)));
-        let pods: Vec<&Arc<Object>> = wanted.iter().filter_map(live).collect();
-        let ready = pods.iter().filter(|pod| is_ready(pod)).count();
-        let updated = pods.iter().filter(|pod| pod.label(HASH) == Some(hash)).count();
-        let strangers = by_node
-            .iter()
-            .filter(|(node, pods)| {
-                wanted.binary_search(node).is_err() && pods.iter().any(|pod| is_active(pod))
-            })
-            .count();
-        let done = self.store.modify(DAEMON_SETS, set.namespace(), set.name(), Part::Status, |value| {
+    /// Moves a roll-out on and writes the numbers.
+    pub(super) fn report_daemon_set(&mut self, key: &Key) -> Result<(), ApiError> {
+        let Some(set) = self.store.find(DAEMON_SETS, &key.0, &key.1) else { return Ok(()) };
+        if !set.is_terminating() {
+            self.update_some(&set, key)?;
+        }
+        let Some(daemons) = self.daemon_sets.get(key) else { return Ok(()) };
+        let count = |holds: fn(&OnNode) -> bool| daemons.nodes.values().filter(|on| holds(on)).count();
+        let wanted = count(|on| on.wanted);
+        let live = count(|on| on.wanted && on.live);
+        let ready = count(|on| on.wanted && on.ready);
+        let updated = count(|on| on.wanted && on.updated);
+        let strangers = count(|on| !on.wanted && on.live);
+        let done = self.store.modify(DAEMON_SETS, &key.0, &key.1, Part::Status, |value| {
             let always = [
-                ("currentNumberScheduled", Value::from(pods.len())),
-                ("desiredNumberScheduled", Value::from(wanted.len())),
+                ("currentNumberScheduled", Value::from(live)),
+                ("desiredNumberScheduled", Value::from(wanted)),
                 ("numberMisscheduled", Value::from(strangers)),
                 ("numberReady", Value::from(ready)),
                 ("observedGeneration", value["metadata"]["generation"].clone()),
             ];
             let numbers = [
                 ("numberAvailable", ready),
-                ("numberUnavailable", wanted.len().saturating_sub(ready)),
+                ("numberUnavailable", wanted.saturating_sub(ready)),
                 ("updatedNumberScheduled", updated),
             ];
             report(value, &always, &numbers)
@@ -197,7 +244,7 @@ impl Controllers {
 }
 
 /// The node that an unbound pod of a `DaemonSet` is made for.
-fn pinned_to(pod: &Object) -> Option<&str> {
+pub(super) fn pinned_to(pod: &Object) -> Option<&str> {
     let terms = pod
         .at("spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms")?;
     terms.get(0)?.get("matchFields")?.get(0)?.get("values")?.get(0)?.as_str()

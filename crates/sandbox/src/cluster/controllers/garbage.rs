@@ -73,10 +73,12 @@ impl Controllers {
             return Ok(());
         };
         let mut owners = owner_uids(&object).peekable();
-        if owners.peek().is_none() || owners.any(|uid| self.index.exists(uid)) || object.is_terminating() {
+        if owners.peek().is_none() || owners.any(|uid| self.index.exists(uid)) {
             return Ok(());
         }
-        self.delete(&object, Propagation::Background)
+        self.delete(&object, Propagation::Background)?;
+        // No Job is left to count this pod's end.
+        self.drop_finalizer(&object, super::job::TRACKING)
     }
 
     pub(super) fn delete(&mut self, object: &Object, propagation: Propagation) -> Result<(), ApiError> {
@@ -103,6 +105,9 @@ impl Controllers {
     }
 
     pub(super) fn drop_finalizer(&mut self, object: &Object, finalizer: &str) -> Result<(), ApiError> {
+        if !object.finalizers().any(|found| found == finalizer) {
+            return Ok(());
+        }
         let done =
             self.store.modify(object.resource(), object.namespace(), object.name(), Part::Main, |value| {
                 let Some(finalizers) = value["metadata"]["finalizers"].as_array_mut() else { return false };

@@ -2,6 +2,7 @@
 //!
 //! Owns only what follows from the change log.
 
+use super::daemon_set::pinned_to;
 use super::objects::{
     Key, Reference, controller_of, has_ended, is_active, is_ready, key_of, node_of, owner_uids,
 };
@@ -17,6 +18,8 @@ pub(super) struct Index {
     pods_on: BTreeMap<String, BTreeSet<Key>>,
     /// Pods by the uid of the owner that controls them.
     tallies: BTreeMap<String, Tally>,
+    /// Pods of `DaemonSet`s, by its uid and the node that they are for.
+    daemons: BTreeMap<String, BTreeMap<String, BTreeSet<Key>>>,
     /// Pods that ended, oldest first.
     ended: BTreeSet<(String, Key)>,
 }
@@ -91,6 +94,10 @@ impl Index {
         {
             self.pods_on.entry(node.to_owned()).or_default().insert(key_of(object));
         }
+        if let Some((uid, node)) = daemon_place(object) {
+            let nodes = self.daemons.entry(uid.to_owned()).or_default();
+            nodes.entry(node.to_owned()).or_default().insert(key_of(object));
+        }
     }
 
     fn forget(&mut self, object: &Object) {
@@ -102,11 +109,28 @@ impl Index {
         {
             remove(&mut self.pods_on, node, &key_of(object));
         }
+        if let Some((uid, node)) = daemon_place(object)
+            && let Some(nodes) = self.daemons.get_mut(uid)
+        {
+            remove(nodes, node, &key_of(object));
+            if nodes.is_empty() {
+                self.daemons.remove(uid);
+            }
+        }
     }
 
     /// The oldest pods that ended, beyond the number that is kept.
     pub(super) fn ended_beyond(&self, kept: usize) -> impl Iterator<Item = &Key> {
         self.ended.iter().take(self.ended.len().saturating_sub(kept)).map(|(_, key)| key)
+    }
+
+    pub(super) fn daemon_pods(&self, uid: &str, node: &str) -> impl Iterator<Item = &Key> {
+        self.daemons.get(uid).and_then(|nodes| nodes.get(node)).into_iter().flatten()
+    }
+
+    /// The nodes that pods of a `DaemonSet` are for.
+    pub(super) fn daemon_nodes(&self, uid: &str) -> impl Iterator<Item = &String> {
+        self.daemons.get(uid).into_iter().flat_map(BTreeMap::keys)
     }
 
     pub(super) fn exists(&self, uid: &str) -> bool {
@@ -120,6 +144,15 @@ impl Index {
     pub(super) fn pods_on(&self, node: &str) -> impl Iterator<Item = &Key> {
         self.pods_on.get(node).into_iter().flatten()
     }
+}
+
+/// The `DaemonSet` of a pod, by uid, and the node that the pod is for.
+fn daemon_place(pod: &Object) -> Option<(&str, &str)> {
+    if pod.resource() != PODS {
+        return None;
+    }
+    let ("DaemonSet", _, uid) = controller_of(pod)? else { return None };
+    Some((uid, node_of(pod).or_else(|| pinned_to(pod))?))
 }
 
 fn ended_entry(pod: &Object) -> (String, Key) {

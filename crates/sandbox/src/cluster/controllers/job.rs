@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Keeps a pod until its end is counted.
-const TRACKING: &str = "batch.kubernetes.io/job-tracking";
+pub(super) const TRACKING: &str = "batch.kubernetes.io/job-tracking";
 /// Pods made in one go.
 const BURST: i64 = 500;
 

@@ -25,6 +25,7 @@ use super::scheduler::Scheduler;
 use crate::store::resource::{PODS, REPLICA_SETS, REPLICATION_CONTROLLERS};
 use crate::store::{ApiError, Object, ResourceName, Store, Subscription};
 use clock::Clock;
+use daemon_set::Daemons;
 use events::Events;
 pub(crate) use events::{Event, write_event};
 use index::Index;
@@ -81,6 +82,8 @@ enum Work {
     ReplicaSet(ResourceName, Key),
     StatefulSet(Key),
     DaemonSet(Key),
+    DaemonOnNode(Key, String),
+    DaemonStatus(Key),
     Budget(Key),
     Endpoints(Key),
     Schedule,
@@ -102,7 +105,7 @@ struct Controllers {
     /// Budgets' selectors, parsed once.
     budgets: Selectors,
     /// All `DaemonSet`s: a node that changes concerns each.
-    daemon_sets: BTreeSet<Key>,
+    daemon_sets: BTreeMap<Key, Daemons>,
     /// Services' selectors, parsed once.
     services: Selectors,
     scheduler: Scheduler,
@@ -146,7 +149,7 @@ impl Controllers {
             failures: BTreeMap::new(),
             going: BTreeMap::new(),
             budgets: Selectors::default(),
-            daemon_sets: BTreeSet::new(),
+            daemon_sets: BTreeMap::new(),
             services: Selectors::default(),
             scheduler: Scheduler::new(store.acting_as("kube-scheduler"), options.events),
             events: Events::new(store.clone(), options.events),
@@ -230,7 +233,9 @@ impl Controllers {
             Work::Deployment(key) => self.reconcile_deployment(key, now),
             Work::ReplicaSet(resource, key) => self.reconcile_replica_set(*resource, key, now),
             Work::StatefulSet(key) => self.reconcile_stateful_set(key, now),
-            Work::DaemonSet(key) => self.reconcile_daemon_set(key, now),
+            Work::DaemonSet(key) => self.reconcile_daemon_set(key),
+            Work::DaemonOnNode(key, node) => self.reconcile_daemon(key, node, now),
+            Work::DaemonStatus(key) => self.report_daemon_set(key),
             Work::Budget(key) => self.reconcile_budget(key, now),
             Work::Endpoints(key) => self.reconcile_endpoints(key),
             Work::Schedule => self.scheduler.work(now),

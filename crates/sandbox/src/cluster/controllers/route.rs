@@ -1,5 +1,6 @@
 //! From a change to the work that it causes.
 
+use super::daemon_set::pinned_to;
 use super::objects::{
     self, Key, Reference, condition_status, controller_of, has_ended, key_of, node_of, owner_uids,
 };
@@ -104,16 +105,6 @@ impl Controllers {
         self.work.extend(services.into_iter().map(|name| Work::Endpoints(key(name))));
     }
 
-    fn daemon_set_changed(&mut self, change: &Change) {
-        let key = key_of(&change.object);
-        if change.kind == ChangeKind::Deleted {
-            self.daemon_sets.remove(&key);
-        } else {
-            self.daemon_sets.insert(key.clone());
-        }
-        self.work.insert(Work::DaemonSet(key));
-    }
-
     /// Marks the controller of a pod.
     fn mark_owner(&mut self, pod: &Object) {
         let Some((kind, name, _)) = controller_of(pod) else { return };
@@ -122,7 +113,10 @@ impl Controllers {
             "ReplicaSet" => Work::ReplicaSet(REPLICA_SETS, key),
             "ReplicationController" => Work::ReplicaSet(REPLICATION_CONTROLLERS, key),
             "StatefulSet" => Work::StatefulSet(key),
-            "DaemonSet" => Work::DaemonSet(key),
+            "DaemonSet" => match node_of(pod).or_else(|| pinned_to(pod)) {
+                Some(node) => Work::DaemonOnNode(key, node.to_owned()),
+                None => return,
+            },
             "Job" => Work::Job(key),
             _ => return,
         };
@@ -135,7 +129,7 @@ impl Controllers {
         if change.kind == ChangeKind::Deleted {
             let at = super::after(self.clock.now(), self.options.orphan_grace);
             self.due.set(Work::LostNode(node.name().to_owned()), at);
-            self.work.extend(self.daemon_sets.iter().cloned().map(Work::DaemonSet));
+            self.mark_daemons_on(node.name());
             return;
         }
         let differs = |path: &str| change.previous.as_ref().is_none_or(|old| old.at(path) != node.at(path));
@@ -147,7 +141,7 @@ impl Controllers {
             self.work.insert(Work::NodeTaints(node.name().to_owned()));
         }
         if differs("spec.taints") || differs("spec.unschedulable") || differs("metadata.labels") {
-            self.work.extend(self.daemon_sets.iter().cloned().map(Work::DaemonSet));
+            self.mark_daemons_on(node.name());
         }
     }
 }

@@ -167,6 +167,26 @@ async fn cluster_api_makes_machines_and_removes_the_marked_one() {
     until(store, 60, "counted", |s| status(s, "replicas") == Some(2)).await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_cloud_that_is_killed_again_and_again_makes_no_machine_twice() {
+    use crate::cluster::{Delays, cloud};
+    let clock = Clock::starting_at("2026-01-01T00:00:00Z".parse().unwrap());
+    let store = Store::new(clock, &crate::store::StoreOptions::default());
+    crate::sandbox::install_definitions(&store, false).unwrap();
+    let api = crate::api::Api::new(store.clone());
+    let options = || cloud::CloudOptions { clock, seed: 1, delays: Delays::default(), faults: Vec::new() };
+    store.create(SIMULATED_POOLS, "", pool("web", 5)).unwrap();
+    for lifetime in [0, 1, 3, 15, 20, 25, 30] {
+        let running = tokio::spawn(cloud::run(api.client(), options()));
+        tokio::time::sleep(Duration::from_secs(lifetime)).await;
+        running.abort();
+    }
+    let running = tokio::spawn(cloud::run(api.client(), options()));
+    until(&store, 60, "five nodes", |s| s.count(NODES) == 5 && machines(s).len() == 5).await;
+    assert!(machines(&store).iter().all(|(_, phase)| phase == "Running"), "{:?}", machines(&store));
+    running.abort();
+}
+
 /// A day with growth, a lost node and an eviction, as the log of its writes.
 async fn a_day(seed: u64) -> String {
     #[derive(Clone, Default)]

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::store::resource::{
-    CRON_JOBS, DAEMON_SETS, ENDPOINT_SLICES, ENDPOINTS, JOBS, SERVICES, STATEFUL_SETS,
+    CRON_JOBS, DAEMON_SETS, DEPLOYMENTS, ENDPOINT_SLICES, ENDPOINTS, JOBS, NAMESPACES, SERVICES,
+    STATEFUL_SETS,
 };
 use crate::store::{DeleteOptions, Part};
 
@@ -146,4 +147,79 @@ async fn a_service_knows_its_ready_pods() {
             && s.find(ENDPOINT_SLICES, "default", "db-slice").is_none()
     })
     .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_namespace_goes_with_all_that_runs_in_it() {
+    let sandbox = sandbox();
+    let store = sandbox.store();
+    add_node(store, "n1", "8");
+    store.create(NAMESPACES, "", json!({"metadata": {"name": "team"}})).unwrap();
+    store.create(JOBS, "team", job("batch", "1000", "0")).unwrap();
+    let mut web = workload("web", 3, "100m");
+    web["metadata"]["namespace"] = json!("team");
+    store.create(DEPLOYMENTS, "team", web).unwrap();
+    until(store, 60, "all running", |s| ready_pods(s) == 5).await;
+    store.delete(NAMESPACES, "", "team", &DeleteOptions::default()).unwrap();
+    until(store, 120, "gone", |s| s.find(NAMESPACES, "", "team").is_none() && pods(s).is_empty()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deleted_job_takes_its_running_pods_along() {
+    let sandbox = sandbox();
+    let store = sandbox.store();
+    add_node(store, "n1", "8");
+    store.create(JOBS, "default", job("batch", "1000", "0")).unwrap();
+    until(store, 60, "running", |s| ready_pods(s) == 2).await;
+    store.delete(JOBS, "default", "batch", &DeleteOptions::default()).unwrap();
+    until(store, 120, "gone", |s| s.count(JOBS) == 0 && pods(s).is_empty()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gated_pod_waits_until_the_gate_opens() {
+    let sandbox = sandbox();
+    let store = sandbox.store();
+    add_node(store, "n1", "8");
+    let mut pod = template("web", "100m");
+    pod["metadata"]["name"] = json!("gated");
+    pod["spec"]["schedulingGates"] = json!([{"name": "example.com/wait"}]);
+    store.create(crate::store::resource::PODS, "default", pod).unwrap();
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    let gated = &pods(store)[0];
+    let reason = super::super::controllers::objects::condition(gated, "PodScheduled").unwrap();
+    assert_eq!(reason["reason"], "SchedulingGated");
+    store
+        .modify(crate::store::resource::PODS, "default", "gated", Part::Main, |value| {
+            value["spec"].as_object_mut().unwrap().remove("schedulingGates");
+            true
+        })
+        .unwrap();
+    until(store, 60, "running", |s| ready_pods(s) == 1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn priority_and_age_decide_who_is_placed() {
+    let sandbox = sandbox();
+    let store = sandbox.store();
+    for (name, priority) in [("old", 0), ("new", 0), ("urgent", 100)] {
+        let mut pod = template("web", "600m");
+        pod["metadata"]["name"] = json!(name);
+        pod["spec"]["priority"] = json!(priority);
+        if priority > 0 {
+            let class = json!({"metadata": {"name": "urgent"}, "value": priority});
+            store.create(crate::store::resource::PRIORITY_CLASSES, "", class).unwrap();
+            pod["spec"]["priorityClassName"] = json!("urgent");
+        }
+        store.create(crate::store::resource::PODS, "default", pod).unwrap();
+        tokio::time::sleep(Duration::from_secs(5)).await;
+    }
+    add_node(store, "n1", "1");
+    until(store, 60, "the urgent one first", |s| ready_pods(s) == 1).await;
+    let on = |name: &str| {
+        store.get(crate::store::resource::PODS, "default", name).unwrap().text("spec.nodeName").is_some()
+    };
+    assert!(on("urgent") && !on("old"));
+    add_node(store, "n2", "1");
+    until(store, 60, "then the old one", |s| ready_pods(s) == 2).await;
+    assert!(on("old") && !on("new"));
 }
