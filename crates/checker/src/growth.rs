@@ -5,7 +5,7 @@ use crate::fit::{Bin, all_fit};
 use crate::plan::Case;
 use jiff::SignedDuration;
 use model::{Buy, Lower, MachineState, Pool, PoolId, Reason, Served, Step};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// A node that turned not ready this long after it was made had been ready before.
@@ -145,8 +145,14 @@ fn nodes_of(case: &Case<'_>, pool: &PoolId) -> u32 {
     u32::try_from(ours.count()).unwrap_or(u32::MAX)
 }
 
-/// Everything that waits has room on the machines that are on their way already: then nothing had to be bought.
+/// What an open order serves already is bought for again, though everything that waits has room on the machines that
+/// are on their way.
 fn check_needed(case: &mut Case<'_>, buys: &[Buy]) {
+    let open = case.before.scale_ups.values().filter(|order| !order.lowering).flat_map(|order| &order.serves);
+    let served: BTreeSet<&Served> = open.collect();
+    if !buys.iter().flat_map(|buy| &buy.serves).any(|again| served.contains(again)) {
+        return;
+    }
     let hopeless =
         |reason: Option<&Reason>| matches!(reason, Some(Reason::NoPoolHelps { .. } | Reason::NoPools));
     let verdicts = &case.decision.verdicts.pods;
@@ -158,19 +164,14 @@ fn check_needed(case: &mut Case<'_>, buys: &[Buy]) {
         .filter(|pod| !hopeless(verdicts.get(&pod.key)) && pod.shape.unmodelled.is_empty())
         .collect();
     let mut shapes: Vec<&model::PodShape> = waiting.iter().map(|pod| &*pod.shape).collect();
-    let mut missing: BTreeMap<&model::WorkloadKey, u32> = BTreeMap::new();
-    for served in buys.iter().flat_map(|buy| &buy.serves) {
-        if let Served::Missing { workload, .. } = served {
-            let Some(found) = case.cluster.workloads().get(workload) else { return };
-            missing.insert(workload, found.desired.saturating_sub(case.cluster.live_pods_of(&found.uid)));
-        }
-    }
-    for (key, count) in missing {
-        let sibling = waiting.iter().find(|pod| {
-            pod.owner.as_ref().is_some_and(|owner| owner.name == key.name && owner.kind == key.kind)
-        });
-        let Some(sibling) = sibling else { return };
-        shapes.extend(std::iter::repeat_n(&*sibling.shape, count as usize));
+    let mut owners: BTreeSet<&model::Uid> = BTreeSet::new();
+    for pod in &waiting {
+        // Replicas that their owners still have to create need room as well.
+        let Some(owner) = pod.owner.as_ref().filter(|owner| owners.insert(&owner.uid)) else { continue };
+        let key = model::WorkloadKey::new(&owner.kind, &pod.key.namespace, &owner.name);
+        let desired = case.cluster.workloads().get(&key).map_or(0, |workload| workload.desired);
+        let missing = desired.saturating_sub(case.cluster.live_pods_of(&owner.uid));
+        shapes.extend(std::iter::repeat_n(&*pod.shape, missing as usize));
     }
     let bins = on_their_way(case);
     if !bins.is_empty() && all_fit(bins, shapes) {

@@ -44,6 +44,9 @@ pub struct ScaleUp {
     pub not_before: Option<Timestamp>,
     /// The first demands that it serves; the plan that made it names all.
     pub serves: Vec<Served>,
+    /// Room on its machines, by shape fingerprint: so many pods of it are served, and not bought for again.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub claims: BTreeMap<u64, u32>,
 }
 
 /// A pool that failed to deliver is not asked again before `until`.

@@ -47,6 +47,7 @@ fn note(
         code: Arc::clone(code),
         message: Arc::clone(message),
     };
+    round.wake(entry.until);
     round.ledger.back_offs.insert(pool.clone(), entry);
 }
 

@@ -11,6 +11,7 @@ use model::{
     Lower, Machine, MachineState, PoolId, Reason, Release, Removal, RemovalCause, RemovalPhase, ScaleUp,
     Step, Uid,
 };
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Code of a failure that the provider did not report: nothing came in time.
@@ -46,6 +47,7 @@ fn forget_gone_pools(round: &mut Round<'_>, fleet: &Fleet) {
 fn confirm(round: &mut Round<'_>, id: &PoolId, account: &PoolAccount) {
     if let Some(order) = round.ledger.scale_ups.get_mut(id)
         && !order.confirmed
+        && !order.lowering
         && account.pool.target >= order.to
     {
         order.confirmed = true;
@@ -91,7 +93,7 @@ fn new_orphan(round: &Round<'_>, intent: model::IntentId, pool: &PoolId, machine
         cordoned: false,
         marked_at: None,
         asked: None,
-        evictions: std::collections::BTreeMap::new(),
+        evictions: BTreeMap::new(),
         released: false,
         undone: false,
         machine_gone_at: None,
@@ -117,6 +119,7 @@ fn adopt_unborn(round: &mut Round<'_>, id: &PoolId, account: &PoolAccount) {
         asked: None,
         not_before: None,
         serves: Vec::new(),
+        claims: BTreeMap::new(),
     };
     round.ledger.scale_ups.insert(id.clone(), order);
 }

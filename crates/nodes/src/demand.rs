@@ -23,6 +23,18 @@ pub(crate) struct DemandGroup {
     pub missing: Vec<(WorkloadKey, u32)>,
 }
 
+impl DemandGroup {
+    pub(crate) fn count(&self) -> u32 {
+        let missing = self.missing.iter().fold(0u32, |sum, (_, count)| sum.saturating_add(*count));
+        let pods = u32::try_from(self.pods.len() + self.keeping_room.len()).unwrap_or(u32::MAX);
+        pods.saturating_add(missing)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.pods.is_empty() && self.keeping_room.is_empty() && self.missing.is_empty()
+    }
+}
+
 pub(crate) struct Demand {
     /// Highest priority first, then largest, then by shape.
     pub groups: Vec<DemandGroup>,

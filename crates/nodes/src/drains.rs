@@ -216,7 +216,7 @@ fn still_removable(
     let account = fleet.pools.get(&removal.pool)?;
     let unready = matches!(node.state, NodeState::Unready { .. });
     let as_decided = unready == (removal.cause == RemovalCause::Unready);
-    let after_all = account.target.saturating_sub(account.removals_in_flight);
+    let after_all = account.certain.saturating_sub(account.removals_in_flight);
     let minimum_holds = after_all >= account.pool.min || round.planted.has(PlantedBug::UnderMinimum);
     if !as_decided || !minimum_holds || account.pool.frozen.is_some() {
         return None;

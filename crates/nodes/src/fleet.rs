@@ -43,6 +43,8 @@ pub(crate) struct PoolAccount {
     pub fresh: bool,
     /// The size that the provider has been asked for, an order in flight included.
     pub target: u32,
+    /// The smallest size that it may have at this moment: no order that is not seen yet counts, every lowering does.
+    pub certain: u32,
     pub ready: u32,
     pub unready: u32,
     /// Nodes that exist and are not ready yet.
@@ -73,7 +75,7 @@ impl PoolAccount {
 
     /// Machines that may be taken away before the minimum is reached.
     pub(crate) fn removable(&self) -> u32 {
-        self.target.saturating_sub(self.removals_in_flight).saturating_sub(self.pool.min)
+        self.certain.saturating_sub(self.removals_in_flight).saturating_sub(self.pool.min)
     }
 }
 
@@ -159,6 +161,7 @@ fn open_account(round: &Round<'_>, pool: &Arc<Pool>, fresh: bool) -> PoolAccount
         pool: Arc::clone(pool),
         fresh,
         target: pending.map_or(pool.target, |order| order.to),
+        certain: order.filter(|o| o.lowering).map_or(pool.target, |order| order.to.min(pool.target)),
         ready: 0,
         unready: 0,
         starting: 0,

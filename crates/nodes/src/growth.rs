@@ -5,6 +5,7 @@
 //! waste, then id), within every limit. Whatever cannot be served gets one reason from each pool.
 
 use crate::back_off;
+use crate::claims::{self, fingerprint};
 use crate::fleet::{Fleet, PoolAccount};
 use crate::freshness::Freshness;
 use crate::planted::PlantedBug;
@@ -25,6 +26,7 @@ struct Candidate {
     bought: u32,
     serves: Vec<Served>,
     pods: Vec<PodKey>,
+    claims: Vec<(u64, u32)>,
 }
 
 struct Offer {
@@ -74,7 +76,14 @@ fn no_growth_at_all(round: &Round<'_>, fleet: &Fleet) -> Option<Reason> {
 fn candidates(round: &Round<'_>, fleet: &Fleet) -> Vec<Candidate> {
     let candidate = |(id, account): (&PoolId, &PoolAccount)| {
         let template = template_view(round, account)?;
-        Some(Candidate { id: id.clone(), template, bought: 0, serves: Vec::new(), pods: Vec::new() })
+        Some(Candidate {
+            id: id.clone(),
+            template,
+            bought: 0,
+            serves: Vec::new(),
+            pods: Vec::new(),
+            claims: Vec::new(),
+        })
     };
     fleet.pools.iter().filter_map(candidate).collect()
 }
@@ -211,7 +220,8 @@ fn open_count(group: &Unmet) -> u32 {
 /// Takes what the offer serves off the demand, pods before replicas that do not exist yet.
 fn accept(candidate: &mut Candidate, estimate: &Estimate, unmet: &mut [Unmet]) {
     candidate.bought += estimate.nodes;
-    for (group, placed) in unmet.iter_mut().zip(&estimate.placed) {
+    for (group, placed) in unmet.iter_mut().zip(&estimate.placed).filter(|(_, placed)| **placed > 0) {
+        candidate.claims.push((fingerprint(&group.shape), *placed));
         let pods = (*placed as usize).min(group.pods.len());
         for pod in group.pods.drain(..pods) {
             candidate.serves.push(Served::Pod(pod.clone()));
@@ -256,6 +266,7 @@ fn order(round: &mut Round<'_>, account: &mut PoolAccount, candidate: &mut Candi
         asked: round.ask(None, None),
         not_before: None,
         serves: serves.iter().take(SERVED_IN_LEDGER).cloned().collect(),
+        claims: claims::with_more(round, &candidate.id, candidate.claims.drain(..)),
     };
     round.wake(entry.deadline);
     if !round.planted.has(PlantedBug::ForgottenIntent) {
@@ -321,8 +332,14 @@ fn buy_one_for_nobody(round: &mut Round<'_>, fleet: &mut Fleet) {
     for (id, account) in &mut fleet.pools {
         if account.target < account.pool.max && account.upcoming() == 0 && !account.order_open {
             let Some(template) = template_view(round, account) else { continue };
-            let mut candidate =
-                Candidate { id: id.clone(), template, bought: 1, serves: Vec::new(), pods: Vec::new() };
+            let mut candidate = Candidate {
+                id: id.clone(),
+                template,
+                bought: 1,
+                serves: Vec::new(),
+                pods: Vec::new(),
+                claims: Vec::new(),
+            };
             order(round, account, &mut candidate);
             return;
         }

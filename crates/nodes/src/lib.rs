@@ -8,6 +8,7 @@
 
 mod back_off;
 mod budgets;
+mod claims;
 mod decide;
 mod deliveries;
 mod demand;

@@ -3,6 +3,7 @@
 //!
 //! Owns the room of one round and the meaning of its spots, and serves demand from it before anything is bought.
 
+use crate::claims::fingerprint;
 use crate::demand::{Demand, DemandGroup};
 use crate::fleet::{Fleet, FleetNode, NodeState, PoolAccount};
 use crate::planted::PlantedBug;
@@ -15,6 +16,7 @@ use model::{
 use packing::{Ask, NodeView, Room, SpotIx, first_lasting_rejection};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// The taint of a node that is on its way out.
@@ -58,6 +60,9 @@ pub(crate) struct Supply {
     spot_of: BTreeMap<NodeName, SpotIx>,
     /// Ready nodes are the spots before this one.
     pub ready_end: usize,
+    /// Nodes that exist, those that can stay after all included, are the spots before this one.
+    standing_end: usize,
+    of_pool: BTreeMap<PoolId, Range<usize>>,
     pub utilization: BTreeMap<NodeName, Utilization>,
     /// Nodes on which nothing but `DaemonSet` and mirror pods runs.
     pub idle: BTreeSet<NodeName>,
@@ -74,6 +79,8 @@ impl Supply {
             kinds: Vec::new(),
             spot_of: BTreeMap::new(),
             ready_end: 0,
+            standing_end: 0,
+            of_pool: BTreeMap::new(),
             utilization: BTreeMap::new(),
             idle: BTreeSet::new(),
             awaited: BTreeSet::new(),
@@ -81,6 +88,7 @@ impl Supply {
         };
         supply.add_ready(round, fleet);
         supply.add_marked(round, fleet);
+        supply.standing_end = supply.room.len();
         if !round.planted.has(PlantedBug::DoubleBuy) {
             supply.add_on_their_way(round, fleet);
         }
@@ -132,26 +140,29 @@ impl Supply {
         }
     }
 
+    /// Pool by pool, the machines that have a node already first.
     fn add_on_their_way(&mut self, round: &Round<'_>, fleet: &Fleet) {
-        for (name, node) in &fleet.nodes {
-            let Some(pool) = starting_pool(node) else { continue };
-            if round.ledger.removals.contains_key(name) {
-                continue;
-            }
-            let view = starting_view(round, fleet, node);
-            self.room.add(view);
-            self.kinds.push(SpotKind::OnItsWay(pool.clone()));
-        }
         for (id, account) in &fleet.pools {
-            let Some(view) = template_view(round, account) else { continue };
-            for _ in 0..account.coming + account.unborn {
-                self.room.add(view.clone());
-                self.kinds.push(SpotKind::OnItsWay(id.clone()));
+            let begin = self.room.len();
+            for (name, node) in &fleet.nodes {
+                if starting_pool(node) == Some(id) && !round.ledger.removals.contains_key(name) {
+                    self.room.add(starting_view(round, fleet, node));
+                }
             }
+            if let Some(view) = template_view(round, account) {
+                for _ in 0..account.coming + account.unborn {
+                    self.room.add(view.clone());
+                }
+            }
+            self.kinds.resize(self.room.len(), SpotKind::OnItsWay(id.clone()));
+            self.of_pool.insert(id.clone(), begin..self.room.len());
         }
     }
 
     /// Serves what can be served without buying, and returns the rest.
+    ///
+    /// First what there is, by priority; then each pool's machines on their way for the pods that they were bought
+    /// for; then what room is left on those.
     pub(crate) fn serve(&mut self, round: &mut Round<'_>, demand: Demand) -> Vec<Unmet> {
         for (pod, node) in &demand.named {
             if let Some(spot) = self.spot(node) {
@@ -164,39 +175,68 @@ impl Supply {
             }
         }
         self.unmodelled = demand.unmodelled;
-        demand.groups.into_iter().filter_map(|group| self.serve_group(round, group)).collect()
+        let mut groups = demand.groups;
+        let standing = 0..self.standing_end;
+        for group in &mut groups {
+            self.place(round, group, u32::MAX, standing.clone());
+        }
+        for group in &mut groups {
+            self.place_claimed(round, group);
+        }
+        let coming = self.standing_end..self.room.len();
+        for group in &mut groups {
+            self.place(round, group, u32::MAX, coming.clone());
+        }
+        groups
+            .into_iter()
+            .map(|group| Unmet { shape: group.shape, pods: group.pods, missing: group.missing })
+            .filter(|unmet| !unmet.pods.is_empty() || !unmet.missing.is_empty())
+            .collect()
     }
 
-    fn serve_group(&mut self, round: &mut Round<'_>, group: DemandGroup) -> Option<Unmet> {
+    fn place_claimed(&mut self, round: &mut Round<'_>, group: &mut DemandGroup) {
+        if group.is_empty() || round.ledger.scale_ups.is_empty() {
+            return;
+        }
+        let fingerprint = fingerprint(&group.shape);
+        let claims: Vec<(PoolId, u32)> = round
+            .ledger
+            .scale_ups
+            .iter()
+            .filter_map(|(id, order)| order.claims.get(&fingerprint).map(|count| (id.clone(), *count)))
+            .collect();
+        for (pool, count) in claims {
+            if let Some(spots) = self.of_pool.get(&pool).cloned() {
+                self.place(round, group, count, spots);
+            }
+        }
+    }
+
+    /// Places up to `most` of a group's pods and takes them off it.
+    fn place(&mut self, round: &mut Round<'_>, group: &mut DemandGroup, most: u32, spots: Range<usize>) {
+        if group.is_empty() || spots.is_empty() {
+            return;
+        }
         let shape = self.room.shape(&group.shape);
-        let everywhere = 0..self.room.len();
-        let missing: u32 = group.missing.iter().map(|(_, n)| n).sum();
-        let count = u32::try_from(group.pods.len() + group.keeping_room.len()).unwrap_or(u32::MAX);
-        let placed = self.room.place(shape, count.saturating_add(missing), everywhere);
-        let mut pods = group.pods.into_iter();
-        let mut keeping = group.keeping_room.into_iter();
-        let mut missing = group.missing;
-        for place in placed {
+        for place in self.room.place(shape, group.count().min(most), spots) {
             if place.spot.0 < self.ready_end {
                 self.awaited.insert(place.spot);
             }
-            for _ in 0..place.count {
-                if let Some(pod) = pods.next() {
-                    let reason = self.placed_reason(round, place.spot);
-                    round.verdicts.pods.insert(pod, reason);
-                } else if keeping.next().is_some() {
-                    self.keep_marked(round, place.spot);
-                } else {
-                    take_missing(&mut missing, 1);
-                }
+            self.keep_marked(round, place.spot);
+            let named = group.pods.len().min(place.count as usize);
+            for pod in group.pods.drain(..named) {
+                let reason = self.placed_reason(place.spot);
+                round.verdicts.pods.insert(pod, reason);
             }
+            let mut left = place.count as usize - named;
+            let keeping = group.keeping_room.len().min(left);
+            group.keeping_room.drain(..keeping);
+            left -= keeping;
+            take_missing(&mut group.missing, left as u32);
         }
-        let unmet = Unmet { shape: group.shape, pods: pods.collect(), missing };
-        (!unmet.pods.is_empty() || !unmet.missing.is_empty()).then_some(unmet)
     }
 
-    fn placed_reason(&self, round: &mut Round<'_>, spot: SpotIx) -> Reason {
-        self.keep_marked(round, spot);
+    fn placed_reason(&self, spot: SpotIx) -> Reason {
         match &self.kinds[spot.0] {
             SpotKind::Ready(node) | SpotKind::Marked(node) => Reason::FitsOn { node: node.clone() },
             SpotKind::OnItsWay(pool) => Reason::WaitsForMachine { pool: pool.clone() },

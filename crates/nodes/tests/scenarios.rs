@@ -5,7 +5,6 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on should stop")]
 
-#[expect(dead_code, reason = "shared with the properties, which use more of it")]
 mod world;
 
 use jiff::{SignedDuration, Timestamp};

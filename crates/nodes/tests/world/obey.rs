@@ -14,13 +14,14 @@ impl World {
             std::mem::take(&mut self.open).into_iter().partition(|step| which(step));
         self.open = open;
         for step in chosen {
-            self.carry_out(&step);
-            self.outcome(step, OutcomeKind::Done);
+            let kind = self.carry_out(&step);
+            self.outcome(step, kind);
         }
     }
 
-    fn carry_out(&mut self, step: &Step) {
+    fn carry_out(&mut self, step: &Step) -> OutcomeKind {
         match step {
+            Step::Buy(buy) if self.cluster.pools()[&buy.pool].max < buy.to => return obsolete(),
             Step::Buy(buy) => self.grow(&buy.pool, buy.to),
             Step::Lower(lower) => self.set_target(&lower.pool, lower.to),
             Step::MarkNode(mark) => self.change_node(mark.node.as_str(), |node| {
@@ -37,7 +38,12 @@ impl World {
                 node.unschedulable &= !undo.uncordon;
             }),
             Step::Evict(evict) => self.evict(&evict.pod),
+            Step::Release(release) if !self.cluster.machines().contains_key(&release.machine) => {}
             Step::Release(release) => {
+                let pool = &self.cluster.pools()[&release.pool];
+                if pool.target <= pool.min.max(release.min) {
+                    return obsolete();
+                }
                 let target = self.cluster.pools()[&release.pool].target - 1;
                 self.set_target(&release.pool, target);
                 self.cluster.apply(Change::Machine(release.machine.clone(), None));
@@ -47,6 +53,7 @@ impl World {
             }
             Step::DeleteNode { node, .. } => self.lose_node(node),
         }
+        OutcomeKind::Done
     }
 
     fn set_target(&mut self, pool: &PoolId, target: u32) {
@@ -58,7 +65,20 @@ impl World {
     fn grow(&mut self, pool: &PoolId, to: u32) {
         let from = self.cluster.pools()[pool].target;
         self.set_target(pool, to.max(from));
-        for _ in from..to {
+        self.begin_machines(pool, to.saturating_sub(from));
+    }
+
+    /// The provider makes up for machines that were lost.
+    #[allow(dead_code, reason = "scenarios tell it themselves")]
+    pub(crate) fn make_up(&mut self, name: &str) {
+        let pool = pool_id(name);
+        let machines = self.cluster.machines_of(&pool).filter(|m| m.state != MachineState::Deleting).count();
+        let missing = (self.cluster.pools()[&pool].target as usize).saturating_sub(machines);
+        self.begin_machines(&pool, missing as u32);
+    }
+
+    fn begin_machines(&mut self, pool: &PoolId, count: u32) {
+        for _ in 0..count {
             let number = self.next_machine();
             let name = format!("{}-new-{number}", pool.as_str().strip_prefix("simulated/").unwrap());
             let machine = Machine {
@@ -144,4 +164,8 @@ impl World {
             });
         }
     }
+}
+
+fn obsolete() -> OutcomeKind {
+    OutcomeKind::Obsolete { why: "over a bound".into() }
 }

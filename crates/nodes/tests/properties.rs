@@ -1,0 +1,279 @@
+//! What holds for every cluster and every course of events, tried at random.
+//!
+//! Each course is checked after every round by the independent checker; a quiet phase at its end must converge, with
+//! nothing left undone. Cases that once failed are kept beside this file.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on should stop")]
+
+mod world;
+
+use checker::Watcher;
+use jiff::SignedDuration;
+use model::{Change, Cluster, MachineState, OutcomeKind, Readiness, RemovalPhase, Step};
+use proptest::prelude::*;
+use proptest::test_runner::{FileFailurePersistence, TestCaseResult};
+use std::sync::Arc;
+use world::{Attributes, World, pool_id};
+
+const POOLS: [&str; 3] = ["small", "large", "gpu"];
+
+/// One thing that happens between two rounds.
+#[derive(Clone, Debug)]
+enum Event {
+    Pods { count: u8, cpu: u16, gpu: bool, owner: u8, priority: i8, protected: u8 },
+    PodEnds(u8),
+    Pass(u16),
+    Obey,
+    Refuse { code: bool },
+    PutOff,
+    Join(u8),
+    Fails(u8),
+    NotReady(u8),
+    Recovers(u8),
+    MachineVanishes(u8),
+    Schedule,
+    Budget { owner: u8, allowed: u8 },
+    Resize { pool: u8, min: u8, max: u8 },
+    Restart,
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        4 => (1u8..6, 1u16..12, any::<bool>(), 0u8..4, -1i8..2, 0u8..12).prop_map(
+            |(count, cpu, gpu, owner, priority, protected)| Event::Pods {
+                count,
+                cpu: cpu * 100,
+                gpu: gpu && cpu % 3 == 0,
+                owner,
+                priority,
+                protected
+            }
+        ),
+        3 => any::<u8>().prop_map(Event::PodEnds),
+        6 => (1u16..1200).prop_map(Event::Pass),
+        8 => Just(Event::Obey),
+        1 => any::<bool>().prop_map(|code| Event::Refuse { code }),
+        1 => Just(Event::PutOff),
+        4 => (0u8..3).prop_map(Event::Join),
+        1 => (0u8..3).prop_map(Event::Fails),
+        1 => any::<u8>().prop_map(Event::NotReady),
+        1 => any::<u8>().prop_map(Event::Recovers),
+        1 => any::<u8>().prop_map(Event::MachineVanishes),
+        6 => Just(Event::Schedule),
+        1 => (0u8..4, 0u8..3).prop_map(|(owner, allowed)| Event::Budget { owner, allowed }),
+        1 => (0u8..3, 0u8..3, 1u8..8).prop_map(|(pool, min, max)| Event::Resize { pool, min, max }),
+        2 => Just(Event::Restart),
+    ]
+}
+
+fn start() -> World {
+    let mut world = World::new();
+    world.policies.delay_after_add = SignedDuration::from_mins(2);
+    world.policies.unneeded_time = SignedDuration::from_mins(3);
+    world.policies.max_drain_parallelism = 2;
+    world.policies.max_nodes_total = 14;
+    for (name, line) in [
+        ("small", "cpu=1000 min=1 max=6 target=0"),
+        ("large", "cpu=4000 max=4 price=300 unneeded=1m"),
+        ("gpu", "cpu=2000 gpu=2 max=3 priority=-1"),
+    ] {
+        world.make_pool(name, &Attributes::of(line.split_whitespace()));
+    }
+    world.make_node("first", &Attributes::of("pool=small".split_whitespace()));
+    world.make_daemon_set("logs", &Attributes::of("cpu=50".split_whitespace()));
+    world
+}
+
+fn nth<T: Clone>(items: impl Iterator<Item = T>, n: u8) -> Option<T> {
+    let items: Vec<T> = items.collect();
+    (!items.is_empty()).then(|| items[n as usize % items.len()].clone())
+}
+
+fn happen(world: &mut World, number: usize, event: &Event) {
+    match event {
+        Event::Pods { count, cpu, gpu, owner, priority, protected } => {
+            for at in 0..*count {
+                let extra = match protected {
+                    0 => "evict=no",
+                    1 => "local:data",
+                    2 => "unmodelled=spread",
+                    _ => "",
+                };
+                let gpu = if *gpu { "gpu=1" } else { "" };
+                let line =
+                    format!("cpu={cpu} {gpu} owner=rs/o{owner} label:owner=o{owner} prio={priority} {extra}");
+                world.make_pod(&format!("p{number}-{at}"), &Attributes::of(line.split_whitespace()));
+            }
+        }
+        Event::PodEnds(n) => {
+            if let Some(key) = nth(world.cluster.pods().keys().cloned(), *n) {
+                world.cluster.apply(Change::Pod(key, None));
+            }
+        }
+        Event::Pass(seconds) => world.pass(SignedDuration::from_secs(i64::from(*seconds))),
+        Event::Obey => world.obey(|_| true),
+        Event::Refuse { code } => {
+            let code = if *code { "SoldOut" } else { "Unanswered" };
+            let kind = OutcomeKind::Failed { code: code.into(), message: "no".into() };
+            world.answer(&kind, |step| matches!(step, Step::Buy(_) | Step::Release(_)));
+        }
+        Event::PutOff => {
+            let until = world.now.checked_add(SignedDuration::from_secs(10)).unwrap();
+            world.answer(&OutcomeKind::Deferred { until, why: "busy".into() }, |_| true);
+        }
+        Event::Join(pool) => world.join(POOLS[*pool as usize], 2),
+        Event::Fails(pool) => {
+            let making: Vec<_> =
+                world.cluster.machines_of(&pool_id(POOLS[*pool as usize])).map(Arc::clone).collect();
+            if let Some(machine) = making.iter().find(|machine| machine.state == MachineState::Creating) {
+                let mut failed = model::Machine::clone(machine);
+                failed.state = MachineState::Failed { code: "SoldOut".into(), message: "none".into() };
+                world.cluster.apply(Change::Machine(failed.id.clone(), Some(Arc::new(failed))));
+            }
+        }
+        Event::NotReady(n) | Event::Recovers(n) => {
+            let (name, since) = (nth(world.cluster.nodes().keys().cloned(), *n), world.now);
+            let ready = matches!(event, Event::Recovers(_));
+            if let Some(name) = name {
+                world.change_node(name.as_str(), |node| {
+                    node.readiness =
+                        if ready { Readiness::Ready { since } } else { Readiness::NotReady { since } };
+                });
+            }
+        }
+        Event::MachineVanishes(n) => {
+            if let Some(machine) = nth(world.cluster.machines().values().cloned(), *n) {
+                world.cluster.apply(Change::Machine(machine.id.clone(), None));
+            }
+        }
+        Event::Schedule => world.schedule(),
+        Event::Budget { owner, allowed } => {
+            let line = format!("label:owner=o{owner} allowed={allowed}");
+            world.make_pdb(&format!("o{owner}"), &Attributes::of(line.split_whitespace()));
+        }
+        Event::Resize { pool, min, max } => world.change_pool(POOLS[*pool as usize], |pool| {
+            pool.max = u32::from(*max);
+            pool.min = u32::from(*min).min(pool.max);
+        }),
+        Event::Restart => {
+            world.ledger.epoch += 1;
+            world.open.clear();
+        }
+    }
+}
+
+/// Decides and fails the case on anything that the checks found.
+fn round(world: &mut World) -> Result<usize, TestCaseError> {
+    let (decision, complaints) = world.round();
+    prop_assert!(complaints.is_empty(), "at {}: {complaints:#?}\n{:#?}", world.now, decision.plan);
+    Ok(decision.plan.steps.len())
+}
+
+/// Everything obeys and nothing new comes: the plans must come to an end, with nothing left undone.
+fn settle(world: &mut World) -> TestCaseResult {
+    for name in world.cluster.nodes().keys().cloned().collect::<Vec<_>>() {
+        let since = world.now;
+        world.change_node(name.as_str(), |node| node.readiness = Readiness::Ready { since });
+    }
+    let mut watcher = Watcher::new(world.policies.clone());
+    let mut quiet_rounds = 0;
+    for _ in 0..400 {
+        world.obey(|_| true);
+        for pool in POOLS {
+            world.make_up(pool);
+            world.join(pool, usize::MAX);
+        }
+        world.schedule();
+        let steps = round(world)?;
+        let found = watcher.observe(world.now, &world.cluster);
+        prop_assert!(found.is_empty(), "{found:#?}");
+        let next = nodes::decide(&world.cluster, &world.policies, &world.ledger, world.now).wake_at;
+        match next {
+            _ if steps > 0 => quiet_rounds = 0,
+            Some(at) => {
+                world.now = at;
+                quiet_rounds += 1;
+            }
+            None => {
+                return finish(world, &watcher);
+            }
+        }
+        prop_assert!(quiet_rounds < 60, "wakes up again and again: {:?}", world.ledger);
+    }
+    prop_assert!(false, "no end of it: {:#?}", world.ledger);
+    Ok(())
+}
+
+fn finish(world: &World, watcher: &Watcher) -> TestCaseResult {
+    let found = watcher.finish(world.now, &world.cluster, SignedDuration::from_mins(40));
+    prop_assert!(found.is_empty(), "{found:#?}\n{:#?}", world.ledger);
+    let going = world.ledger.removals.values().filter(|r| r.phase != RemovalPhase::Releasing).count();
+    prop_assert_eq!(going, 0);
+    Ok(())
+}
+
+/// The same cluster, told in the opposite order.
+fn told_backwards(cluster: &Cluster) -> Cluster {
+    let mut changes: Vec<Change> = Vec::new();
+    changes.extend(cluster.inputs().iter().map(|(i, s)| Change::Input(i.clone(), s.clone())));
+    changes.extend(cluster.nodes().iter().map(|(k, v)| Change::Node(k.clone(), Some(v.clone()))));
+    changes.extend(cluster.pods().iter().map(|(k, v)| Change::Pod(k.clone(), Some(v.clone()))));
+    changes.extend(cluster.pools().iter().map(|(k, v)| Change::Pool(k.clone(), Some(v.clone()))));
+    changes.extend(cluster.machines().iter().map(|(k, v)| Change::Machine(k.clone(), Some(v.clone()))));
+    changes.extend(cluster.workloads().iter().map(|(k, v)| Change::Workload(k.clone(), Some(v.clone()))));
+    changes.extend(cluster.daemon_sets().iter().map(|(k, v)| Change::DaemonSet(k.clone(), Some(v.clone()))));
+    changes.extend(cluster.pdbs().iter().map(|(k, v)| Change::Pdb(k.clone(), Some(v.clone()))));
+    let mut told = Cluster::default();
+    for change in changes.into_iter().rev() {
+        told.apply(change);
+    }
+    for outcome in cluster.outcomes() {
+        told.apply(Change::Outcome(outcome.clone()));
+    }
+    told
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 192,
+        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn every_course_of_events_is_sound_and_comes_to_rest(events in prop::collection::vec(event(), 1..60)) {
+        let mut world = start();
+        for (number, event) in events.iter().enumerate() {
+            happen(&mut world, number, event);
+            round(&mut world)?;
+        }
+        settle(&mut world)?;
+    }
+
+    #[test]
+    fn the_order_of_news_changes_nothing(events in prop::collection::vec(event(), 1..25)) {
+        let mut world = start();
+        for (number, event) in events.iter().enumerate() {
+            happen(&mut world, number, event);
+            let told = told_backwards(&world.cluster);
+            let one = nodes::decide(&world.cluster, &world.policies, &world.ledger, world.now);
+            let other = nodes::decide(&told, &world.policies, &world.ledger, world.now);
+            prop_assert_eq!(one, other);
+            let _checked_elsewhere = world.round();
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_decides_the_same(events in prop::collection::vec(event(), 1..25)) {
+        let mut world = start();
+        for (number, event) in events.iter().enumerate() {
+            happen(&mut world, number, event);
+            let _checked_elsewhere = world.round();
+        }
+        let text = serde_json::to_string(&(&world.cluster, &world.ledger)).unwrap();
+        let (cluster, ledger): (Cluster, model::Ledger) = serde_json::from_str(&text).expect("a checkpoint reads back");
+        let one = nodes::decide(&world.cluster, &world.policies, &world.ledger, world.now);
+        let other = nodes::decide(&cluster.reindexed(), &world.policies, &ledger, world.now);
+        prop_assert_eq!(one, other);
+    }
+}
