@@ -145,14 +145,9 @@ fn nodes_of(case: &Case<'_>, pool: &PoolId) -> u32 {
     u32::try_from(ours.count()).unwrap_or(u32::MAX)
 }
 
-/// What an open order serves already is bought for again, though everything that waits has room on the machines that
-/// are on their way.
+/// What open orders serve already is bought for again, though everything that waits has room on the machines that are
+/// on their way.
 fn check_needed(case: &mut Case<'_>, buys: &[Buy]) {
-    let open = case.before.scale_ups.values().filter(|order| !order.lowering).flat_map(|order| &order.serves);
-    let served: BTreeSet<&Served> = open.collect();
-    if !buys.iter().flat_map(|buy| &buy.serves).any(|again| served.contains(again)) {
-        return;
-    }
     let hopeless =
         |reason: Option<&Reason>| matches!(reason, Some(Reason::NoPoolHelps { .. } | Reason::NoPools));
     let verdicts = &case.decision.verdicts.pods;
@@ -172,6 +167,12 @@ fn check_needed(case: &mut Case<'_>, buys: &[Buy]) {
         let desired = case.cluster.workloads().get(&key).map_or(0, |workload| workload.desired);
         let missing = desired.saturating_sub(case.cluster.live_pods_of(&owner.uid));
         shapes.extend(std::iter::repeat_n(&*pod.shape, missing as usize));
+    }
+    let open = case.before.scale_ups.values().filter(|order| !order.lowering);
+    let claimed: u64 = open.flat_map(|order| order.claims.values()).map(|count| u64::from(*count)).sum();
+    if shapes.len() as u64 > claimed {
+        // More waits than the open orders were made for.
+        return;
     }
     let bins = on_their_way(case);
     if !bins.is_empty() && all_fit(bins, shapes) {

@@ -195,12 +195,22 @@ fn give_back(round: &mut Round<'_>, id: &PoolId, account: &mut PoolAccount) {
             continue;
         }
         let Some(asked) = round.ask(orphan.asked, orphan.not_before) else { continue };
+        if counted && !account.minimum_holds() {
+            // The minimum was raised since it was asked for.
+            if let Some(entry) = round.ledger.orphans.get_mut(&machine.id) {
+                entry.asked = None;
+            }
+            account.removals_in_flight -= 1;
+            account.removals_open -= 1;
+            continue;
+        }
         if let Some(entry) = round.ledger.orphans.get_mut(&machine.id) {
             entry.asked = Some(asked);
             entry.not_before = None;
         }
         if !counted {
             account.removals_in_flight += 1;
+            account.removals_open += 1;
         }
         round.step(Step::Release(Release {
             intent: orphan.intent,
@@ -214,16 +224,22 @@ fn give_back(round: &mut Round<'_>, id: &PoolId, account: &mut PoolAccount) {
 }
 
 /// Hands out an order or a lowering that nobody is working on: deferred, or asked for by a process that is gone.
-fn ask_again(round: &mut Round<'_>, id: &PoolId, account: &PoolAccount) {
+fn ask_again(round: &mut Round<'_>, id: &PoolId, account: &mut PoolAccount) {
     let Some(order) = round.ledger.scale_ups.get(id).cloned() else { return };
     if (order.ordered && !order.lowering) || account.pool.frozen.is_some() {
         return;
     }
-    if !order.lowering && order.to > account.pool.max {
+    let Some(asked) = round.ask(order.asked, order.not_before) else { return };
+    let out_of_bounds =
+        if order.lowering { order.to < account.pool.min } else { order.to > account.pool.max };
+    if out_of_bounds {
+        // The bounds were changed since: the demand is looked at anew.
         round.ledger.scale_ups.remove(id);
+        account.target = account.pool.target;
+        account.unborn = account.target.saturating_sub(account.machines);
+        account.order_open = false;
         return;
     }
-    let Some(asked) = round.ask(order.asked, order.not_before) else { return };
     if let Some(entry) = round.ledger.scale_ups.get_mut(id) {
         entry.asked = Some(asked);
         entry.not_before = None;

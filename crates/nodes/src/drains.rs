@@ -216,8 +216,7 @@ fn still_removable(
     let account = fleet.pools.get(&removal.pool)?;
     let unready = matches!(node.state, NodeState::Unready { .. });
     let as_decided = unready == (removal.cause == RemovalCause::Unready);
-    let after_all = account.certain.saturating_sub(account.removals_in_flight);
-    let minimum_holds = after_all >= account.pool.min || round.planted.has(PlantedBug::UnderMinimum);
+    let minimum_holds = account.minimum_holds() || round.planted.has(PlantedBug::UnderMinimum);
     if !as_decided || !minimum_holds || account.pool.frozen.is_some() {
         return None;
     }
@@ -430,6 +429,11 @@ fn release_step(round: &mut Round<'_>, fleet: &Fleet, name: &NodeName) {
         return;
     }
     let Some(asked) = round.ask(removal.asked, removal.not_before) else { return };
+    if !account.minimum_holds() && !round.planted.has(PlantedBug::UnderMinimum) {
+        // The minimum was raised since: what the provider has not taken stays.
+        fail(round, name);
+        return;
+    }
     if let Some(entry) = round.ledger.removals.get_mut(name) {
         entry.asked = Some(asked);
         entry.not_before = None;

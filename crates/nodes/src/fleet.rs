@@ -60,6 +60,8 @@ pub(crate) struct PoolAccount {
     pub machines: u32,
     /// Named removals that the target may still include.
     pub removals_in_flight: u32,
+    /// Those of them that the provider has not taken yet.
+    pub removals_open: u32,
     /// An order was handed out and nothing is known of it yet.
     pub order_open: bool,
     /// A machine is being given back and the pool's size may not show it yet: an absolute size sent now would buy it
@@ -71,6 +73,11 @@ impl PoolAccount {
     /// Machines that can be counted on to become ready nodes.
     pub(crate) fn upcoming(&self) -> u32 {
         self.starting + self.coming + self.unborn
+    }
+
+    /// Whether the minimum holds when everything that is going is gone.
+    pub(crate) fn minimum_holds(&self) -> bool {
+        self.certain.saturating_sub(self.removals_open) >= self.pool.min
     }
 
     /// Machines that may be taken away before the minimum is reached.
@@ -150,13 +157,14 @@ fn open_account(round: &Round<'_>, pool: &Arc<Pool>, fresh: bool) -> PoolAccount
     let order = round.ledger.scale_ups.get(&pool.id);
     let pending = order.filter(|o| !o.confirmed && !o.lowering && o.to > pool.target);
     let ledger = &round.ledger;
-    let in_flight = ledger
+    let in_flight: Vec<&model::Removal> = ledger
         .removals
         .values()
         .filter(|r| r.phase != model::RemovalPhase::Undoing)
         .chain(ledger.orphans.values().filter(|r| r.asked.is_some() || r.released))
         .filter(|removal| removal.pool == pool.id)
-        .count();
+        .collect();
+    let open = in_flight.iter().filter(|removal| !removal.released).count();
     PoolAccount {
         pool: Arc::clone(pool),
         fresh,
@@ -170,7 +178,8 @@ fn open_account(round: &Round<'_>, pool: &Arc<Pool>, fresh: bool) -> PoolAccount
         failed: Vec::new(),
         late: Vec::new(),
         machines: 0,
-        removals_in_flight: u32::try_from(in_flight).unwrap_or(u32::MAX),
+        removals_in_flight: count(&in_flight),
+        removals_open: u32::try_from(open).unwrap_or(u32::MAX),
         order_open: pending.is_some_and(|order| !order.ordered),
         giving_back: false,
     }

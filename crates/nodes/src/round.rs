@@ -10,6 +10,8 @@ use model::{Asked, Cluster, Decision, IntentId, Ledger, NodeName, Plan, Policies
 /// An answer that has not come after this is not coming: the step, being idempotent, is handed out again. Longer
 /// than any executor's bounded retries.
 const ANSWER_OVERDUE: SignedDuration = SignedDuration::from_mins(5);
+/// When orders or removals have changed, what that makes possible is looked at this much later at the latest.
+const SECOND_LOOK: SignedDuration = SignedDuration::from_secs(1);
 
 pub(crate) struct Round<'a> {
     pub cluster: &'a Cluster,
@@ -18,6 +20,7 @@ pub(crate) struct Round<'a> {
     pub ledger: Ledger,
     pub verdicts: Verdicts,
     pub planted: Planted,
+    before: &'a Ledger,
     steps: Vec<Step>,
     wake_at: Option<Timestamp>,
 }
@@ -26,7 +29,7 @@ impl<'a> Round<'a> {
     pub(crate) fn new(
         cluster: &'a Cluster,
         policies: &'a Policies,
-        ledger: &Ledger,
+        ledger: &'a Ledger,
         now: Timestamp,
         planted: Planted,
     ) -> Self {
@@ -37,6 +40,7 @@ impl<'a> Round<'a> {
             ledger: ledger.clone(),
             verdicts: Verdicts::default(),
             planted,
+            before: ledger,
             steps: Vec::new(),
             wake_at: None,
         }
@@ -84,7 +88,15 @@ impl<'a> Round<'a> {
         self.verdicts.nodes.insert(node.clone(), reason);
     }
 
-    pub(crate) fn conclude(self) -> Decision {
+    pub(crate) fn conclude(mut self) -> Decision {
+        let (before, ledger) = (self.before, &self.ledger);
+        let moved = before.removals != ledger.removals
+            || before.orphans != ledger.orphans
+            || before.scale_ups != ledger.scale_ups
+            || before.back_offs != ledger.back_offs;
+        if moved {
+            self.wake(after(self.now, SECOND_LOOK));
+        }
         Decision {
             plan: Plan { steps: self.steps },
             ledger: self.ledger,

@@ -107,7 +107,7 @@ fn happen(world: &mut World, number: usize, event: &Event) {
         }
         Event::PodEnds(n) => {
             if let Some(key) = nth(world.cluster.pods().keys().cloned(), *n) {
-                world.cluster.apply(Change::Pod(key, None));
+                world.end_pod(&key);
             }
         }
         Event::Pass(seconds) => world.pass(SignedDuration::from_secs(i64::from(*seconds))),

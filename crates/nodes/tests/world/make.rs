@@ -247,6 +247,20 @@ impl World {
         self.cluster.apply(Change::Pod(key.clone(), Some(Arc::new(pod))));
     }
 
+    /// A pod is gone for good: its owner was told to want one less.
+    #[allow(dead_code, reason = "scenarios say it in two lines")]
+    pub(crate) fn end_pod(&mut self, key: &PodKey) {
+        let owner = self.cluster.pods().get(key).and_then(|pod| pod.owner.clone());
+        self.cluster.apply(Change::Pod(key.clone(), None));
+        let Some(owner) = owner else { return };
+        let workload = WorkloadKey::new(&owner.kind, &key.namespace, &owner.name);
+        if let Some(found) = self.cluster.workloads().get(&workload) {
+            let mut found = Workload::clone(found);
+            found.desired = found.desired.saturating_sub(1);
+            self.cluster.apply(Change::Workload(workload, Some(Arc::new(found))));
+        }
+    }
+
     /// The owner exists and wants at least the pods that it has.
     fn count_replica(&mut self, namespace: &str, owner: &str) {
         let Some((kind, name)) = owner.split_once('/') else { return };
@@ -265,6 +279,7 @@ impl World {
         self.cluster.apply(Change::Workload(key, Some(Arc::new(workload))));
     }
 
+    #[allow(dead_code, reason = "only scenarios name workloads")]
     pub(crate) fn make_workload(&mut self, owner: &str, a: &Attributes<'_>) {
         let namespace = a.get("ns").unwrap_or("default");
         let (kind, name) = owner.split_once('/').unwrap();
