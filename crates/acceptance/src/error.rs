@@ -16,6 +16,8 @@ pub enum Error {
     Build(String),
     #[error("starting `{command}`: {source}")]
     Spawn { command: String, source: std::io::Error },
+    #[error("making node {name}: {said}")]
+    Node { name: String, said: String },
     #[error(transparent)]
     Testbed(#[from] testbed::Error),
     #[error("{title}: {count} step(s) are not as their transcript says\n\n{list}")]

@@ -5,6 +5,7 @@
 //! End-to-end tests of Tideline as a whole live beside it, in this crate's `tests`.
 
 mod error;
+mod machines;
 mod program;
 mod runner;
 mod shown;
@@ -12,6 +13,7 @@ mod table;
 mod transcript;
 
 pub use error::Error;
+pub use machines::{Cloud, Machines};
 pub use program::tideline;
 pub use runner::run;
 pub use shown::matches;

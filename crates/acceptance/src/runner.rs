@@ -18,8 +18,10 @@ use tokio::process::{Child, Command};
 use tokio::time::{Instant, timeout};
 
 use crate::error::Error;
+use crate::machines::{Cloud, Machines, create_node};
 use crate::program::tideline;
 use crate::shown::matches;
+use crate::source_root;
 use crate::transcript::{Action, Capabilities, Post, Start, State, Step, Transcript};
 
 /// A step that must fail is not waited for as long as one that may come true late.
@@ -68,6 +70,7 @@ pub async fn run(transcript: &Transcript, capabilities: &Capabilities) -> Result
 struct World<'a> {
     // Dropped before the control plane that they talk to.
     started: Vec<Child>,
+    _machines: Machines,
     transcript: &'a Transcript,
     dir: TempDir,
     path: String,
@@ -96,7 +99,12 @@ impl<'a> World<'a> {
             }
         }
         let path = format!("{}:/usr/local/bin:/usr/bin:/bin", bin.display());
-        Ok(Self { started: Vec::new(), transcript, dir, path, cluster })
+        let cloud = if transcript.simulated_cloud { Cloud::Simulated } else { Cloud::None };
+        let machines = Machines::start(&cluster, cloud).await?;
+        for node in &transcript.nodes {
+            create_node(&cluster, node).await?;
+        }
+        Ok(Self { started: Vec::new(), _machines: machines, transcript, dir, path, cluster })
     }
 
     async fn step(&mut self, step: &Step, state: &State<'_>) -> Result<Outcome, Error> {
@@ -187,6 +195,7 @@ impl<'a> World<'a> {
             .env_clear()
             .envs(&self.transcript.environment)
             .env("PATH", &self.path)
+            .env("DEPLOY", source_root().join("deploy"))
             .env("HOME", self.dir.path())
             .env("KUBECONFIG", kubeconfig)
             .env("KUBECACHEDIR", self.dir.path().join(".kubectl"))

@@ -40,6 +40,9 @@ pub struct Transcript {
     /// Names of the nodes that the document takes as given.
     #[serde(default)]
     pub nodes: Vec<String>,
+    /// Whether the simulated cloud runs, once a step has brought its definitions.
+    #[serde(default)]
+    pub simulated_cloud: bool,
     /// What the document leaves to its reader to fill in.
     #[serde(default)]
     pub environment: BTreeMap<String, String>,

@@ -40,7 +40,13 @@ where
 pub(crate) fn real_control_plane() -> Outcome {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.env("TIDELINE_REAL_CONTROL_PLANE", "1");
-    started(command, "cargo", ["test", "--package", "testbed", "--package", "acceptance"])
+    // All of the workspace, so that nothing is compiled again with another choice of features.
+    let tests = ["control_plane", "real_api_server", "transcripts", "real_cluster"];
+    started(
+        command,
+        "cargo",
+        ["test", "--workspace"].into_iter().chain(tests.iter().flat_map(|test| ["--test", *test])),
+    )
 }
 
 fn started<I, S>(mut command: Command, program: &str, arguments: I) -> Outcome
