@@ -25,7 +25,7 @@ pub use call::CallKind;
 pub use client::client_of;
 pub use recorder::{Recorder, Recording};
 pub use stream::WatchStream;
-pub use suite::{Case, Needs, Report, Server, all, run};
+pub use suite::{Case, Needs, Report, Server, all, run, run_named};
 pub use world::World;
 
 /// What the sandbox does otherwise than the real API server: the case that shows it, and why it stays.

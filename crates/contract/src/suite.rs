@@ -125,6 +125,14 @@ pub async fn run(server: &Server, needs: Needs, skipped: &[&str]) -> Report {
     report
 }
 
+/// Runs one case by its name.
+pub async fn run_named(server: &Server, name: &str) -> Result<(), String> {
+    match all().into_iter().enumerate().find(|(_, case)| case.name == name) {
+        Some((number, case)) => run_one(server, number, case).await,
+        None => Err(format!("there is no case {name}")),
+    }
+}
+
 async fn run_one(server: &Server, number: usize, case: Case) -> Result<(), String> {
     let unique = format!("{}-{number}", server.prefix);
     let recording = Recording::default();

@@ -3,12 +3,14 @@
 //! Owns the form in which they are listed. Each file owns one theme.
 
 mod binding;
+mod controllers;
 mod creating;
 mod custom;
 mod deleting;
 mod evicting;
 mod fixtures;
 mod following;
+mod ours;
 mod patching;
 mod reading;
 mod replacing;
@@ -43,8 +45,10 @@ pub(crate) fn all() -> Vec<Case> {
         evicting::cases(),
         binding::cases(),
         custom::cases(),
+        ours::cases(),
         following::cases(),
         serving::cases(),
+        controllers::cases(),
     ]
     .concat()
 }
