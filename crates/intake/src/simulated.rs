@@ -15,11 +15,18 @@ use std::sync::Arc;
 
 /// Pods that a node takes where its template does not say.
 const DEFAULT_PODS: u32 = 110;
+/// A node is named after its pool, a dash and a number of up to ten digits, and its name is the value of a label too.
+const LONGEST_NAME: usize = 63 - 11;
 
 /// Reads a simulated pool. The error names the pool and the field.
 pub fn simulated_pool(pool: &SimulatedPool) -> Result<Pool, IntakeError> {
     let name = pool.name_any();
     let at = |error: IntakeError| error.under("spec").of("SimulatedPool", "", &name);
+    if name.len() > LONGEST_NAME {
+        let problem = format!("the name has {} characters, too many for names of nodes", name.len());
+        let error = IntakeError::field("name", problem, format!("use at most {LONGEST_NAME}"));
+        return Err(error.under("metadata").of("SimulatedPool", "", &name));
+    }
     let spec = &pool.spec;
     let (min, max, target) =
         (count("min", spec.min), count("max", spec.max), count("replicas", spec.replicas));
@@ -144,5 +151,9 @@ mod tests {
         );
         assert!(read("{min: -1, max: 3, template: {allocatable: {cpu: 4, memory: 8Gi}}}").is_err());
         assert!(read("{max: 3, template: {allocatable: {cpu: -4, memory: 8Gi}}}").is_err());
+        let long = "a".repeat(LONGEST_NAME + 1);
+        let pool = SimulatedPool::new(&long, SimulatedPoolSpec { max: 1, ..SimulatedPoolSpec::default() });
+        let error = simulated_pool(&pool).unwrap_err().to_string();
+        assert!(error.contains("metadata.name: the name has 53 characters"), "{error}");
     }
 }
