@@ -14,6 +14,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::{Api, ListParams, Patch, PatchParams};
 use model::Policies;
 use sandbox::api::CallShape;
+use sandbox::cluster::Delays;
 use sandbox::cluster::kubelet::{self, KubeletOptions};
 use sandbox::fault::{FaultPlan, FaultRule, Faults};
 use sandbox::{Options, Sandbox};
@@ -101,7 +102,7 @@ async fn a_day(cluster_api: bool, trouble: bool) -> Seen {
     }
     // On a real cluster kubelets renew their leases, which in simulation they do not.
     let renewing =
-        KubeletOptions { clock, delays: Default::default(), renew_leases: Some(Duration::from_secs(10)) };
+        KubeletOptions { clock, delays: Delays::default(), renew_leases: Some(Duration::from_secs(10)) };
     let kubelets = tokio::spawn(kubelet::run(sandbox.client("kubelet"), renewing));
     let recording = Recording::default();
     let rules = if trouble { troubles() } else { Vec::new() };
