@@ -248,14 +248,14 @@ fn workloads(rng: &mut ChaCha8Rng, writes: &mut Vec<TimedWrite>) {
         agent.extra = json!({"tolerations": [{"operator": "Exists"}]});
         create(0, workload(&agent));
     }
-    if rng.random_bool(0.4) {
-        let mut held = plain("Deployment", "held", 1, 300);
-        held.annotations = match rng.random_range(0..3) {
-            0 => json!({annotations::SAFE_TO_EVICT: "false"}),
-            1 => json!({annotations::DO_NOT_DISRUPT: "true"}),
-            _ => json!({}),
-        };
-        held.volumes = json!([{"name": "scratch", "emptyDir": {}}]);
+    if rng.random_bool(0.8) {
+        let replicas = rng.random_range(1..4);
+        let mut held = plain("Deployment", "held", replicas, 300);
+        match rng.random_range(0..3) {
+            0 => held.annotations = json!({annotations::SAFE_TO_EVICT: "false"}),
+            1 => held.annotations = json!({annotations::DO_NOT_DISRUPT: "true"}),
+            _ => held.volumes = json!([{"name": "scratch", "emptyDir": {}}]),
+        }
         create(60, workload(&held));
     }
     if rng.random_bool(0.4) {
