@@ -177,6 +177,14 @@ fn check_minimum(case: &mut Case<'_>) {
 }
 
 /// Evictions of this plan and those that the budgets' status may not show yet, against what the budgets allow.
+/// Whether the eviction of this pod was answered with a refusal for now.
+fn put_off(case: &Case<'_>, uid: &model::Uid) -> bool {
+    case.cluster.outcomes().iter().any(|outcome| {
+        matches!(&outcome.step, Step::Evict(step) if step.uid == *uid)
+            && matches!(outcome.kind, model::OutcomeKind::Deferred { .. })
+    })
+}
+
 fn check_budgets(case: &mut Case<'_>) {
     let mut pods: BTreeSet<PodKey> = BTreeSet::new();
     let mut now_evicted = false;
@@ -192,7 +200,9 @@ fn check_budgets(case: &mut Case<'_>) {
     let fresh = pods.clone();
     for removal in case.before.removals.values() {
         for (key, eviction) in &removal.evictions {
-            if eviction.accepted_at.is_some() || eviction.asked.is_some() {
+            // What came back put off takes nothing from the budget any more.
+            let pending = eviction.asked.is_some() && !put_off(case, &eviction.uid);
+            if eviction.accepted_at.is_some() || pending {
                 pods.insert(key.clone());
             }
         }
