@@ -5,14 +5,10 @@
 
 mod converge;
 mod generate;
-#[cfg(feature = "planted-bugs")]
-mod planted;
 mod table;
 
 use generate::SETTLED_SECONDS;
 pub use generate::{RandomScenario, generate};
-#[cfg(feature = "planted-bugs")]
-pub use planted::PLANTED;
 pub use table::{FaultTable, run_many};
 
 use crate::SimulatorError;
