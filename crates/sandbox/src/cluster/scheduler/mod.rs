@@ -206,20 +206,20 @@ impl Scheduler {
     /// The node that fits and has the most room left, least unwanted taints first.
     fn choose(&self, shape: &PodShape) -> Option<String> {
         let ask = Ask::of(shape);
-        let fits = |(name, node): (&String, &SchedulerNode)| {
-            first_rejection(&ask, &node.view).is_none().then(|| {
-                let unwanted = unwanted_taints(shape, &node.view);
-                (unwanted, std::cmp::Reverse(least_allocated(shape, &node.view)), name.clone())
+        let rank = |node: &SchedulerNode| {
+            let fits = first_rejection(&ask, &node.view).is_none();
+            fits.then(|| {
+                (unwanted_taints(shape, &node.view), std::cmp::Reverse(least_allocated(shape, &node.view)))
             })
         };
         let best = match pinned_nodes(shape) {
             // A DaemonSet's pod names its node: no need to look at the others.
             Some(names) => {
-                names.into_iter().filter_map(|name| self.nodes.get_key_value(name)).filter_map(fits).min()
+                names.into_iter().filter_map(|name| Some((rank(self.nodes.get(name)?)?, name))).min()
             }
-            None => self.nodes.iter().filter_map(fits).min(),
+            None => self.nodes.iter().filter_map(|(name, node)| Some((rank(node)?, name.as_str()))).min(),
         };
-        best.map(|(_, _, name)| name)
+        best.map(|(_, name)| name.to_owned())
     }
 
     /// Binds a pod; its uid, or nothing where it no longer waits.
