@@ -21,6 +21,8 @@ const PAGE: u32 = 500;
 /// Waits after failures: the first, and the longest.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// Wait while the server does not know the kind: its definition may be installed at any time, but seldom is.
+const ABSENT_WAIT: Duration = Duration::from_mins(1);
 /// How much longer than the server's own limit we wait before a silent stream counts as dead.
 const IDLE_MARGIN: Duration = Duration::from_secs(10);
 /// Annotation of the bookmark that ends a streamed list.
@@ -292,6 +294,9 @@ where
         let mut seen = self.broken_because(&format!("{verb} failed: {}", describe(error)));
         if let Seen::Broken { missing_kind, .. } = &mut seen {
             *missing_kind = code(error) == Some(404);
+            if *missing_kind {
+                self.wait = Some(ABSENT_WAIT);
+            }
         }
         seen
     }

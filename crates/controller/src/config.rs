@@ -188,12 +188,14 @@ impl Default for Status {
 }
 
 impl Config {
-    /// Settings for a simulation: no socket, no Lease, no status, no periodic work.
+    /// Settings for a simulation: no socket, no Lease, no status, no periodic work. Only the simulated provider: a
+    /// watch on kinds that the embedded cluster does not have would ask for them again and again.
     #[must_use]
     pub fn for_simulation(policies: Policies, seed: u64) -> Self {
         Self {
             policies,
             seed,
+            providers: vec![ProviderKind::Simulated],
             leader_election: LeaderElection { enabled: false, ..Default::default() },
             watch: Watch { timeout_seconds: 0, ..Default::default() },
             calls: Calls { provider_orders_per_second: 0, ..Default::default() },

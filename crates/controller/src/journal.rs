@@ -22,20 +22,23 @@ use std::collections::BTreeMap;
 pub const VERSION: u32 = 1;
 
 /// One line.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "record", rename_all = "camelCase")]
 pub enum Record {
-    /// Begins a segment: all that was known before the next round's changes.
-    #[serde(rename_all = "camelCase")]
-    Checkpoint {
-        version: u32,
-        at: Timestamp,
-        cluster: Box<Cluster>,
-        ledger: Box<Ledger>,
-        policies: Box<Policies>,
-        verdicts: Box<Verdicts>,
-    },
+    Checkpoint(Box<Checkpoint>),
     Round(Box<RoundRecord>),
+}
+
+/// Begins a segment: all that was known when its first round was decided.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Checkpoint {
+    pub version: u32,
+    pub at: Timestamp,
+    pub cluster: Cluster,
+    pub ledger: Ledger,
+    pub policies: Policies,
+    pub verdicts: Verdicts,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -125,14 +128,14 @@ impl Recorder {
         let begins = self.sink.needs_checkpoint();
         if begins {
             // The cluster has this round's changes already, so the round carries none.
-            let checkpoint = Record::Checkpoint {
+            let checkpoint = Record::Checkpoint(Box::new(Checkpoint {
                 version: VERSION,
                 at: round.now,
-                cluster: Box::new(round.cluster.clone()),
-                ledger: Box::new(round.ledger.clone()),
-                policies: Box::new(round.policies.clone()),
-                verdicts: Box::new(before.clone()),
-            };
+                cluster: round.cluster.clone(),
+                ledger: round.ledger.clone(),
+                policies: round.policies.clone(),
+                verdicts: before.clone(),
+            }));
             self.sink.begin(round.now, &line(&checkpoint)?)?;
         }
         let record = Record::Round(Box::new(RoundRecord {
@@ -170,5 +173,11 @@ fn read_line(text: &str) -> Result<Record, String> {
     {
         return Err(format!("it is of version {version}; this program reads version {VERSION}"));
     }
-    serde_json::from_value(body).map_err(|error| error.to_string())
+    // By hand, because serde reads tagged values through a buffer that knows no maps with numbers as keys.
+    let record = match body.get("record").and_then(Value::as_str) {
+        Some("checkpoint") => serde_json::from_value(body).map(|read| Record::Checkpoint(Box::new(read))),
+        Some("round") => serde_json::from_value(body).map(|read| Record::Round(Box::new(read))),
+        other => return Err(format!("it is a record of kind {other:?}, which is not known")),
+    };
+    record.map_err(|error| error.to_string())
 }

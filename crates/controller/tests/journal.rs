@@ -70,7 +70,8 @@ async fn a_cut_file_is_replayed_up_to_the_cut_and_an_edited_one_up_to_the_edit()
     fs::write(&cut, &bytes[..bytes.len() * 2 / 3]).unwrap();
     let report = journal::open(&cut, nodes::decide).unwrap();
     assert!(report.is_same() && report.rounds > 0 && report.rounds < whole.rounds, "{report:?}");
-    assert!(report.damage[0].contains("cut"), "{report:?}");
+    // The compression decides whether the cut shows as half a record or as a missing end.
+    assert!(report.unfinished == 1 || report.damage[0].contains("cut"), "{report:?}");
 
     let mut text = String::new();
     MultiGzDecoder::new(&bytes[..]).read_to_string(&mut text).unwrap();
@@ -94,6 +95,7 @@ async fn a_journal_that_is_still_written_is_read_as_far_as_it_goes() {
     world.settle(2, 1, PATIENCE).await;
     let report = journal::open(directory.path(), nodes::decide).unwrap();
     assert!(report.is_same() && report.rounds > 0 && report.damage.is_empty(), "{report:?}");
+    assert_eq!(report.unfinished, 1);
     running.abort();
 }
 

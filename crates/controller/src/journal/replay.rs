@@ -43,6 +43,8 @@ pub struct ReplayReport {
     pub differences: Vec<Difference>,
     /// Records that could not be read, with where and why.
     pub damage: Vec<String>,
+    /// Files without an end: still being written, or cut off between two records.
+    pub unfinished: u64,
 }
 
 impl ReplayReport {
@@ -72,7 +74,10 @@ pub fn replay(
         let damage = match read {
             Ok(0) => return Ok(()),
             // Between two records the end is just the end: a controller may still be writing there.
-            Err(error) if bytes.is_empty() && error.kind() == ErrorKind::UnexpectedEof => return Ok(()),
+            Err(error) if bytes.is_empty() && error.kind() == ErrorKind::UnexpectedEof => {
+                report.unfinished += 1;
+                return Ok(());
+            }
             Ok(_) if !bytes.ends_with(b"\n") => Some("it is cut off".to_owned()),
             Ok(_) => None,
             // What was written before the cut is read; the cut itself ends the stream.
@@ -85,9 +90,10 @@ pub fn replay(
             }
         };
         match record {
-            Ok(Record::Checkpoint { cluster, ledger, policies, .. }) => {
+            Ok(Record::Checkpoint(checkpoint)) => {
+                let super::Checkpoint { cluster, ledger, policies, .. } = *checkpoint;
                 report.checkpoints += 1;
-                state = Some(State { cluster: cluster.reindexed(), ledger: *ledger, policies: *policies });
+                state = Some(State { cluster: cluster.reindexed(), ledger, policies });
             }
             Ok(Record::Round(round)) => {
                 let Some(state) = &mut state else {

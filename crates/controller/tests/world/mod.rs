@@ -12,7 +12,7 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::Client;
 use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
-use model::Policies;
+use model::{Policies, ProviderKind};
 use sandbox::{Options, Sandbox};
 use serde_json::json;
 use std::sync::{Arc, Mutex};
@@ -179,7 +179,11 @@ impl World {
     }
 
     pub(crate) fn controller(&self, client: Client, config: Config) -> Controller {
-        Controller::new(client, config, self.clock).unwrap()
+        let provider = match self.machines {
+            Machines::Simulated => ProviderKind::Simulated,
+            Machines::ClusterApi => ProviderKind::ClusterApi,
+        };
+        Controller::new(client, Config { providers: vec![provider], ..config }, self.clock).unwrap()
     }
 
     /// So many running pods on so many nodes, nothing on its way, no mark of ours on any node.
