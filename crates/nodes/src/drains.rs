@@ -166,6 +166,10 @@ fn marking(
     node: &FleetNode,
 ) {
     let Some(removal) = round.ledger.removals.get(name).cloned() else { return };
+    if round.planted.has(PlantedBug::LostTaint) && is_marked(&removal, &node.node) {
+        undo(round, name);
+        return;
+    }
     let Some(moving) = still_removable(round, fleet, supply, budgets, name, node, &removal) else {
         undo(round, name);
         return;

@@ -9,7 +9,7 @@
 pub enum PlantedBug {
     /// Buys without counting machines on their way.
     DoubleBuy,
-    /// Forgets a removal that did not work instead of undoing its taint.
+    /// Forgets a removal whose node is marked, instead of finishing it or undoing its taint.
     LostTaint,
     /// Evicts whatever the disruption budgets say.
     IgnoredPdb,
