@@ -24,6 +24,8 @@ pub const DAMAGED: &str = "tideline-ledger-damaged";
 const SHARD_BYTES: usize = 256 << 10;
 const MOST_BYTES: usize = 2 * SHARD_BYTES;
 const TEXT: &str = "ledger.json";
+/// Unanswered writes that are remembered; each waited longer than the one before, so more mean hours.
+const MOST_DOUBTFUL: usize = 64;
 
 /// What was found at start.
 #[derive(Debug, PartialEq, Eq)]
@@ -55,13 +57,14 @@ pub(crate) struct LedgerStore {
     limit: Duration,
     /// The head as last read or written; `None` where there is none yet.
     head: Option<ConfigMap>,
-    /// A write whose answer was lost: its digest.
-    doubtful: Option<String>,
+    /// Digests of writes whose answers were lost, the oldest first. A read may be older than the write that it
+    /// looks for, so they are kept until a write is answered.
+    doubtful: Vec<String>,
 }
 
 impl LedgerStore {
     pub(crate) fn new(client: &Client, namespace: &str, limit: Duration) -> Self {
-        Self { maps: Api::namespaced(client.clone(), namespace), limit, head: None, doubtful: None }
+        Self { maps: Api::namespaced(client.clone(), namespace), limit, head: None, doubtful: Vec::new() }
     }
 
     /// Reads the ledger. The caller raises its epoch and saves it, which makes it ours.
@@ -89,7 +92,7 @@ impl LedgerStore {
             }
         };
         self.head = Some(head);
-        self.doubtful = None;
+        self.doubtful.clear();
         Ok(found)
     }
 
@@ -150,11 +153,15 @@ impl LedgerStore {
         Ok(match written {
             Ok(head) => {
                 self.head = Some(head);
+                self.doubtful.clear();
                 Saved::Yes
             }
             // A conflict may be the echo of our own write whose answer was lost: the next attempt looks.
             Err(error) => {
-                self.doubtful = Some(digest);
+                if self.doubtful.len() >= MOST_DOUBTFUL {
+                    self.doubtful.remove(0);
+                }
+                self.doubtful.push(digest);
                 let why = describe(&error);
                 match code(&error) {
                     Some(409) => self.settle_doubt().await?.unwrap_or(Saved::Unknown { why }),
@@ -166,7 +173,9 @@ impl LedgerStore {
 
     /// After a write without an answer: reads what stands there. `None` means that our last known head still does.
     async fn settle_doubt(&mut self) -> Result<Option<Saved>, ControllerError> {
-        let Some(digest) = self.doubtful.clone() else { return Ok(None) };
+        if self.doubtful.is_empty() {
+            return Ok(None);
+        }
         let live = match self.get(HEAD).await {
             Ok(live) => live,
             Err(error) => return Ok(Some(Saved::Unknown { why: error.to_string() })),
@@ -174,13 +183,13 @@ impl LedgerStore {
         let version =
             |map: &Option<ConfigMap>| map.as_ref().and_then(|m| m.metadata.resource_version.clone());
         if version(&live) == version(&self.head) {
-            self.doubtful = None;
             return Ok(None);
         }
-        if live.as_ref().and_then(|map| data(map, "sha256")) == Some(digest.as_str()) {
+        let written = live.as_ref().and_then(|map| data(map, "sha256"));
+        if written.is_some_and(|digest| self.doubtful.iter().any(|ours| ours == digest)) {
             // It was ours. The round that wrote it was not adopted, so its successor is written over it.
             self.head = live;
-            self.doubtful = None;
+            self.doubtful.clear();
             return Ok(None);
         }
         let number = |map: &Option<ConfigMap>| version(map).and_then(|text| text.parse::<u64>().ok());
@@ -287,8 +296,12 @@ mod tests {
         for (nodes, epoch) in [(10, 1), (1500, 2), (1600, 3), (1700, 4), (3, 5)] {
             let ledger = ledger(nodes, epoch);
             assert!(matches!(first.save(&ledger).await.unwrap(), Saved::Yes));
-            let mut second =
-                LedgerStore { maps: first.maps.clone(), limit: first.limit, head: None, doubtful: None };
+            let mut second = LedgerStore {
+                maps: first.maps.clone(),
+                limit: first.limit,
+                head: None,
+                doubtful: Vec::new(),
+            };
             assert_eq!(second.load(now).await.unwrap(), (ledger, Found::Ledger));
         }
         let error = first.save(&ledger(4000, 6)).await.unwrap_err();
@@ -302,7 +315,7 @@ mod tests {
         first.save(&ledger(1500, 7)).await.unwrap();
         first.maps.delete("tideline-ledger-1", &kube::api::DeleteParams::default()).await.unwrap();
         let mut second =
-            LedgerStore { maps: first.maps.clone(), limit: first.limit, head: None, doubtful: None };
+            LedgerStore { maps: first.maps.clone(), limit: first.limit, head: None, doubtful: Vec::new() };
         let (ledger_again, found) = second.load(now).await.unwrap();
         assert!(matches!(found, Found::Damaged { .. }), "{found:?}");
         assert_eq!((ledger_again.epoch, ledger_again.last_scale_up_at), (7, Some(now)));

@@ -139,7 +139,7 @@ fn trouble() -> FaultPlan {
 
 #[tokio::test(start_paused = true)]
 async fn faults_delay_the_work_and_change_nothing_of_it() {
-    for seed in 0..8 {
+    for seed in 0..24 {
         let world = World::new(Machines::Simulated).await;
         world.populate(6).await;
         let faults = Faults::new(trouble(), seed, world.clock).unwrap();
