@@ -14,6 +14,8 @@ use model::{
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// A machine that was given back and still is not going after this was not given back.
+const RELEASE_BELIEVED: jiff::SignedDuration = jiff::SignedDuration::from_mins(15);
 /// Code of a failure that the provider did not report: nothing came in time.
 pub(crate) const TIMEOUT: &str = "Timeout";
 
@@ -184,7 +186,15 @@ fn give_back(round: &mut Round<'_>, id: &PoolId, account: &mut PoolAccount) {
     }
     let machines: Vec<Arc<Machine>> = account.failed.iter().chain(&account.late).map(Arc::clone).collect();
     for machine in machines {
-        let Some(orphan) = round.ledger.orphans.get(&machine.id).cloned() else { continue };
+        let Some(mut orphan) = round.ledger.orphans.get(&machine.id).cloned() else { continue };
+        // The order was answered as done, but on a view of the provider that was out of date: it is given again.
+        let doubted = after(orphan.phase_since, RELEASE_BELIEVED);
+        if orphan.released && machine.state != MachineState::Deleting && round.reached(doubted) {
+            orphan.released = false;
+            orphan.asked = None;
+            orphan.phase_since = round.now;
+            round.ledger.orphans.insert(machine.id.clone(), orphan.clone());
+        }
         let counted = orphan.asked.is_some() || orphan.released;
         if !counted && account.removable() == 0 {
             continue;
