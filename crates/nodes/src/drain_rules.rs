@@ -36,7 +36,10 @@ pub(crate) fn fate(round: &Round<'_>, budgets: &Budgets, pod: &Pod) -> Fate {
         return Fate::Stays;
     }
     let mut blocks = Vec::new();
-    if pod.safe_to_evict == SafeToEvict::No && !round.planted.has(PlantedBug::IgnoredDoNotDisrupt) {
+    if pod.safe_to_evict == SafeToEvict::No && round.planted.has(PlantedBug::IgnoredDoNotDisrupt) {
+        return Fate::Leaves;
+    }
+    if pod.safe_to_evict == SafeToEvict::No {
         blocks.push(PodBlock::NotSafeToEvictAnnotation);
     }
     controller(round, pod, &mut blocks);
