@@ -93,7 +93,9 @@ impl Watcher {
             }
         }
         for node in truth.nodes().values().filter(|node| node.annotations.contains_key(INTENT)) {
-            let ready = node.is_ready();
+            // A machine that its cloud has taken already takes its node along, whatever is on it: no doing of ours.
+            let taken = node.machine.is_some() && truth.machine_of(node).is_none();
+            let ready = node.is_ready() && !taken;
             let staying = movable_on(truth, &node.name, now)
                 .into_iter()
                 .filter(|pod| ready && pod.deletion_at.is_none())

@@ -14,11 +14,12 @@ use crate::supply::{Supply, TO_BE_DELETED};
 use crate::utilization::Utilization;
 use jiff::Timestamp;
 use model::{
-    CoolDown, Node, NodeName, PoolId, PoolRejection, Profile, Reason, Removal, RemovalCause, RemovalPhase,
-    Step,
+    BlockedPod, CoolDown, Node, NodeName, Pod, PodBlock, PoolId, PoolRejection, Profile, Reason, Removal,
+    RemovalCause, RemovalPhase, Step,
 };
 use packing::SpotIx;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 const SCALE_DOWN_DISABLED: &str = "cluster-autoscaler.kubernetes.io/scale-down-disabled";
 const DO_NOT_DISRUPT: &str = "karpenter.sh/do-not-disrupt";
@@ -36,7 +37,35 @@ struct Candidate<'f> {
 struct Unneeded<'f> {
     candidate: Candidate<'f>,
     cause: RemovalCause,
-    drains: bool,
+    /// The pods that have to move.
+    moving: Vec<Arc<Pod>>,
+}
+
+impl Unneeded<'_> {
+    fn drains(&self) -> bool {
+        !self.moving.is_empty()
+    }
+}
+
+/// What the removals on paper say.
+#[derive(Default)]
+struct Simulated<'f> {
+    unneeded: Vec<Unneeded<'f>>,
+    /// Kept by nothing but a budget that is used up for now: their time runs on, since a budget under which one
+    /// node goes after the other would otherwise make each of them wait from the beginning.
+    held_by_budget: Vec<&'f NodeName>,
+}
+
+/// Why a node stays, and whether a budget is all that holds it.
+struct Kept {
+    reason: Reason,
+    only_by_budget: bool,
+}
+
+impl From<Reason> for Kept {
+    fn from(reason: Reason) -> Self {
+        Self { reason, only_by_budget: false }
+    }
 }
 
 pub(crate) fn review(
@@ -64,11 +93,11 @@ pub(crate) fn review(
         return;
     }
     sort(round, supply, &mut candidates);
-    let unneeded = simulate(round, supply, budgets, candidates);
-    remember(round, fleet, &unneeded);
+    let simulated = simulate(round, supply, budgets, candidates);
+    remember(round, fleet, &simulated);
     let mut starts = Starts::of(round);
-    for node in &unneeded {
-        starts.consider(round, node);
+    for node in &simulated.unneeded {
+        starts.consider(round, budgets, node);
     }
 }
 
@@ -171,11 +200,11 @@ fn sort(round: &Round<'_>, supply: &Supply, candidates: &mut [Candidate<'_>]) {
 fn simulate<'f>(
     round: &mut Round<'_>,
     supply: &mut Supply,
-    budgets: &mut Budgets,
+    budgets: &Budgets,
     candidates: Vec<Candidate<'f>>,
-) -> Vec<Unneeded<'f>> {
+) -> Simulated<'f> {
     let mut taken: BTreeMap<PoolId, u32> = BTreeMap::new();
-    let mut unneeded = Vec::new();
+    let mut simulated = Simulated::default();
     for candidate in candidates {
         let id = &candidate.account.pool.id;
         let already = taken.get(id).copied().unwrap_or(0);
@@ -185,22 +214,24 @@ fn simulate<'f>(
         }
         match try_removal(round, supply, budgets, &candidate) {
             Ok(pods) => {
-                for (pod, _) in &pods.moving {
-                    budgets.debit(pod);
-                }
                 *taken.entry(id.clone()).or_default() += 1;
-                let drains = !pods.moving.is_empty();
-                let cause = match (candidate.unready_since, drains) {
+                let moving: Vec<_> = pods.moving.into_iter().map(|(pod, _)| pod).collect();
+                let cause = match (candidate.unready_since, moving.is_empty()) {
                     (Some(_), _) => RemovalCause::Unready,
-                    (None, true) => RemovalCause::UnderUsed,
-                    (None, false) => RemovalCause::Empty,
+                    (None, false) => RemovalCause::UnderUsed,
+                    (None, true) => RemovalCause::Empty,
                 };
-                unneeded.push(Unneeded { candidate, cause, drains });
+                simulated.unneeded.push(Unneeded { candidate, cause, moving });
             }
-            Err(reason) => round.say(candidate.name, reason),
+            Err(kept) => {
+                if kept.only_by_budget {
+                    simulated.held_by_budget.push(candidate.name);
+                }
+                round.say(candidate.name, kept.reason);
+            }
         }
     }
-    unneeded
+    simulated
 }
 
 fn try_removal(
@@ -208,26 +239,30 @@ fn try_removal(
     supply: &mut Supply,
     budgets: &Budgets,
     candidate: &Candidate<'_>,
-) -> Result<NodePods, Reason> {
+) -> Result<NodePods, Kept> {
     let pods = drain_rules::pods_of(round, budgets, candidate.name);
     if !pods.blocked.is_empty() {
         wake_for_blocked(round, candidate.name);
-        return Err(Reason::BlockedBy { pods: pods.blocked });
+        let by_budget = |block: &PodBlock| matches!(block, PodBlock::NotEnoughPdb { .. });
+        let only_by_budget = candidate.unready_since.is_none()
+            && pods.blocked.iter().flat_map(|blocked| &blocked.by).all(by_budget)
+            && would_work(round, supply, candidate, &pods);
+        return Err(Kept { reason: Reason::BlockedBy { pods: pods.blocked }, only_by_budget });
     }
     if candidate.unready_since.is_some() {
         if let Some((pod, _)) = pods.moving.first() {
             wake_for_blocked(round, candidate.name);
-            return Err(Reason::UnreadyWithPods { pod: pod.key.clone() });
+            return Err(Reason::UnreadyWithPods { pod: pod.key.clone() }.into());
         }
         return Ok(pods);
     }
-    let Some(spot) = supply.spot(candidate.name) else { return Err(Reason::PodsAreWaiting) };
+    let Some(spot) = supply.spot(candidate.name) else { return Err(Reason::PodsAreWaiting.into()) };
     if supply.may_suit_unmodelled(spot) {
-        return Err(Reason::PodsAreWaiting);
+        return Err(Reason::PodsAreWaiting.into());
     }
     match empty_out(round, supply, spot, &pods) {
         None => Ok(pods),
-        Some(reason) => Err(reason),
+        Some(reason) => Err(reason.into()),
     }
 }
 
@@ -262,13 +297,25 @@ fn empty_out(round: &Round<'_>, supply: &mut Supply, spot: SpotIx, pods: &NodePo
     None
 }
 
+/// Whether a node whose pods may not move now could be emptied if they might; the room stays as it is.
+fn would_work(round: &Round<'_>, supply: &mut Supply, candidate: &Candidate<'_>, pods: &NodePods) -> bool {
+    let Some(spot) = supply.spot(candidate.name).filter(|spot| !supply.may_suit_unmodelled(*spot)) else {
+        return false;
+    };
+    let held = pods.blocked.iter().filter_map(|blocked| round.cluster.pods().get(&blocked.pod));
+    let held = held.map(|pod| (Arc::clone(pod), true));
+    let all = NodePods { moving: pods.moving.iter().cloned().chain(held).collect(), blocked: Vec::new() };
+    let mark = supply.room.mark();
+    let works = empty_out(round, supply, spot, &all).is_none();
+    supply.room.rollback(mark);
+    works
+}
+
 /// Keeps the timers of what is unneeded and of what cannot be judged now, and drops the others.
-fn remember(round: &mut Round<'_>, fleet: &Fleet, unneeded: &[Unneeded<'_>]) {
-    let names: BTreeSet<&NodeName> = unneeded
-        .iter()
-        .filter(|node| node.cause != RemovalCause::Unready)
-        .map(|node| node.candidate.name)
-        .collect();
+fn remember(round: &mut Round<'_>, fleet: &Fleet, simulated: &Simulated<'_>) {
+    let unneeded = simulated.unneeded.iter().filter(|node| node.cause != RemovalCause::Unready);
+    let names: BTreeSet<&NodeName> =
+        unneeded.map(|node| node.candidate.name).chain(simulated.held_by_budget.iter().copied()).collect();
     let unjudged = |name: &NodeName| {
         fleet
             .nodes
@@ -303,7 +350,7 @@ impl Starts {
     }
 
     /// Starts the removal of a node whose time has come, or says what it waits for.
-    fn consider(&mut self, round: &mut Round<'_>, node: &Unneeded<'_>) {
+    fn consider(&mut self, round: &mut Round<'_>, budgets: &mut Budgets, node: &Unneeded<'_>) {
         let name = node.candidate.name;
         let (since, removable_at) = times(round, node);
         if !round.reached(removable_at) {
@@ -319,12 +366,16 @@ impl Starts {
             round.say(name, Reason::InCoolDown { after, until });
             return;
         }
-        if let Some(reason) = self.limit(round, node.drains) {
+        let limit = self.limit(round, node.drains());
+        if let Some(reason) = limit.or_else(|| used_up(budgets, &node.moving)) {
             round.say(name, reason);
             return;
         }
+        for pod in &node.moving {
+            budgets.debit(pod);
+        }
         self.in_flight += 1;
-        self.draining += u32::from(node.drains);
+        self.draining += u32::from(node.drains());
         start(round, node);
     }
 
@@ -336,6 +387,16 @@ impl Starts {
         (drains && self.draining >= drain)
             .then_some(Reason::RemovalLimit { in_flight: self.draining, limit: drain })
     }
+}
+
+/// A budget that the removals which started before in this round have used up.
+fn used_up(budgets: &Budgets, moving: &[Arc<Pod>]) -> Option<Reason> {
+    let block = |pod: &Arc<Pod>| {
+        let pdb = budgets.forbidding(pod)?.to_string().into();
+        Some(BlockedPod { pod: pod.key.clone(), by: vec![PodBlock::NotEnoughPdb { pdb }] })
+    };
+    let pods: Vec<_> = moving.iter().filter_map(block).collect();
+    (!pods.is_empty()).then_some(Reason::BlockedBy { pods })
 }
 
 /// Since when a node is unneeded, and when it may go.
@@ -376,7 +437,7 @@ fn start(round: &mut Round<'_>, node: &Unneeded<'_>) {
         phase: RemovalPhase::Marking,
         phase_since: round.now,
         begun_at: round.now,
-        drains: node.drains,
+        drains: node.drains(),
         cordoned: cordon,
         marked_at: None,
         asked: round.ask(None, None),

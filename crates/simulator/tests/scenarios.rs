@@ -9,7 +9,8 @@ fn root() -> PathBuf {
 }
 
 fn example(name: &str) -> Scenario {
-    Scenario::read(&root().join("examples/scenarios").join(name)).unwrap()
+    let path = root().join("examples/scenarios").join(name);
+    Scenario::read(&path).unwrap_or_else(|error| panic!("{error}"))
 }
 
 #[test]
@@ -49,7 +50,7 @@ fn a_cut_off_trace_is_refused() {
     let path = folder.join("pods.csv.gz");
     let mut packed = Vec::new();
     let mut encoder = flate2::write::GzEncoder::new(&mut packed, flate2::Compression::default());
-    std::io::Write::write_all(&mut encoder, &[b'x'; 100_000]).unwrap();
+    std::io::Write::write_all(&mut encoder, &vec![b'x'; 100_000]).unwrap();
     encoder.finish().unwrap();
     std::fs::write(&path, &packed[..packed.len() / 2]).unwrap();
     let options = Options { trace: Some(path), ..Default::default() };
