@@ -12,6 +12,8 @@ use std::sync::Arc;
 pub(crate) struct Budgets {
     by_namespace: BTreeMap<Arc<str>, Vec<Arc<Pdb>>>,
     left: BTreeMap<PdbKey, u32>,
+    /// Evictions that this round's plan hands out, those that are asked for again included.
+    handed_out: BTreeMap<PdbKey, u32>,
     ignored: bool,
 }
 
@@ -25,7 +27,7 @@ impl Budgets {
             left.insert(key.clone(), if pdb.status_is_current { pdb.disruptions_allowed } else { 0 });
         }
         let ignored = round.planted.has(PlantedBug::IgnoredPdb);
-        let mut budgets = Self { by_namespace, left, ignored };
+        let mut budgets = Self { by_namespace, left, handed_out: BTreeMap::new(), ignored };
         budgets.debit_evictions_in_flight(round);
         budgets
     }
@@ -66,6 +68,24 @@ impl Budgets {
         let free = !pod.ready && first.unhealthy_pod_eviction == UnhealthyPodEviction::AlwaysAllow;
         let left = self.left.get(&first.key).copied().unwrap_or(0);
         (!free && left == 0).then_some(&first.key)
+    }
+
+    /// Whether this plan may ask for the pod's eviction: never for more than the budgets' own status allows, also
+    /// where the evictions were asked for before and are asked for again.
+    pub(crate) fn hand_out(&mut self, pod: &Pod) -> bool {
+        let covering: Vec<Arc<Pdb>> = self.covering(pod).map(Arc::clone).collect();
+        let counts = |pdb: &Pdb| pod.ready || pdb.unhealthy_pod_eviction != UnhealthyPodEviction::AlwaysAllow;
+        let spent = |pdb: &Pdb| {
+            let allowed = if pdb.status_is_current { pdb.disruptions_allowed } else { 0 };
+            self.handed_out.get(&pdb.key).copied().unwrap_or(0) >= allowed
+        };
+        if !self.ignored && covering.iter().any(|pdb| counts(pdb) && spent(pdb)) {
+            return false;
+        }
+        for pdb in covering.iter().filter(|pdb| counts(pdb)) {
+            *self.handed_out.entry(pdb.key.clone()).or_default() += 1;
+        }
+        true
     }
 
     /// Takes one disruption off every budget over the pod.

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// A machine that was given back and still is not going after this was not given back.
-const RELEASE_BELIEVED: jiff::SignedDuration = jiff::SignedDuration::from_mins(15);
+pub(crate) const RELEASE_BELIEVED: jiff::SignedDuration = jiff::SignedDuration::from_mins(15);
 /// Code of a failure that the provider did not report: nothing came in time.
 pub(crate) const TIMEOUT: &str = "Timeout";
 

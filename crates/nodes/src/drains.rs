@@ -4,6 +4,7 @@
 //! anywhere is continued from here; whatever goes wrong before the machine is given back is undone.
 
 use crate::budgets::Budgets;
+use crate::deliveries::RELEASE_BELIEVED;
 use crate::drain_rules::{self, Fate};
 use crate::fleet::{Fleet, FleetNode, NodeState};
 use crate::freshness::Freshness;
@@ -382,6 +383,7 @@ fn evict_step(round: &mut Round<'_>, budgets: &mut Budgets, name: &NodeName, evi
     let handed_out = state.asked.is_some();
     let allowed = allowed && (handed_out || budgets.forbidding(&pod).is_none());
     let asked = if allowed { round.ask(state.asked, Some(state.not_before)) } else { None };
+    let asked = asked.filter(|_| budgets.hand_out(&pod));
     if let Some(asked) = asked {
         state.asked = Some(asked);
         if !handed_out {
@@ -423,9 +425,24 @@ fn releasing(round: &mut Round<'_>, fleet: &Fleet, name: &NodeName, node: &Fleet
     round.step(Step::DeleteNode { intent: removal.intent, node: name.clone(), uid: removal.node_uid });
 }
 
+/// A release that was answered as done, on a view of the provider that was out of date, is given again: a machine
+/// that still is not going after this was not given back.
+fn doubt_release(round: &mut Round<'_>, name: &NodeName, removal: &mut Removal) {
+    let going =
+        round.cluster.machines().get(&removal.machine).is_none_or(|m| m.state == MachineState::Deleting);
+    if !removal.released || going || !round.reached(after(removal.phase_since, RELEASE_BELIEVED)) {
+        return;
+    }
+    removal.released = false;
+    removal.asked = None;
+    removal.phase_since = round.now;
+    round.ledger.removals.insert(name.clone(), removal.clone());
+}
+
 fn release_step(round: &mut Round<'_>, fleet: &Fleet, name: &NodeName) {
-    let Some(removal) = round.ledger.removals.get(name).cloned() else { return };
+    let Some(mut removal) = round.ledger.removals.get(name).cloned() else { return };
     let Some(account) = fleet.pools.get(&removal.pool) else { return };
+    doubt_release(round, name, &mut removal);
     if removal.released || removal.phase != RemovalPhase::Releasing || !account.fresh {
         return;
     }

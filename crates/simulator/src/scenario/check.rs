@@ -373,7 +373,7 @@ workload:
         let mut bomb = String::from("name: x\na0: &a0 [x,x,x,x,x,x,x,x,x]\n");
         for level in 1..12 {
             let inner = vec![format!("*a{}", level - 1); 9].join(",");
-            bomb.push_str(&format!("a{level}: &a{level} [{inner}]\n"));
+            bomb = format!("{bomb}a{level}: &a{level} [{inner}]\n");
         }
         assert!(!problem(&bomb).is_empty());
     }
