@@ -202,6 +202,11 @@ fn check_budgets(case: &mut Case<'_>) {
         for (key, eviction) in &removal.evictions {
             // What came back put off takes nothing from the budget any more.
             let pending = eviction.asked.is_some() && !put_off(case, &eviction.uid);
+            // A StatefulSet gives its next pod the same name.
+            let same = case.cluster.pods().get(key).is_some_and(|pod| pod.uid == eviction.uid);
+            if !same {
+                continue;
+            }
             if eviction.accepted_at.is_some() || pending {
                 pods.insert(key.clone());
             }

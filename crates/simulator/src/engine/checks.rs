@@ -61,9 +61,11 @@ impl Checks {
 
     /// An eviction that is about to reach the API server; gives what it breaks if it is taken.
     pub(super) fn eviction(&mut self, now: Timestamp, key: &PodKey) -> Vec<Violation> {
-        let found = self.watcher.evicted(now, &self.truth, key);
-        self.note(now, found);
-        self.watcher.eviction_accepted(&self.truth, key)
+        // One that is tried again after its answer was lost may name the pod that has the name now, and is refused
+        // for its UID: only what the API server takes can break anything.
+        let mut found = self.watcher.evicted(now, &self.truth, key);
+        found.extend(self.watcher.eviction_accepted(&self.truth, key));
+        found
     }
 
     pub(super) fn note(&mut self, now: Timestamp, found: Vec<Violation>) {
