@@ -364,6 +364,7 @@ pub fn read_pool(object: &SimulatedPool) -> Pool {
                 price: model::MicroUsdPerHour::default(),
                 options: PoolOptions::default(),
                 frozen: Some(Arc::from(error.to_string())),
+                kind: model::PoolKind::default(),
             }
         }
     }

@@ -54,6 +54,7 @@ pub fn simulated_pool(pool: &SimulatedPool) -> Result<Pool, IntakeError> {
             .unwrap_or_default(),
         options: options(spec),
         frozen: None,
+        kind: model::PoolKind::default(),
     })
 }
 

@@ -13,6 +13,7 @@ mod labels;
 mod ledger;
 mod money;
 mod node;
+mod offering;
 mod plan;
 mod pod;
 mod policies;
@@ -30,13 +31,16 @@ pub use labels::{LabelSelector, Labels, NodeSelectorTerm, Operator, Requirement}
 pub use ledger::{Asked, BackOff, EvictionState, Ledger, Removal, RemovalPhase, ScaleUp, Unremovable};
 pub use money::MicroUsdPerHour;
 pub use node::{Node, NodeCondition, Readiness};
+pub use offering::{
+    CapacityType, DirectPool, DirectSpec, Flavour, InstanceType, Offering, PoolLimits, PoolRequirement,
+};
 pub use plan::{
-    Buy, Decision, Evict, Lower, MarkNode, Outcome, OutcomeKind, Plan, Release, RemovalCause, Served, Step,
-    UndoNode,
+    Buy, Decision, Evict, Growth, Lower, MarkNode, NewMachine, Outcome, OutcomeKind, Plan, Release,
+    RemovalCause, Served, Step, UndoNode,
 };
 pub use pod::{HostPort, LocalVolume, Pod, PodPhase, PodShape, SafeToEvict, UnmodelledRule};
 pub use policies::{Policies, PoolOptions, Profile};
-pub use pool::{Machine, MachineState, NodeTemplate, Pool, ProviderKind};
+pub use pool::{Machine, MachineState, NodeTemplate, Pool, PoolKind, ProviderKind};
 pub use reason::{BlockedPod, CoolDown, FilterName, PodBlock, PoolChange, PoolRejection, Reason};
 pub use resources::{Bytes, MilliCpu, ResourceName, Resources};
 pub use taints::{Effect, Taint, Toleration, TolerationOperator};

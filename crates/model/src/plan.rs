@@ -3,7 +3,9 @@
 //! Each step names its intent, which is durable in the ledger before the step is taken, and everything that the
 //! executor needs as a precondition. Steps of one plan may be carried out in any order and each more than once.
 
-use crate::{IntentId, Ledger, MachineId, NodeName, PodKey, PoolId, Taint, Uid, Verdicts, WorkloadKey};
+use crate::{
+    IntentId, Ledger, MachineId, MicroUsdPerHour, NodeName, PodKey, PoolId, Taint, Uid, Verdicts, WorkloadKey,
+};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -144,6 +146,26 @@ pub struct Plan {
     pub steps: Vec<Step>,
 }
 
+/// A machine that a plan adds, with the pods that are to run on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NewMachine {
+    pub pool: PoolId,
+    /// The flavour's place in its pool: of [`crate::DirectPool::flavours`], or 0 for a group's template.
+    pub flavour: u32,
+    pub price: MicroUsdPerHour,
+    pub pods: Vec<PodKey>,
+}
+
+/// All that a plan adds, for people to read and for the checker: steps carry what is acted on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Growth {
+    pub machines: Vec<NewMachine>,
+    /// No plan that serves the same pods costs less; zero where nothing is known.
+    pub bound: MicroUsdPerHour,
+}
+
 /// What a round concludes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -153,6 +175,9 @@ pub struct Decision {
     /// To be made durable before the plan is acted on.
     pub ledger: Ledger,
     pub verdicts: Verdicts,
+    /// Left out of records: the steps say what is done, and this can be worked out again.
+    #[serde(skip)]
+    pub growth: Growth,
     /// When time alone changes the answer; `None` while only an event can.
     pub wake_at: Option<Timestamp>,
 }

@@ -1,6 +1,9 @@
 //! Pools: where nodes come from, and the machines that they own.
 
-use crate::{Labels, MachineId, MicroUsdPerHour, NodeName, PoolId, PoolOptions, Profile, Resources, Taint};
+use crate::{
+    DirectPool, Flavour, Labels, MachineId, MicroUsdPerHour, NodeName, PoolId, PoolOptions, Profile,
+    Resources, Taint,
+};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -51,7 +54,34 @@ pub struct Machine {
     pub node: Option<NodeName>,
 }
 
-/// A pool that is resized by a number.
+/// How a pool gets its machines.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum PoolKind {
+    /// Resized by a number. The template is what planning counts on; where the provider picks among several kinds of
+    /// machines, they are listed, and the template is the least that any of them gives.
+    Group {
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        flavours: Vec<Flavour>,
+    },
+    /// Launches single machines of a type, zone and capacity type that are ours to choose.
+    Direct(Arc<DirectPool>),
+}
+
+impl Default for PoolKind {
+    fn default() -> Self {
+        Self::Group { flavours: Vec::new() }
+    }
+}
+
+impl PoolKind {
+    /// Whether it is a group of one kind of machine, as most are.
+    pub fn is_plain(&self) -> bool {
+        matches!(self, Self::Group { flavours } if flavours.is_empty())
+    }
+}
+
+/// Where nodes come from: a group that is resized by a number, or single machines of many types.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Pool {
@@ -62,7 +92,7 @@ pub struct Pool {
     pub profile: Profile,
     pub min: u32,
     pub max: u32,
-    /// The size that the provider is asked for now.
+    /// The size that the provider is asked for now; of a direct pool, the machines that it has.
     pub target: u32,
     /// `None` while the provider cannot say what a node would look like: the pool then cannot grow from zero.
     pub template: Option<NodeTemplate>,
@@ -76,4 +106,16 @@ pub struct Pool {
     /// Set while the provider must not be asked to change the pool (paused, rolling out): why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frozen: Option<Arc<str>>,
+    #[serde(default, skip_serializing_if = "PoolKind::is_plain")]
+    pub kind: PoolKind,
+}
+
+impl Pool {
+    /// The direct pool that this is; `None` for a group.
+    pub fn direct(&self) -> Option<&Arc<DirectPool>> {
+        match &self.kind {
+            PoolKind::Direct(direct) => Some(direct),
+            PoolKind::Group { .. } => None,
+        }
+    }
 }

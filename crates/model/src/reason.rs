@@ -119,6 +119,12 @@ pub enum Reason {
     TriggeredScaleUp {
         pools: Vec<PoolChange>,
     },
+    /// A direct pool has a machine for it, and nobody who launches it: such pools are planned for, not served yet.
+    LaunchNotServed {
+        pool: PoolId,
+        instance_type: Arc<str>,
+        zone: Arc<str>,
+    },
     /// No pool can help: for each pool, why.
     NoPoolHelps {
         rejections: BTreeMap<PoolId, PoolRejection>,

@@ -102,6 +102,7 @@ fn pool(number: u64, allocatable: &Resources) -> Pool {
         price: MicroUsdPerHour(100_000 + number),
         options: PoolOptions::default(),
         frozen: None,
+        kind: model::PoolKind::default(),
     }
 }
 

@@ -101,6 +101,7 @@ impl<'a> Round<'a> {
             plan: Plan { steps: self.steps },
             ledger: self.ledger,
             verdicts: self.verdicts,
+            growth: model::Growth::default(),
             wake_at: self.wake_at,
         }
     }

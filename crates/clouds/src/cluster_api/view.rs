@@ -182,6 +182,7 @@ impl View {
             price: MicroUsdPerHour::default(),
             options,
             frozen: frozen.map(Arc::from),
+            kind: model::PoolKind::default(),
         })
     }
 

@@ -106,6 +106,7 @@ impl World {
                 max_provision_time: a.time("provision"),
             },
             frozen: a.get("frozen").map(Arc::from),
+            kind: model::PoolKind::default(),
         };
         self.cluster.apply(Change::Pool(pool.id.clone(), Some(Arc::new(pool))));
     }

@@ -98,5 +98,6 @@ fn pool(file: &str, entry: &InstanceType) -> Result<Option<Pool>, CommandError> 
         price: MicroUsdPerHour((cheapest.price * 1_000_000.0).round() as u64),
         options: PoolOptions::default(),
         frozen: None,
+        kind: model::PoolKind::default(),
     }))
 }
