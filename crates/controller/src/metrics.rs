@@ -293,6 +293,7 @@ fn input_name(input: &Input) -> String {
         Input::Workloads => "workloads".into(),
         Input::DaemonSets => "daemonsets".into(),
         Input::Pdbs => "poddisruptionbudgets".into(),
+        Input::Namespaces => "namespaces".into(),
         Input::Pools(provider) => format!("pools/{provider}"),
     }
 }

@@ -62,7 +62,14 @@ impl Observer {
     ) -> Self {
         let feeds = feeds::all(client, settings).into_iter().map(|feed| feed.map(Signal::Heard).boxed());
         let clouds = providers.iter().map(|provider| provider.watch().map(Signal::Provider).boxed());
-        let mut expected = vec![Input::Nodes, Input::Pods, Input::Workloads, Input::DaemonSets, Input::Pdbs];
+        let mut expected = vec![
+            Input::Nodes,
+            Input::Pods,
+            Input::Workloads,
+            Input::DaemonSets,
+            Input::Pdbs,
+            Input::Namespaces,
+        ];
         let freshness = expected
             .iter()
             .map(|input| (input.clone(), Freshness::of(Source::count_of(input), settings.stale_after)))

@@ -8,9 +8,12 @@
 mod duration;
 mod error;
 pub mod files;
+mod namespace;
 mod node;
+mod placement;
 mod pod;
 pub mod quantity;
+mod requests;
 mod selector;
 mod simulated;
 pub mod slim;
@@ -18,6 +21,7 @@ mod workload;
 
 pub use duration::go_duration;
 pub use error::IntakeError;
+pub use namespace::namespace;
 pub use node::{node, taint};
 pub use pod::{pod, shape_of_template};
 pub use quantity::{micro_usd, resources};

@@ -1,17 +1,15 @@
 //! Pods into the model: effective requests, placement needs, and what protects them.
 
-use crate::selector::{labels, node_selector};
-use crate::{IntakeError, go_duration, quantity, slim};
+use crate::selector::{self, labels, node_selector};
+use crate::{IntakeError, go_duration, placement, requests, slim};
 use api::annotations;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as core;
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use model::{
-    Effect, HostPort, LocalVolume, Owner, Pod, PodKey, PodPhase, PodShape, ResourceName, Resources,
-    SafeToEvict, Toleration, TolerationOperator, Uid, UnmodelledRule,
+    Effect, HostPort, Labels, LocalVolume, Owner, Pod, PodKey, PodPhase, PodShape, SafeToEvict, Toleration,
+    TolerationOperator, Uid, UnmodelledRule,
 };
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Reads a pod. The error names the pod and the field.
@@ -19,7 +17,9 @@ pub fn pod(pod: &slim::Pod) -> Result<Pod, IntakeError> {
     let meta = &pod.metadata;
     let name = meta.name.as_deref().unwrap_or_default();
     let namespace = meta.namespace.as_deref().unwrap_or("default");
-    let shape = shape(&pod.spec).map_err(|error| error.under("spec").of("Pod", namespace, name))?;
+    let labels = labels(meta.labels.as_ref());
+    let shape =
+        shape(&pod.spec, Some(&pod.status), &labels).map_err(|error| error.of("Pod", namespace, name))?;
     let owner = controller_of(meta);
     let phase = phase(&pod.status);
     let daemon = owner.as_ref().is_some_and(|o| &*o.kind == "DaemonSet")
@@ -28,7 +28,7 @@ pub fn pod(pod: &slim::Pod) -> Result<Pod, IntakeError> {
         key: PodKey::new(namespace, name),
         uid: Uid::new(meta.uid.as_deref().unwrap_or_default()),
         shape: Arc::new(shape),
-        labels: labels(meta.labels.as_ref()),
+        labels,
         created_at: meta.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |t| t.0),
         phase,
         ready: condition(&pod.status, "Ready").is_some_and(|c| c.status == "True"),
@@ -54,12 +54,27 @@ pub fn pod(pod: &slim::Pod) -> Result<Pod, IntakeError> {
     })
 }
 
-/// The shape of the pods that a template makes, such as a `DaemonSet`'s.
-pub fn shape_of_template(template: &slim::PodTemplate) -> Result<PodShape, IntakeError> {
-    shape(&template.spec).map_err(|error| error.under("spec.template.spec"))
+/// The shape and the labels of the pods that a template makes, such as a `DaemonSet`'s.
+pub fn shape_of_template(template: &slim::PodTemplate) -> Result<(PodShape, Labels), IntakeError> {
+    let labels = labels(template.metadata.labels.as_ref());
+    let shape = shape(&template.spec, None, &labels).map_err(|error| error.under("spec.template"))?;
+    Ok((shape, labels))
 }
 
-fn shape(spec: &slim::PodSpec) -> Result<PodShape, IntakeError> {
+fn shape(
+    spec: &slim::PodSpec,
+    status: Option<&slim::PodStatus>,
+    labels: &Labels,
+) -> Result<PodShape, IntakeError> {
+    let requests = requests::requests(spec, status)?;
+    shape_asking(spec, requests, labels).map_err(|error| error.under("spec"))
+}
+
+fn shape_asking(
+    spec: &slim::PodSpec,
+    requests: model::Resources,
+    labels: &Labels,
+) -> Result<PodShape, IntakeError> {
     let affinity = spec.affinity.as_ref();
     let required = affinity
         .and_then(|a| a.node_affinity.as_ref())
@@ -74,82 +89,23 @@ fn shape(spec: &slim::PodSpec) -> Result<PodShape, IntakeError> {
         .map(|(i, t)| toleration(t).map_err(|error| error.under(&format!("tolerations[{i}]"))))
         .collect::<Result<Vec<_>, _>>()?;
     tolerations.sort();
+    let (spread, soft_spread) = placement::spread(spec, labels)?;
+    let pods = |terms: Option<&slim::PodTerms>, field| placement::required_terms(terms, field, labels);
     Ok(PodShape {
-        requests: requests(spec)?,
-        node_selector: labels(spec.node_selector.as_ref()),
+        requests,
+        node_selector: selector::labels(spec.node_selector.as_ref()),
         node_affinity: required.map(node_selector).transpose().map_err(|error| {
             error.under("affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution")
         })?,
         tolerations,
         host_ports,
+        spread,
+        pod_affinity: pods(affinity.and_then(|a| a.pod_affinity.as_ref()), "podAffinity")?,
+        pod_anti_affinity: pods(affinity.and_then(|a| a.pod_anti_affinity.as_ref()), "podAntiAffinity")?,
+        preferences: placement::preferences(affinity, soft_spread, labels)?,
         priority: spec.priority.unwrap_or(0),
         unmodelled: unmodelled(spec),
     })
-}
-
-/// Effective requests: containers and sidecars together, or the largest init container with the sidecars that
-/// started before it, whichever is more; pod-level requests replace what they name; overhead comes on top.
-fn requests(spec: &slim::PodSpec) -> Result<Resources, IntakeError> {
-    let mut sidecars = Resources::default();
-    let mut peak = Resources::default();
-    for (i, container) in spec.init_containers.iter().flatten().enumerate() {
-        let own = container_requests(container, &format!("initContainers[{i}]"))?;
-        if container.restart_policy.as_deref() == Some("Always") {
-            sidecars.add(&own);
-            raise(&mut peak, &sidecars);
-        } else {
-            let mut with_sidecars = sidecars.clone();
-            with_sidecars.add(&own);
-            raise(&mut peak, &with_sidecars);
-        }
-    }
-    let mut sum = sidecars;
-    for (i, container) in spec.containers.iter().enumerate() {
-        sum.add(&container_requests(container, &format!("containers[{i}]"))?);
-    }
-    raise(&mut sum, &peak);
-    if let Some(pod_level) = &spec.resources {
-        let own = list_requests(pod_level, "")?;
-        let named = |name: &str| {
-            [&pod_level.requests, &pod_level.limits].into_iter().flatten().any(|list| list.contains_key(name))
-        };
-        if named("cpu") {
-            sum.cpu = own.cpu;
-        }
-        if named("memory") {
-            sum.memory = own.memory;
-        }
-        sum.extended.extend(own.extended);
-    }
-    if let Some(overhead) = &spec.overhead {
-        sum.add(&quantity::resources(overhead).map_err(|error| error.under("overhead"))?);
-    }
-    sum.pods = 1;
-    Ok(sum)
-}
-
-fn container_requests(container: &slim::Container, at: &str) -> Result<Resources, IntakeError> {
-    container.resources.as_ref().map_or_else(|| Ok(Resources::default()), |r| list_requests(r, at))
-}
-
-fn list_requests(list: &slim::Requests, at: &str) -> Result<Resources, IntakeError> {
-    let mut merged: BTreeMap<String, Quantity> = list.limits.clone().unwrap_or_default();
-    merged.extend(list.requests.clone().unwrap_or_default());
-    let prefix =
-        if at.is_empty() { "resources.requests".to_owned() } else { format!("{at}.resources.requests") };
-    let mut out = quantity::resources(&merged).map_err(|error| error.under(&prefix))?;
-    out.pods = 0;
-    Ok(out)
-}
-
-fn raise(sum: &mut Resources, to: &Resources) {
-    sum.cpu = sum.cpu.max(to.cpu);
-    sum.memory = sum.memory.max(to.memory);
-    sum.ephemeral_storage = sum.ephemeral_storage.max(to.ephemeral_storage);
-    for (name, amount) in &to.extended {
-        let own = sum.extended.entry(ResourceName::clone(name)).or_default();
-        *own = (*own).max(*amount);
-    }
 }
 
 fn host_ports(spec: &slim::PodSpec) -> Vec<HostPort> {
@@ -207,7 +163,7 @@ fn toleration(toleration: &core::Toleration) -> Result<Toleration, IntakeError> 
 
 /// Required rules that packing does not model yet; preferences are left out, they never keep a pod from a node.
 fn unmodelled(spec: &slim::PodSpec) -> Vec<UnmodelledRule> {
-    let required = |terms: Option<&slim::RequiredTerms>| {
+    let required = |terms: Option<&slim::PodTerms>| {
         terms
             .and_then(|t| t.required_during_scheduling_ignored_during_execution.as_ref())
             .is_some_and(|terms| !terms.is_empty())
@@ -312,33 +268,9 @@ fn local_volumes(spec: &slim::PodSpec, meta: &ObjectMeta) -> Vec<LocalVolume> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::{Bytes, MilliCpu};
 
     fn read(yaml: &str) -> Result<Pod, IntakeError> {
         pod(&serde_saphyr::from_str::<slim::Pod>(yaml).unwrap())
-    }
-
-    #[test]
-    fn effective_requests_count_sidecars_init_containers_and_overhead() {
-        let pod = read(
-            r#"
-metadata: {name: p, namespace: d}
-spec:
-  overhead: {cpu: 10m}
-  initContainers:
-  - {resources: {requests: {cpu: 50m, memory: 1Gi}}, restartPolicy: Always}
-  - {resources: {requests: {cpu: "1"}}}
-  containers:
-  - {resources: {requests: {cpu: 300m, "nvidia.com/gpu": "2"}}}
-  - {resources: {limits: {cpu: 200m}}}
-"#,
-        )
-        .unwrap();
-        let requests = &pod.shape.requests;
-        assert_eq!(requests.cpu, MilliCpu(1060));
-        assert_eq!(requests.memory, Bytes(1 << 30));
-        assert_eq!(requests.pods, 1);
-        assert_eq!(requests.extended[&ResourceName::new("nvidia.com/gpu")], 2);
     }
 
     #[test]
@@ -365,7 +297,7 @@ spec:
             r"
 metadata: {name: p}
 spec:
-  topologySpreadConstraints: [{whenUnsatisfiable: DoNotSchedule}]
+  topologySpreadConstraints: [{whenUnsatisfiable: DoNotSchedule, maxSkew: 1, topologyKey: z}]
   affinity: {podAntiAffinity: {requiredDuringSchedulingIgnoredDuringExecution: [{topologyKey: z}]}}
   volumes: [{name: d, persistentVolumeClaim: {claimName: x}}, {name: e, emptyDir: {}}]
 ",

@@ -32,15 +32,17 @@ pub fn label_selector(selector: &meta::LabelSelector) -> Result<LabelSelector, I
 
 /// The alternatives of a required node affinity.
 pub(crate) fn node_selector(selector: &core::NodeSelector) -> Result<Vec<NodeSelectorTerm>, IntakeError> {
-    let mut terms = Vec::new();
-    for (i, term) in selector.node_selector_terms.iter().enumerate() {
-        let at = |error: IntakeError| error.under(&format!("nodeSelectorTerms[{i}]"));
-        terms.push(NodeSelectorTerm {
-            match_expressions: requirements(term.match_expressions.as_ref()).map_err(at)?,
-            match_fields: requirements(term.match_fields.as_ref()).map_err(at)?,
-        });
-    }
-    Ok(terms)
+    let read =
+        |(i, term)| node_selector_term(term).map_err(|error| error.under(&format!("nodeSelectorTerms[{i}]")));
+    selector.node_selector_terms.iter().enumerate().map(read).collect()
+}
+
+pub(crate) fn node_selector_term(term: &core::NodeSelectorTerm) -> Result<NodeSelectorTerm, IntakeError> {
+    Ok(NodeSelectorTerm {
+        match_expressions: requirements(term.match_expressions.as_ref())
+            .map_err(|error| error.under("matchExpressions"))?,
+        match_fields: requirements(term.match_fields.as_ref()).map_err(|error| error.under("matchFields"))?,
+    })
 }
 
 fn requirements(list: Option<&Vec<core::NodeSelectorRequirement>>) -> Result<Vec<Requirement>, IntakeError> {

@@ -33,6 +33,7 @@ slim!(ReplicaSet of k8s_openapi::api::apps::v1::ReplicaSet { spec: ReplicasSpec,
 slim!(StatefulSet of k8s_openapi::api::apps::v1::StatefulSet { spec: ReplicasSpec, status: ConditionsStatus });
 slim!(Job of k8s_openapi::api::batch::v1::Job { spec: JobSpec, status: JobStatus });
 slim!(DaemonSet of k8s_openapi::api::apps::v1::DaemonSet { spec: DaemonSetSpec });
+slim!(Namespace of k8s_openapi::api::core::v1::Namespace {});
 slim!(PodDisruptionBudget of k8s_openapi::api::policy::v1::PodDisruptionBudget {
     spec: PdbSpec,
     status: PdbStatus,
@@ -65,38 +66,42 @@ pub struct PodSpec {
 #[serde(rename_all = "camelCase", default)]
 pub struct Affinity {
     pub node_affinity: Option<NodeAffinity>,
-    pub pod_affinity: Option<RequiredTerms>,
-    pub pod_anti_affinity: Option<RequiredTerms>,
+    pub pod_affinity: Option<PodTerms>,
+    pub pod_anti_affinity: Option<PodTerms>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct NodeAffinity {
     pub required_during_scheduling_ignored_during_execution: Option<core::NodeSelector>,
+    pub preferred_during_scheduling_ignored_during_execution: Option<Vec<core::PreferredSchedulingTerm>>,
 }
 
-/// Only whether there are required terms is asked.
+/// The terms of pod affinity, or of pod anti-affinity.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct RequiredTerms {
-    pub required_during_scheduling_ignored_during_execution: Option<Vec<TopologyTerm>>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct TopologyTerm {
-    pub topology_key: String,
+pub struct PodTerms {
+    pub required_during_scheduling_ignored_during_execution: Option<Vec<core::PodAffinityTerm>>,
+    pub preferred_during_scheduling_ignored_during_execution: Option<Vec<core::WeightedPodAffinityTerm>>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct TopologySpread {
+    pub topology_key: String,
+    pub max_skew: i32,
     pub when_unsatisfiable: String,
+    pub label_selector: Option<LabelSelector>,
+    pub match_label_keys: Option<Vec<String>>,
+    pub min_domains: Option<i32>,
+    pub node_affinity_policy: Option<String>,
+    pub node_taints_policy: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Container {
+    pub name: String,
     pub resources: Option<Requests>,
     pub ports: Option<Vec<Port>>,
     /// `Always` makes an init container a sidecar.
@@ -154,6 +159,20 @@ pub struct PodStatus {
     pub reason: Option<String>,
     pub nominated_node_name: Option<String>,
     pub conditions: Option<Vec<Condition>>,
+    pub container_statuses: Option<Vec<ContainerStatus>>,
+    pub init_container_statuses: Option<Vec<ContainerStatus>>,
+    /// Pod-level, as the kubelet has configured and admitted it.
+    pub resources: Option<Requests>,
+    pub allocated_resources: Option<BTreeMap<String, Quantity>>,
+}
+
+/// What the kubelet has given to a container, while its spec may already ask for another amount.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ContainerStatus {
+    pub name: String,
+    pub resources: Option<Requests>,
+    pub allocated_resources: Option<BTreeMap<String, Quantity>>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -54,12 +54,13 @@ pub fn job(job: &slim::Job) -> Workload {
 
 pub fn daemon_set(set: &slim::DaemonSet) -> Result<DaemonSet, IntakeError> {
     let (namespace, name) = (namespace(&set.metadata), name(&set.metadata));
-    let shape =
+    let (shape, labels) =
         shape_of_template(&set.spec.template).map_err(|error| error.of("DaemonSet", namespace, name))?;
     Ok(DaemonSet {
         key: DaemonSetKey::new(namespace, name),
         uid: Uid::new(set.metadata.uid.as_deref().unwrap_or_default()),
         shape: Arc::new(with_daemon_tolerations(shape)),
+        labels,
     })
 }
 

@@ -4,8 +4,8 @@
 //! records, so a replay rebuilds the same cluster by applying the same changes. Deciding never changes a cluster.
 
 use crate::{
-    DaemonSet, DaemonSetKey, Machine, MachineId, Node, NodeName, Outcome, Pdb, PdbKey, Pod, PodKey, Pool,
-    PoolId, Uid, Workload, WorkloadKey,
+    DaemonSet, DaemonSetKey, Labels, Machine, MachineId, Node, NodeName, Outcome, Pdb, PdbKey, Pod, PodKey,
+    Pool, PoolId, Uid, Workload, WorkloadKey,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -21,6 +21,7 @@ pub enum Input {
     Workloads,
     DaemonSets,
     Pdbs,
+    Namespaces,
     /// The provider's pools, by the provider's name.
     Pools(Arc<str>),
 }
@@ -47,6 +48,8 @@ pub enum Change {
     Workload(WorkloadKey, Option<Arc<Workload>>),
     DaemonSet(DaemonSetKey, Option<Arc<DaemonSet>>),
     Pdb(PdbKey, Option<Arc<Pdb>>),
+    /// The labels of a namespace.
+    Namespace(Arc<str>, Option<Arc<Labels>>),
     Input(Input, InputState),
     /// What became of a step; read by the next round, then dropped by [`Cluster::forget_outcomes`].
     Outcome(Arc<Outcome>),
@@ -63,6 +66,8 @@ pub struct Cluster {
     workloads: BTreeMap<WorkloadKey, Arc<Workload>>,
     daemon_sets: BTreeMap<DaemonSetKey, Arc<DaemonSet>>,
     pdbs: BTreeMap<PdbKey, Arc<Pdb>>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    namespaces: BTreeMap<Arc<str>, Arc<Labels>>,
     /// A list, because JSON keys are strings and an input is not.
     inputs: Vec<(Input, InputState)>,
     outcomes: Vec<Arc<Outcome>>,
@@ -94,6 +99,7 @@ impl Cluster {
             Change::Workload(key, workload) => put(&mut self.workloads, key, workload),
             Change::DaemonSet(key, set) => put(&mut self.daemon_sets, key, set),
             Change::Pdb(key, pdb) => put(&mut self.pdbs, key, pdb),
+            Change::Namespace(name, labels) => put(&mut self.namespaces, name, labels),
             Change::Input(input, state) => match self.inputs.binary_search_by(|(i, _)| i.cmp(&input)) {
                 Ok(at) => self.inputs[at].1 = state,
                 Err(at) => self.inputs.insert(at, (input, state)),
@@ -226,6 +232,11 @@ impl Cluster {
 
     pub fn pdbs(&self) -> &BTreeMap<PdbKey, Arc<Pdb>> {
         &self.pdbs
+    }
+
+    /// The labels of each namespace that is known.
+    pub fn namespaces(&self) -> &BTreeMap<Arc<str>, Arc<Labels>> {
+        &self.namespaces
     }
 
     pub fn outcomes(&self) -> &[Arc<Outcome>] {

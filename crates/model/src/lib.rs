@@ -14,6 +14,7 @@ mod ledger;
 mod money;
 mod node;
 mod offering;
+mod placement;
 mod plan;
 mod pod;
 mod policies;
@@ -34,6 +35,7 @@ pub use node::{Node, NodeCondition, Readiness};
 pub use offering::{
     CapacityType, DirectPool, DirectSpec, Flavour, InstanceType, Offering, PoolLimits, PoolRequirement,
 };
+pub use placement::{NodeInclusion, PodTerm, Preferences, SpreadConstraint, Weighted};
 pub use plan::{
     Buy, Decision, Evict, Growth, Lower, MarkNode, NewMachine, Outcome, OutcomeKind, Plan, Release,
     RemovalCause, Served, Step, UndoNode,

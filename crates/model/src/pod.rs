@@ -1,6 +1,9 @@
 //! Pods, and the shape that pods with equal scheduling needs share.
 
-use crate::{Labels, NodeName, NodeSelectorTerm, Owner, PodKey, Resources, Toleration, Uid};
+use crate::{
+    Labels, NodeName, NodeSelectorTerm, Owner, PodKey, PodTerm, Preferences, Resources, SpreadConstraint,
+    Toleration, Uid,
+};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -51,7 +54,8 @@ impl fmt::Display for UnmodelledRule {
     }
 }
 
-/// All that decides where a pod may run. Pods with equal shapes are interchangeable to the planner.
+/// All that decides where a pod may run and that its own spec says; its labels and namespace, by which other pods'
+/// terms find it, are the pod's.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PodShape {
@@ -67,10 +71,26 @@ pub struct PodShape {
     pub tolerations: Vec<Toleration>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub host_ports: Vec<HostPort>,
+    /// `DoNotSchedule`; the other constraints are preferences.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub spread: Vec<SpreadConstraint>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pod_affinity: Vec<PodTerm>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pod_anti_affinity: Vec<PodTerm>,
+    #[serde(default, skip_serializing_if = "Preferences::is_empty")]
+    pub preferences: Preferences,
     #[serde(default)]
     pub priority: i32,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unmodelled: Vec<UnmodelledRule>,
+}
+
+impl PodShape {
+    /// Whether other pods decide where this one may run.
+    pub fn depends_on_pods(&self) -> bool {
+        !(self.spread.is_empty() && self.pod_affinity.is_empty() && self.pod_anti_affinity.is_empty())
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -21,6 +21,8 @@ pub enum FilterName {
     NodeAffinity,
     NodePorts,
     NodeResourcesFit,
+    PodTopologySpread,
+    InterPodAffinity,
 }
 
 /// Why one pool, or one node, cannot take a pod.
@@ -38,6 +40,14 @@ pub enum PoolRejection {
     Insufficient {
         resources: Vec<ResourceName>,
     },
+    /// The node's domain would have too many of the pods that a spread constraint counts.
+    SpreadMismatch,
+    /// The node has no label for a spread constraint's topology.
+    SpreadLabelMissing,
+    PodAffinityMismatch,
+    PodAntiAffinityMismatch,
+    /// A pod that is there does not want this one near.
+    ExistingAntiAffinity,
     NotModelled {
         rule: UnmodelledRule,
     },

@@ -24,6 +24,15 @@ impl fmt::Display for PoolRejection {
                 }
                 Ok(())
             }
+            Self::SpreadMismatch => f.write_str("node(s) didn't match pod topology spread constraints"),
+            Self::SpreadLabelMissing => {
+                f.write_str("node(s) didn't match pod topology spread constraints (missing required label)")
+            }
+            Self::PodAffinityMismatch => f.write_str("node(s) didn't match pod affinity rules"),
+            Self::PodAntiAffinityMismatch => f.write_str("node(s) didn't match pod anti-affinity rules"),
+            Self::ExistingAntiAffinity => {
+                f.write_str("node(s) didn't satisfy existing pods anti-affinity rules")
+            }
             Self::NotModelled { rule } => write!(f, "{rule} is not modelled yet"),
             Self::MaxSizeReached { .. } => f.write_str("max node group size reached"),
             Self::BackOff { .. } => f.write_str("in backoff after failed scale-up"),
@@ -98,6 +107,7 @@ impl fmt::Display for Input {
             Self::Workloads => f.write_str("workloads"),
             Self::DaemonSets => f.write_str("DaemonSets"),
             Self::Pdbs => f.write_str("PodDisruptionBudgets"),
+            Self::Namespaces => f.write_str("namespaces"),
             Self::Pools(provider) => write!(f, "pools of {provider}"),
         }
     }

@@ -1,6 +1,6 @@
 //! Who owns pods and what protects them: owners, replicated workloads, DaemonSets and disruption budgets.
 
-use crate::{DaemonSetKey, LabelSelector, PdbKey, PodShape, Uid, WorkloadKey};
+use crate::{DaemonSetKey, LabelSelector, Labels, PdbKey, PodShape, Uid, WorkloadKey};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -31,6 +31,9 @@ pub struct DaemonSet {
     pub key: DaemonSetKey,
     pub uid: Uid,
     pub shape: Arc<PodShape>,
+    /// The labels of its pods.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -28,6 +28,7 @@ pub(crate) enum Source {
     Workloads(usize),
     DaemonSets,
     Pdbs,
+    Namespaces,
 }
 
 impl Source {
@@ -39,6 +40,7 @@ impl Source {
             Self::Workloads(place) => (Input::Workloads, place),
             Self::DaemonSets => (Input::DaemonSets, 0),
             Self::Pdbs => (Input::Pdbs, 0),
+            Self::Namespaces => (Input::Namespaces, 0),
         }
     }
 
@@ -74,6 +76,7 @@ struct Kind<K, Key> {
 pub(crate) fn all(client: &Client, settings: WatchSettings) -> Vec<BoxStream<'static, Heard>> {
     let mut feeds = vec![nodes(client, settings), pods(client, settings), pdbs(client, settings)];
     feeds.push(daemon_sets(client, settings));
+    feeds.push(namespaces(client, settings));
     feeds.push(workloads(client, settings, 0, "replicasets", "ReplicaSet", |set: &slim::ReplicaSet| {
         intake::replica_set(set)
     }));
@@ -167,6 +170,25 @@ fn daemon_sets(client: &Client, settings: WatchSettings) -> BoxStream<'static, H
             },
             gone: |key| Change::DaemonSet(key, None),
             instead: |set| Change::DaemonSet(key(set), None),
+        },
+    )
+}
+
+/// Only labels are read of a namespace, so none is unreadable.
+fn namespaces(client: &Client, settings: WatchSettings) -> BoxStream<'static, Heard> {
+    feed(
+        client,
+        settings,
+        &Kind {
+            what: "namespaces",
+            source: Source::Namespaces,
+            key: |namespace: &slim::Namespace| Arc::from(namespace.name_any()),
+            read: |namespace| {
+                let (name, labels) = intake::namespace(namespace);
+                Ok(Change::Namespace(name, Some(Arc::new(labels))))
+            },
+            gone: |name| Change::Namespace(name, None),
+            instead: |namespace| Change::Namespace(Arc::from(namespace.name_any()), None),
         },
     )
 }

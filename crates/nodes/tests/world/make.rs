@@ -297,7 +297,12 @@ impl World {
     pub(crate) fn make_daemon_set(&mut self, name: &str, a: &Attributes<'_>) {
         let key = DaemonSetKey::new(a.get("ns").unwrap_or("default"), name);
         let uid = format!("ds/{name}-{}", key.namespace).as_str().into();
-        let set = DaemonSet { key: key.clone(), uid, shape: Arc::new(shape(a, Vec::new())) };
+        let set = DaemonSet {
+            key: key.clone(),
+            uid,
+            shape: Arc::new(shape(a, Vec::new())),
+            labels: a.labels("label:"),
+        };
         self.cluster.apply(Change::DaemonSet(key, Some(Arc::new(set))));
     }
 
@@ -378,6 +383,7 @@ fn shape(a: &Attributes<'_>, unmodelled: Vec<UnmodelledRule>) -> PodShape {
             .collect(),
         priority: a.get("prio").map_or(0, |v| v.parse().unwrap()),
         unmodelled,
+        ..Default::default()
     }
 }
 

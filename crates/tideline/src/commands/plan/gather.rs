@@ -76,6 +76,7 @@ fn read(path: &Path) -> Result<Vec<Object>, CommandError> {
 /// The kinds that a plan looks at: group, version, kind, plural, and whether every cluster has it.
 const KINDS: &[(&str, &str, &str, &str, bool)] = &[
     ("", "v1", "Node", "nodes", true),
+    ("", "v1", "Namespace", "namespaces", true),
     ("", "v1", "Pod", "pods", true),
     ("", "v1", "ReplicationController", "replicationcontrollers", true),
     ("apps", "v1", "ReplicaSet", "replicasets", true),
@@ -163,7 +164,7 @@ impl Gathering {
         let group = object.api_version().split_once('/').map_or("", |(group, _)| group).to_owned();
         let kind = kind.as_str();
         match (group.as_str(), kind) {
-            ("", "Pod" | "Node" | "ReplicationController")
+            ("", "Pod" | "Node" | "Namespace" | "ReplicationController")
             | ("apps", "ReplicaSet" | "StatefulSet" | "DaemonSet" | "Deployment")
             | ("batch", "Job")
             | ("policy", "PodDisruptionBudget")
@@ -202,6 +203,10 @@ impl Gathering {
     fn take_rest(&mut self, kind: &str, object: &Object) -> Result<(), CommandError> {
         let origin = &object.origin;
         let change = match kind {
+            "Namespace" => {
+                let (name, labels) = intake::namespace(&object.decode()?);
+                Change::Namespace(name, Some(Arc::new(labels)))
+            }
             "DaemonSet" => {
                 let set = located(origin, intake::daemon_set(&object.decode()?))?;
                 Change::DaemonSet(set.key.clone(), Some(Arc::new(set)))
@@ -308,7 +313,8 @@ impl Gathering {
     /// A plan is about what was given, so all of it counts as current.
     fn declare_fresh(&mut self) {
         let providers = ["simulated", "clusterapi"].map(|name| Input::Pools(Arc::from(name)));
-        let inputs = [Input::Nodes, Input::Pods, Input::Workloads, Input::DaemonSets, Input::Pdbs];
+        let inputs =
+            [Input::Nodes, Input::Pods, Input::Workloads, Input::DaemonSets, Input::Pdbs, Input::Namespaces];
         for input in inputs.into_iter().chain(providers) {
             self.cluster.apply(Change::Input(input, InputState::Fresh));
         }
