@@ -17,6 +17,7 @@ mod requests;
 mod selector;
 mod simulated;
 pub mod slim;
+mod volumes;
 mod workload;
 
 pub use duration::go_duration;
@@ -27,4 +28,7 @@ pub use pod::{pod, shape_of_template};
 pub use quantity::{micro_usd, resources};
 pub use selector::label_selector;
 pub use simulated::{simulated_machine, simulated_pool};
+pub use volumes::{
+    attachment, csi_driver, node_drivers, persistent_volume, storage_capacity, storage_class, volume_claim,
+};
 pub use workload::{daemon_set, job, pdb, replica_set, replication_controller, stateful_set};

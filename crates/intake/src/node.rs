@@ -52,6 +52,7 @@ pub fn node(node: &slim::Node) -> Result<Node, IntakeError> {
             .collect(),
         unschedulable: node.spec.unschedulable.unwrap_or(false),
         allocatable,
+        fittings: None,
         readiness,
         conditions: conditions(&node.status, &taints),
         taints,

@@ -1,7 +1,7 @@
 //! Pods into the model: effective requests, placement needs, and what protects them.
 
 use crate::selector::{self, labels, node_selector};
-use crate::{IntakeError, go_duration, placement, requests, slim};
+use crate::{IntakeError, go_duration, placement, requests, slim, volumes};
 use api::annotations;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as core;
@@ -46,6 +46,7 @@ pub fn pod(pod: &slim::Pod) -> Result<Pod, IntakeError> {
         daemon,
         terminal: is_terminal(&pod.spec, &pod.status, phase),
         local_volumes: local_volumes(&pod.spec, meta),
+        claims: volumes::claims_of(name, &pod.spec),
         // An unreadable delay is left out, as the peer does: it may only lengthen the wait.
         scale_up_delay_seconds: annotation(meta, annotations::POD_SCALE_UP_DELAY)
             .and_then(|text| go_duration(text).ok())
@@ -104,6 +105,7 @@ fn shape_asking(
         pod_anti_affinity: pods(affinity.and_then(|a| a.pod_anti_affinity.as_ref()), "podAntiAffinity")?,
         preferences: placement::preferences(affinity, soft_spread, labels)?,
         priority: spec.priority.unwrap_or(0),
+        volumes: volumes::needs_of(spec),
         unmodelled: unmodelled(spec),
     })
 }

@@ -119,7 +119,7 @@ fn template(name: &str, spec: &SimulatedPoolSpec) -> Result<NodeTemplate, Intake
     labels.insert(names::POOL.into(), name.into());
     labels.entry(names::OS.into()).or_insert_with(|| "linux".into());
     labels.entry(names::ARCH.into()).or_insert_with(|| "amd64".into());
-    Ok(NodeTemplate { labels, taints, allocatable })
+    Ok(NodeTemplate { labels, taints, allocatable, fittings: None })
 }
 
 fn options(spec: &SimulatedPoolSpec) -> PoolOptions {

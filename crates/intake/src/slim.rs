@@ -23,6 +23,8 @@ macro_rules! slim {
     };
 }
 
+pub mod storage;
+
 slim!(Pod of k8s_openapi::api::core::v1::Pod { spec: PodSpec, status: PodStatus });
 slim!(Node of k8s_openapi::api::core::v1::Node { spec: NodeSpec, status: NodeStatus });
 slim!(ReplicationController of k8s_openapi::api::core::v1::ReplicationController {
@@ -138,8 +140,48 @@ pub struct Volume {
     pub name: String,
     pub host_path: Option<Present>,
     pub empty_dir: Option<EmptyDir>,
-    pub persistent_volume_claim: Option<Present>,
+    pub persistent_volume_claim: Option<ClaimSource>,
     pub ephemeral: Option<Present>,
+    pub gce_persistent_disk: Option<GceDisk>,
+    pub aws_elastic_block_store: Option<DiskById>,
+    pub iscsi: Option<IscsiDisk>,
+    pub rbd: Option<RbdImage>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ClaimSource {
+    pub claim_name: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct GceDisk {
+    pub pd_name: String,
+    pub read_only: Option<bool>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DiskById {
+    #[serde(rename = "volumeID")]
+    pub volume_id: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct IscsiDisk {
+    pub iqn: String,
+    pub read_only: Option<bool>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RbdImage {
+    pub monitors: Vec<String>,
+    pub pool: Option<String>,
+    pub image: String,
+    pub read_only: Option<bool>,
 }
 
 /// A part of which only the presence matters.

@@ -3,6 +3,10 @@
 //! Owns the maps and the indexes over them. A [`Change`] is both what the watches feed in and what the journal
 //! records, so a replay rebuilds the same cluster by applying the same changes. Deciding never changes a cluster.
 
+mod storage;
+
+pub use storage::{Storage, StorageChange};
+
 use crate::{
     DaemonSet, DaemonSetKey, Labels, Machine, MachineId, Node, NodeName, Outcome, Pdb, PdbKey, Pod, PodKey,
     Pool, PoolId, Uid, Workload, WorkloadKey,
@@ -11,6 +15,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use storage::{Seen, Touched};
 
 /// One source of what we know. A cause plans nothing while an input that it needs is not fresh.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -22,6 +27,10 @@ pub enum Input {
     DaemonSets,
     Pdbs,
     Namespaces,
+    /// Claims, volumes and storage classes.
+    Volumes,
+    /// What CSI drivers run on nodes, how much they attach, and what is attached.
+    Attachments,
     /// The provider's pools, by the provider's name.
     Pools(Arc<str>),
 }
@@ -50,6 +59,7 @@ pub enum Change {
     Pdb(PdbKey, Option<Arc<Pdb>>),
     /// The labels of a namespace.
     Namespace(Arc<str>, Option<Arc<Labels>>),
+    Storage(StorageChange),
     Input(Input, InputState),
     /// What became of a step; read by the next round, then dropped by [`Cluster::forget_outcomes`].
     Outcome(Arc<Outcome>),
@@ -68,6 +78,8 @@ pub struct Cluster {
     pdbs: BTreeMap<PdbKey, Arc<Pdb>>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     namespaces: BTreeMap<Arc<str>, Arc<Labels>>,
+    #[serde(skip_serializing_if = "Storage::is_empty")]
+    storage: Storage,
     /// A list, because JSON keys are strings and an input is not.
     inputs: Vec<(Input, InputState)>,
     outcomes: Vec<Arc<Outcome>>,
@@ -92,7 +104,7 @@ impl Cluster {
             };
         }
         match change {
-            Change::Node(key, node) => put(&mut self.nodes, key, node),
+            Change::Node(key, node) => self.put_node(key, node),
             Change::Pod(key, pod) => self.put_pod(key, pod),
             Change::Pool(key, pool) => put(&mut self.pools, key, pool),
             Change::Machine(key, machine) => self.put_machine(key, machine),
@@ -100,10 +112,11 @@ impl Cluster {
             Change::DaemonSet(key, set) => put(&mut self.daemon_sets, key, set),
             Change::Pdb(key, pdb) => put(&mut self.pdbs, key, pdb),
             Change::Namespace(name, labels) => put(&mut self.namespaces, name, labels),
-            Change::Input(input, state) => match self.inputs.binary_search_by(|(i, _)| i.cmp(&input)) {
-                Ok(at) => self.inputs[at].1 = state,
-                Err(at) => self.inputs.insert(at, (input, state)),
-            },
+            Change::Storage(change) => {
+                let touched = self.storage.apply(change);
+                self.resolve(touched);
+            }
+            Change::Input(input, state) => self.put_input(input, state),
             Change::Outcome(outcome) => self.outcomes.push(outcome),
         }
     }
@@ -111,6 +124,7 @@ impl Cluster {
     /// Builds the indexes of a cluster that was read from a checkpoint.
     #[must_use]
     pub fn reindexed(mut self) -> Self {
+        self.storage.reindex();
         let pods = std::mem::take(&mut self.pods);
         self.pods_by_node.clear();
         self.waiting.clear();
@@ -124,6 +138,46 @@ impl Cluster {
             self.put_machine(key, Some(machine));
         }
         self
+    }
+
+    fn put_input(&mut self, input: Input, state: InputState) {
+        let of_storage = matches!(input, Input::Volumes | Input::Attachments);
+        match self.inputs.binary_search_by(|(i, _)| i.cmp(&input)) {
+            Ok(at) => self.inputs[at].1 = state,
+            Err(at) => self.inputs.insert(at, (input, state)),
+        }
+        if of_storage {
+            let pods = self.storage.all_users();
+            self.resolve(Touched { pods, ..Touched::default() });
+        }
+    }
+
+    fn put_node(&mut self, key: NodeName, node: Option<Arc<Node>>) {
+        match node {
+            Some(node) => {
+                self.nodes.insert(key.clone(), node);
+                self.resolve(Touched { nodes: [key].into(), ..Touched::default() });
+            }
+            None => drop(self.nodes.remove(&key)),
+        }
+    }
+
+    /// Works out again what claims ask of pods' nodes and what nodes are fitted with.
+    fn resolve(&mut self, touched: Touched) {
+        let seen = Seen::of(|input| self.input(input).cloned());
+        for key in touched.pods {
+            let Some(pod) = self.pods.get(&key) else { continue };
+            if let Some(shape) = self.storage.resolved(pod, seen) {
+                let pod = Arc::new(Pod { shape, ..Pod::clone(pod) });
+                self.swap_pod(pod);
+            }
+        }
+        for name in touched.nodes {
+            let fittings = self.storage.fittings(&name, &self.pods);
+            if let Some(node) = self.nodes.get_mut(&name).filter(|node| node.fittings != fittings) {
+                *node = Arc::new(Node { fittings, ..Node::clone(node) });
+            }
+        }
     }
 
     /// Drops the outcomes that a round has read.
@@ -147,13 +201,30 @@ impl Cluster {
     }
 
     fn put_pod(&mut self, key: PodKey, pod: Option<Arc<Pod>>) {
+        let mut touched = Touched::default();
         if let Some(old) = self.pods.remove(&key) {
             self.unindex(&old);
+            touched = self.storage.forget(&old);
         }
         if let Some(pod) = pod {
+            if pod.claims.is_some() {
+                touched.add(self.storage.note(&pod));
+                touched.pods.insert(key.clone());
+            }
             self.index(&pod);
             self.pods.insert(key, pod);
         }
+        self.resolve(touched);
+    }
+
+    /// Puts a pod in the place of itself, resolved anew.
+    fn swap_pod(&mut self, pod: Arc<Pod>) {
+        let holders = match &pod.node {
+            Some(node) => self.pods_by_node.entry(node.clone()).or_default(),
+            None => &mut self.waiting,
+        };
+        holders.insert(pod.key.clone(), Arc::clone(&pod));
+        self.pods.insert(pod.key.clone(), pod);
     }
 
     fn index(&mut self, pod: &Arc<Pod>) {
@@ -239,6 +310,10 @@ impl Cluster {
         &self.namespaces
     }
 
+    pub fn storage(&self) -> &Storage {
+        &self.storage
+    }
+
     pub fn outcomes(&self) -> &[Arc<Outcome>] {
         &self.outcomes
     }
@@ -300,6 +375,7 @@ mod tests {
             daemon: false,
             terminal: false,
             local_volumes: Vec::new(),
+            claims: None,
             scale_up_delay_seconds: None,
         })
     }

@@ -62,6 +62,10 @@ name_type!(
     MachineId
 );
 name_type!(
+    /// `metadata.name` of a PersistentVolume.
+    VolumeName
+);
+name_type!(
     /// `metadata.uid` of any object.
     Uid
 );
@@ -134,6 +138,11 @@ key_type!(
 key_type!(
     /// A `DaemonSet` by namespace and name.
     DaemonSetKey
+);
+
+key_type!(
+    /// A `PersistentVolumeClaim` by namespace and name.
+    VolumeClaimKey
 );
 
 /// A replicated workload (ReplicaSet, StatefulSet, Job, ReplicationController) by kind, namespace and name.

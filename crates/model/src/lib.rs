@@ -24,10 +24,14 @@ mod resources;
 mod sentence;
 mod taints;
 mod verdicts;
+mod volumes;
 mod workload;
 
-pub use cluster::{Change, Cluster, Input, InputState};
-pub use ids::{DaemonSetKey, IntentId, MachineId, NodeName, PdbKey, PodKey, PoolId, Uid, WorkloadKey};
+pub use cluster::{Change, Cluster, Input, InputState, Storage, StorageChange};
+pub use ids::{
+    DaemonSetKey, IntentId, MachineId, NodeName, PdbKey, PodKey, PoolId, Uid, VolumeClaimKey, VolumeName,
+    WorkloadKey,
+};
 pub use labels::{LabelSelector, Labels, NodeSelectorTerm, Operator, Requirement};
 pub use ledger::{Asked, BackOff, EvictionState, Ledger, Removal, RemovalPhase, ScaleUp, Unremovable};
 pub use money::MicroUsdPerHour;
@@ -40,11 +44,16 @@ pub use plan::{
     Buy, Decision, Evict, Growth, Lower, MarkNode, NewMachine, Outcome, OutcomeKind, Plan, Release,
     RemovalCause, Served, Step, UndoNode,
 };
-pub use pod::{HostPort, LocalVolume, Pod, PodPhase, PodShape, SafeToEvict, UnmodelledRule};
+pub use pod::{HostPort, LocalVolume, Pod, PodClaims, PodPhase, PodShape, SafeToEvict, UnmodelledRule};
 pub use policies::{Policies, PoolOptions, Profile};
 pub use pool::{Machine, MachineState, NodeTemplate, Pool, PoolKind, ProviderKind};
 pub use reason::{BlockedPod, CoolDown, FilterName, PodBlock, PoolChange, PoolRejection, Reason};
 pub use resources::{Bytes, MilliCpu, ResourceName, Resources};
 pub use taints::{Effect, Taint, Toleration, TolerationOperator};
 pub use verdicts::Verdicts;
+pub use volumes::{
+    AccessMode, BindingMode, CsiDriver, CsiSource, Fittings, InlineDisk, PersistentVolume, PodVolumeClaim,
+    StorageCapacity, StorageClass, UnboundVolume, VolumeAttachment, VolumeClaim, VolumeMode, VolumeNeeds,
+    VolumeRefusal, VolumeZone,
+};
 pub use workload::{DaemonSet, Owner, Pdb, UnhealthyPodEviction, Workload};

@@ -1,6 +1,6 @@
 //! Nodes as the planner sees them.
 
-use crate::{Labels, MachineId, NodeName, Resources, Taint, Uid};
+use crate::{Fittings, Labels, MachineId, NodeName, Resources, Taint, Uid};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -44,6 +44,9 @@ pub struct Node {
     #[serde(default)]
     pub unschedulable: bool,
     pub allocatable: Resources,
+    /// CSI drivers and what they attach; told by other objects than the node, and joined by the cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fittings: Option<Arc<Fittings>>,
     pub readiness: Readiness,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<NodeCondition>,

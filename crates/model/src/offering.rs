@@ -316,6 +316,7 @@ fn offered<'a>(
                 labels,
                 taints: spec.taints.clone(),
                 allocatable: entry.allocatable.clone(),
+                fittings: None,
             },
             capacity: entry.capacity.clone(),
             instance_type: Some(entry.name.clone()),

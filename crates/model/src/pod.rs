@@ -1,8 +1,8 @@
 //! Pods, and the shape that pods with equal scheduling needs share.
 
 use crate::{
-    Labels, NodeName, NodeSelectorTerm, Owner, PodKey, PodTerm, Preferences, Resources, SpreadConstraint,
-    Toleration, Uid,
+    Labels, NodeName, NodeSelectorTerm, Owner, PodKey, PodTerm, PodVolumeClaim, Preferences, Resources,
+    SpreadConstraint, Toleration, Uid, VolumeNeeds,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -39,6 +39,10 @@ pub enum UnmodelledRule {
     PodAffinity,
     PodAntiAffinity,
     Volumes,
+    /// Claims or volumes cannot be read, so what the pod's claims ask for is unknown.
+    VolumesUnseen,
+    /// What nodes attach, and how much they can, cannot be read.
+    AttachmentsUnseen,
     ResourceClaims,
 }
 
@@ -49,6 +53,8 @@ impl fmt::Display for UnmodelledRule {
             Self::PodAffinity => "required pod affinity",
             Self::PodAntiAffinity => "required pod anti-affinity",
             Self::Volumes => "a persistent volume claim",
+            Self::VolumesUnseen => "a persistent volume claim (claims and volumes cannot be read now)",
+            Self::AttachmentsUnseen => "a CSI volume (attachments and their limits cannot be read now)",
             Self::ResourceClaims => "resource claims",
         })
     }
@@ -82,6 +88,9 @@ pub struct PodShape {
     pub preferences: Preferences,
     #[serde(default)]
     pub priority: i32,
+    /// What its volumes ask for. Of claims only the cluster knows it: it is worked out there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volumes: Option<Arc<VolumeNeeds>>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unmodelled: Vec<UnmodelledRule>,
 }
@@ -91,6 +100,14 @@ impl PodShape {
     pub fn depends_on_pods(&self) -> bool {
         !(self.spread.is_empty() && self.pod_affinity.is_empty() && self.pod_anti_affinity.is_empty())
     }
+}
+
+/// The claims that a pod names.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PodClaims {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<PodVolumeClaim>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -170,6 +187,9 @@ pub struct Pod {
     pub terminal: bool,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub local_volumes: Vec<LocalVolume>,
+    /// Few pods have any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claims: Option<Box<PodClaims>>,
     /// Pod annotation that lengthens the wait before it may cause a scale-up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scale_up_delay_seconds: Option<u32>,

@@ -1,8 +1,8 @@
 //! Pools: where nodes come from, and the machines that they own.
 
 use crate::{
-    DirectPool, Flavour, Labels, MachineId, MicroUsdPerHour, NodeName, PoolId, PoolOptions, Profile,
-    Resources, Taint,
+    DirectPool, Fittings, Flavour, Labels, MachineId, MicroUsdPerHour, NodeName, PoolId, PoolOptions,
+    Profile, Resources, Taint,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -25,6 +25,9 @@ pub struct NodeTemplate {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub taints: Vec<Taint>,
     pub allocatable: Resources,
+    /// CSI drivers with their attach limits, as the pool's nodes show them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fittings: Option<Arc<Fittings>>,
 }
 
 /// Where a machine is in its life, by its provider's word.

@@ -108,6 +108,8 @@ impl fmt::Display for Input {
             Self::DaemonSets => f.write_str("DaemonSets"),
             Self::Pdbs => f.write_str("PodDisruptionBudgets"),
             Self::Namespaces => f.write_str("namespaces"),
+            Self::Volumes => f.write_str("volumes and their claims"),
+            Self::Attachments => f.write_str("CSI drivers and attachments"),
             Self::Pools(provider) => write!(f, "pools of {provider}"),
         }
     }

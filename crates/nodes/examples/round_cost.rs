@@ -97,7 +97,12 @@ fn pool(number: u64, allocatable: &Resources) -> Pool {
         min: 0,
         max: 500,
         target: (NODES / POOLS) as u32,
-        template: Some(NodeTemplate { labels, taints: Vec::new(), allocatable: allocatable.clone() }),
+        template: Some(NodeTemplate {
+            labels,
+            taints: Vec::new(),
+            allocatable: allocatable.clone(),
+            fittings: None,
+        }),
         priority: 0,
         price: MicroUsdPerHour(100_000 + number),
         options: PoolOptions::default(),
@@ -130,6 +135,7 @@ fn node(number: u64, allocatable: &Resources, now: Timestamp) -> (Node, Machine)
         allocatable: allocatable.clone(),
         readiness: Readiness::Ready { since: created_at },
         conditions: Vec::new(),
+        fittings: None,
         created_at,
         deleting: false,
     };
@@ -173,6 +179,7 @@ fn add_pod(
         daemon: false,
         terminal: false,
         local_volumes: Vec::new(),
+        claims: None,
         scale_up_delay_seconds: None,
     };
     cluster.apply(Change::Pod(pod.key.clone(), Some(Arc::new(pod))));

@@ -345,6 +345,7 @@ fn promised_node(pool: &PoolId, template: &NodeTemplate) -> Node {
         allocatable: template.allocatable.clone(),
         readiness: Readiness::Ready { since: jiff::Timestamp::UNIX_EPOCH },
         conditions: Vec::<NodeCondition>::new(),
+        fittings: template.fittings.clone(),
         created_at: jiff::Timestamp::UNIX_EPOCH,
         deleting: false,
     }

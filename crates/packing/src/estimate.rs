@@ -162,6 +162,7 @@ mod tests {
             },
             readiness: Readiness::Ready { since: jiff::Timestamp::UNIX_EPOCH },
             conditions: Vec::new(),
+            fittings: None,
             created_at: jiff::Timestamp::UNIX_EPOCH,
             deleting: false,
         }))

@@ -231,6 +231,7 @@ mod tests {
             allocatable: Resources { cpu: MilliCpu(cpu), pods: 10, ..Default::default() },
             readiness: Readiness::Ready { since: jiff::Timestamp::UNIX_EPOCH },
             conditions: Vec::new(),
+            fittings: None,
             created_at: jiff::Timestamp::UNIX_EPOCH,
             deleting: false,
         }))

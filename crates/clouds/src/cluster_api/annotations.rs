@@ -107,6 +107,7 @@ pub(super) fn template(object: &DynamicObject) -> Result<Option<NodeTemplate>, S
         labels: labels(object, get("labels").unwrap_or_default())?,
         taints: taints(object, get("taints").unwrap_or_default())?,
         allocatable,
+        fittings: None,
     }))
 }
 

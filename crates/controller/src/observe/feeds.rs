@@ -356,6 +356,7 @@ fn unreadable_pod(pod: &slim::Pod) -> Option<Pod> {
         daemon: false,
         terminal: false,
         local_volumes: Vec::new(),
+        claims: None,
         scale_up_delay_seconds: None,
     })
 }

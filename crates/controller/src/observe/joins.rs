@@ -140,5 +140,6 @@ fn template_of(node: &Node) -> NodeTemplate {
         labels,
         taints: node.taints.iter().filter(|taint| !taints::is_transient(&taint.key)).cloned().collect(),
         allocatable: node.allocatable.clone(),
+        fittings: node.fittings.as_deref().map(|fittings| Arc::new(fittings.of_a_new_node())),
     }
 }

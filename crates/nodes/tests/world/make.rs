@@ -87,7 +87,8 @@ impl World {
             Some("karpenter") => Profile::Karpenter,
             _ => Profile::ClusterAutoscaler,
         };
-        let template = NodeTemplate { labels: a.labels("label:"), taints: a.taints(), allocatable };
+        let template =
+            NodeTemplate { labels: a.labels("label:"), taints: a.taints(), allocatable, fittings: None };
         let pool = Pool {
             id: pool_id(name),
             name: name.into(),
@@ -179,6 +180,7 @@ impl World {
             unschedulable: a.has("cordoned"),
             allocatable,
             readiness,
+            fittings: None,
             conditions: if a.has("pressure") { vec![NodeCondition::DiskPressure] } else { Vec::new() },
             created_at,
             deleting: a.has("deleting"),
@@ -235,6 +237,7 @@ impl World {
                 .prefixed("local:")
                 .map(|(name, v)| LocalVolume { name: name.into(), exempt: v == "exempt" })
                 .collect(),
+            claims: None,
             scale_up_delay_seconds: a.number("delay").map(|n| n as u32),
         };
         self.cluster.apply(Change::Pod(pod.key.clone(), Some(Arc::new(pod))));
@@ -382,6 +385,7 @@ fn shape(a: &Attributes<'_>, unmodelled: Vec<UnmodelledRule>) -> PodShape {
             .into_iter()
             .collect(),
         priority: a.get("prio").map_or(0, |v| v.parse().unwrap()),
+        volumes: None,
         unmodelled,
         ..Default::default()
     }

@@ -19,6 +19,7 @@ fn node() -> Node {
         allocatable: Resources { cpu: MilliCpu(1000), memory: Bytes(1000), pods: 2, ..Default::default() },
         readiness: Readiness::Ready { since: jiff::Timestamp::UNIX_EPOCH },
         conditions: Vec::new(),
+        fittings: None,
         created_at: jiff::Timestamp::UNIX_EPOCH,
         deleting: false,
     }

@@ -213,6 +213,7 @@ fn blank_node(template: &NodeTemplate) -> Node {
         allocatable: template.allocatable.clone(),
         readiness: Readiness::Ready { since: Timestamp::UNIX_EPOCH },
         conditions: Vec::new(),
+        fittings: None,
         created_at: Timestamp::UNIX_EPOCH,
         deleting: false,
     }

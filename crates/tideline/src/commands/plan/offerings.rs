@@ -93,7 +93,7 @@ fn pool(file: &str, entry: &InstanceType) -> Result<Option<Pool>, CommandError> 
         min: 0,
         max: MOST_MACHINES,
         target: 0,
-        template: Some(NodeTemplate { labels, taints: Vec::new(), allocatable }),
+        template: Some(NodeTemplate { labels, taints: Vec::new(), allocatable, fittings: None }),
         priority: 0,
         price: MicroUsdPerHour((cheapest.price * 1_000_000.0).round() as u64),
         options: PoolOptions::default(),
