@@ -509,14 +509,21 @@ impl Loop {
 /// Whether the cluster says this already.
 fn is_known(cluster: &Cluster, change: &Change) -> bool {
     match change {
-        Change::Node(key, node) => cluster.nodes().get(key) == node.as_ref(),
-        Change::Pod(key, pod) => cluster.pods().get(key) == pod.as_ref(),
+        Change::Node(key, node) => {
+            let node = node.as_ref().map(|node| cluster.joined_node(node));
+            cluster.nodes().get(key) == node.as_ref()
+        }
+        Change::Pod(key, pod) => {
+            let pod = pod.as_ref().map(|pod| cluster.joined_pod(pod));
+            cluster.pods().get(key) == pod.as_ref()
+        }
         Change::Pool(key, pool) => cluster.pools().get(key) == pool.as_ref(),
         Change::Machine(key, machine) => cluster.machines().get(key) == machine.as_ref(),
         Change::Workload(key, workload) => cluster.workloads().get(key) == workload.as_ref(),
         Change::DaemonSet(key, set) => cluster.daemon_sets().get(key) == set.as_ref(),
         Change::Pdb(key, pdb) => cluster.pdbs().get(key) == pdb.as_ref(),
         Change::Namespace(name, labels) => cluster.namespaces().get(name) == labels.as_ref(),
+        Change::Storage(change) => cluster.storage().knows(change),
         Change::Input(input, state) => cluster.input(input) == Some(state),
         Change::Outcome(_) => false,
     }

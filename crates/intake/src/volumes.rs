@@ -8,11 +8,10 @@ use crate::{IntakeError, label_selector, quantity};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use model::{
-    AccessMode, BindingMode, Bytes, CsiDriver, CsiSource, InlineDisk, NodeSelectorTerm, Operator,
-    PersistentVolume, PodClaims, PodVolumeClaim, Requirement, StorageCapacity, StorageClass, Uid,
+    AccessMode, BindingMode, Bytes, CsiDriver, CsiSource, DriverLimits, InlineDisk, NodeSelectorTerm,
+    Operator, PersistentVolume, PodClaims, PodVolumeClaim, Requirement, StorageCapacity, StorageClass, Uid,
     VolumeAttachment, VolumeClaim, VolumeClaimKey, VolumeMode, VolumeName, VolumeNeeds,
 };
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Older than `storageClassName`, and still stronger.
@@ -227,7 +226,7 @@ pub fn csi_driver(driver: &storage::CsiDriver) -> CsiDriver {
 }
 
 /// Reads a `CSINode`: the node's drivers with their limits.
-pub fn node_drivers(node: &storage::CsiNode) -> BTreeMap<Arc<str>, Option<u32>> {
+pub fn node_drivers(node: &storage::CsiNode) -> DriverLimits {
     let limit = |driver: &storage::NodeDriver| {
         let count = driver.allocatable.as_ref().and_then(|allocatable| allocatable.count);
         count.map(|count| u32::try_from(count).unwrap_or(0))

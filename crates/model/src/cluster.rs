@@ -162,21 +162,40 @@ impl Cluster {
         }
     }
 
+    /// A pod with what its claims ask for, as it would stand in the cluster.
+    pub fn joined_pod(&self, pod: &Arc<Pod>) -> Arc<Pod> {
+        match self.storage.resolved(pod, self.seen()) {
+            Some(shape) => Arc::new(Pod { shape, ..Pod::clone(pod) }),
+            None => Arc::clone(pod),
+        }
+    }
+
+    /// A node with what it is fitted with, as it would stand in the cluster.
+    pub fn joined_node(&self, node: &Arc<Node>) -> Arc<Node> {
+        let fittings = self.storage.fittings(&node.name, &self.pods);
+        if node.fittings == fittings {
+            return Arc::clone(node);
+        }
+        Arc::new(Node { fittings, ..Node::clone(node) })
+    }
+
+    fn seen(&self) -> Seen {
+        Seen::of(|input| self.input(input) == Some(&InputState::Fresh))
+    }
+
     /// Works out again what claims ask of pods' nodes and what nodes are fitted with.
     fn resolve(&mut self, touched: Touched) {
-        let seen = Seen::of(|input| self.input(input).cloned());
         for key in touched.pods {
             let Some(pod) = self.pods.get(&key) else { continue };
-            if let Some(shape) = self.storage.resolved(pod, seen) {
-                let pod = Arc::new(Pod { shape, ..Pod::clone(pod) });
-                self.swap_pod(pod);
+            let joined = self.joined_pod(pod);
+            if !Arc::ptr_eq(&joined, pod) {
+                self.swap_pod(joined);
             }
         }
         for name in touched.nodes {
-            let fittings = self.storage.fittings(&name, &self.pods);
-            if let Some(node) = self.nodes.get_mut(&name).filter(|node| node.fittings != fittings) {
-                *node = Arc::new(Node { fittings, ..Node::clone(node) });
-            }
+            let Some(node) = self.nodes.get(&name) else { continue };
+            let joined = self.joined_node(node);
+            self.nodes.insert(name, joined);
         }
     }
 

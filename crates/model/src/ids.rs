@@ -62,7 +62,7 @@ name_type!(
     MachineId
 );
 name_type!(
-    /// `metadata.name` of a PersistentVolume.
+    /// `metadata.name` of a `PersistentVolume`.
     VolumeName
 );
 name_type!(

@@ -52,8 +52,8 @@ pub use resources::{Bytes, MilliCpu, ResourceName, Resources};
 pub use taints::{Effect, Taint, Toleration, TolerationOperator};
 pub use verdicts::Verdicts;
 pub use volumes::{
-    AccessMode, BindingMode, CsiDriver, CsiSource, Fittings, InlineDisk, PersistentVolume, PodVolumeClaim,
-    StorageCapacity, StorageClass, UnboundVolume, VolumeAttachment, VolumeClaim, VolumeMode, VolumeNeeds,
-    VolumeRefusal, VolumeZone,
+    AccessMode, BindingMode, CsiDriver, CsiSource, DriverLimits, Fittings, InlineDisk, PersistentVolume,
+    PodVolumeClaim, StorageCapacity, StorageClass, UnboundVolume, VolumeAttachment, VolumeClaim, VolumeMode,
+    VolumeNeeds, VolumeRefusal, VolumeZone,
 };
 pub use workload::{DaemonSet, Owner, Pdb, UnhealthyPodEviction, Workload};

@@ -212,13 +212,16 @@ pub struct VolumeAttachment {
     pub volume: VolumeName,
 }
 
+/// The most volumes that each CSI driver attaches to a node; `None` is no limit.
+pub type DriverLimits = BTreeMap<Arc<str>, Option<u32>>;
+
 /// What is fitted to a node for claims to use: CSI drivers and devices.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Fittings {
-    /// CSI drivers that run here, with the most volumes that each attaches; `None` is no limit.
+    /// CSI drivers that run here.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub drivers: BTreeMap<Arc<str>, Option<u32>>,
+    pub drivers: DriverLimits,
     /// Volumes attached that no pod on the node uses (any more), for each driver.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub left_attached: BTreeMap<Arc<str>, u32>,

@@ -5,9 +5,9 @@
 //! a pod or a node finds it resolved.
 
 use crate::{
-    BindingMode, CsiDriver, CsiSource, Fittings, Input, InputState, NodeName, PersistentVolume, Pod, PodKey,
-    PodPhase, PodShape, StorageCapacity, StorageClass, UnboundVolume, UnmodelledRule, VolumeAttachment,
-    VolumeClaim, VolumeClaimKey, VolumeName, VolumeNeeds, VolumeRefusal, VolumeZone,
+    BindingMode, CsiDriver, CsiSource, DriverLimits, Fittings, Input, NodeName, PersistentVolume, Pod,
+    PodKey, PodPhase, PodShape, StorageCapacity, StorageClass, UnboundVolume, UnmodelledRule,
+    VolumeAttachment, VolumeClaim, VolumeClaimKey, VolumeName, VolumeNeeds, VolumeRefusal, VolumeZone,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,7 +30,7 @@ pub enum StorageChange {
     Class(Arc<str>, Option<Arc<StorageClass>>),
     Driver(Arc<str>, Option<Arc<CsiDriver>>),
     /// The CSI drivers of a node with their attach limits.
-    NodeDrivers(NodeName, Option<Arc<BTreeMap<Arc<str>, Option<u32>>>>),
+    NodeDrivers(NodeName, Option<Arc<DriverLimits>>),
     Attachment(Arc<str>, Option<Arc<VolumeAttachment>>),
     /// By namespace and name.
     Capacity(VolumeClaimKey, Option<Arc<StorageCapacity>>),
@@ -44,7 +44,7 @@ pub struct Storage {
     volumes: BTreeMap<VolumeName, Arc<PersistentVolume>>,
     classes: BTreeMap<Arc<str>, Arc<StorageClass>>,
     drivers: BTreeMap<Arc<str>, Arc<CsiDriver>>,
-    node_drivers: BTreeMap<NodeName, Arc<BTreeMap<Arc<str>, Option<u32>>>>,
+    node_drivers: BTreeMap<NodeName, Arc<DriverLimits>>,
     attachments: BTreeMap<Arc<str>, Arc<VolumeAttachment>>,
     capacities: BTreeMap<VolumeClaimKey, Arc<StorageCapacity>>,
 
@@ -79,9 +79,8 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    pub(super) fn of(state: impl Fn(&Input) -> Option<InputState>) -> Self {
-        let fresh = |input: Input| state(&input) == Some(InputState::Fresh);
-        Self { volumes: fresh(Input::Volumes), attachments: fresh(Input::Attachments) }
+    pub(super) fn of(fresh: impl Fn(&Input) -> bool) -> Self {
+        Self { volumes: fresh(&Input::Volumes), attachments: fresh(&Input::Attachments) }
     }
 }
 
@@ -110,6 +109,19 @@ impl Storage {
 
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// Whether a change says what is known already.
+    pub fn knows(&self, change: &StorageChange) -> bool {
+        match change {
+            StorageChange::Claim(key, claim) => self.claims.get(key) == claim.as_ref(),
+            StorageChange::Volume(name, volume) => self.volumes.get(name) == volume.as_ref(),
+            StorageChange::Class(name, class) => self.classes.get(name) == class.as_ref(),
+            StorageChange::Driver(name, driver) => self.drivers.get(name) == driver.as_ref(),
+            StorageChange::NodeDrivers(node, drivers) => self.node_drivers.get(node) == drivers.as_ref(),
+            StorageChange::Attachment(name, at) => self.attachments.get(name) == at.as_ref(),
+            StorageChange::Capacity(key, capacity) => self.capacities.get(key) == capacity.as_ref(),
+        }
     }
 
     /// Whether any pod that has not ended has claims.

@@ -2,7 +2,9 @@
 
 use super::super::{Change, Cluster};
 use super::*;
-use crate::{AccessMode, Bytes, NodeSelectorTerm, Operator, PodClaims, PodVolumeClaim, Requirement, Uid};
+use crate::{
+    AccessMode, Bytes, InputState, NodeSelectorTerm, Operator, PodClaims, PodVolumeClaim, Requirement, Uid,
+};
 use jiff::Timestamp;
 
 fn pod(name: &str, node: Option<&str>, claims: &[&str]) -> Change {
@@ -225,6 +227,8 @@ fn what_stays_attached_without_a_user_fills_its_node() {
     assert!(fittings(&all).left_attached.is_empty());
     all.apply(Change::Pod(PodKey::new("d", "p"), None));
     assert_eq!(fittings(&all).left_attached, [("csi".into(), 1)].into());
+    let Change::Node(name, Some(bare)) = node("n") else { unreachable!() };
+    assert_eq!(all.joined_node(&bare), all.nodes()[&name]);
     all.apply(node("n"));
     assert_eq!(fittings(&all).left_attached, [("csi".into(), 1)].into(), "the node's own news keep the join");
 }
