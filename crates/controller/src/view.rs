@@ -106,16 +106,17 @@ pub(crate) fn state(
     let mut nodes: Vec<NodeView> =
         cluster.nodes().values().map(|node| node_view(cluster, verdicts, ledger, node)).collect();
     nodes.extend(coming_machines(cluster));
-    let pending: Vec<PodView> = verdicts
-        .pods
-        .iter()
-        .filter_map(|(key, reason)| {
+    let waiting = || {
+        verdicts.pods.iter().filter_map(|(key, reason)| {
             let pod = cluster.pods().get(key).filter(|pod| pod.node.is_none())?;
-            let since = pod.unschedulable_since.unwrap_or(pod.created_at);
-            Some(PodView { pod: key.to_string(), since, reason: reason.to_string() })
+            Some((key, pod, reason))
         })
-        .take(MOST_PENDING)
-        .collect();
+    };
+    let view = |(key, pod, reason): (&model::PodKey, &std::sync::Arc<model::Pod>, &Reason)| PodView {
+        pod: key.to_string(),
+        since: pod.unschedulable_since.unwrap_or(pod.created_at),
+        reason: reason.to_string(),
+    };
     StateView {
         now,
         rounds: 0,
@@ -123,8 +124,8 @@ pub(crate) fn state(
         round: verdicts.round.iter().map(ToString::to_string).collect(),
         pools: pools(cluster, verdicts),
         nodes,
-        pending,
-        pending_total: verdicts.pods.len(),
+        pending: waiting().take(MOST_PENDING).map(view).collect(),
+        pending_total: waiting().count(),
         decisions: Vec::new(),
     }
 }
@@ -163,7 +164,9 @@ fn node_view(cluster: &Cluster, verdicts: &Verdicts, ledger: Option<&Ledger>, no
             _ if going => NodeState::Going,
             Some(Reason::StartingUp { .. }) => NodeState::Coming,
             _ if node.is_ready() => NodeState::Ready,
-            _ => NodeState::NotReady,
+            // It joined after the last round.
+            None => NodeState::Coming,
+            Some(_) => NodeState::NotReady,
         },
         pods,
         requested,
@@ -194,7 +197,7 @@ fn coming_machines(cluster: &Cluster) -> Vec<NodeView> {
                 cpu: template.allocatable.cpu.0,
                 memory: template.allocatable.memory.0,
             }),
-            reason: failed.or_else(|| Some(format!("on its way since {}", machine.created_at))),
+            reason: failed.or_else(|| Some(format!("on its way since {:.0}", machine.created_at))),
         }
     };
     cluster.machines().values().filter(is_coming).map(view).collect()

@@ -164,7 +164,7 @@ impl fmt::Display for Reason {
                 write!(f, "its priority {priority} is under the cut-off {cutoff}: it may wait")
             }
             Self::Nominated { node } => write!(f, "the scheduler is making room for it on node {node}"),
-            Self::TooYoung { until } => write!(f, "waits until {until} before it may trigger a scale-up"),
+            Self::TooYoung { until } => write!(f, "waits until {until:.0} before it may trigger a scale-up"),
             Self::PodNotModelled { rule } => {
                 write!(
                     f,
@@ -199,7 +199,7 @@ impl Reason {
             Self::NoPlaceFor { pod } => write!(f, "needed: pod {pod} fits on no other node"),
             Self::TakesMovedPods => f.write_str("kept: takes the pods of nodes that go"),
             Self::Unneeded { cause, since, removable_at } => {
-                write!(f, "{cause} since {since}; may be removed from {removable_at}")
+                write!(f, "{cause} since {since:.0}; may be removed from {removable_at:.0}")
             }
             Self::BlockedBy { pods } => {
                 f.write_str("kept:")?;
@@ -218,20 +218,20 @@ impl Reason {
                     CoolDown::AfterDeletion => "deletion",
                     CoolDown::AfterFailure => "failed deletion",
                 };
-                write!(f, "unneeded, but the wait after the last {after} ends at {until}")
+                write!(f, "unneeded, but the wait after the last {after} ends at {until:.0}")
             }
             Self::RemovalLimit { in_flight, limit } => {
                 write!(f, "unneeded, but {in_flight} of at most {limit} removals are under way")
             }
             Self::RecentlyUnremovable { until } => {
-                write!(f, "found unremovable lately; looked at again at {until}")
+                write!(f, "found unremovable lately; looked at again at {until:.0}")
             }
             Self::BeingRemoved { cause, phase, since } => {
-                write!(f, "being removed ({cause}): {phase} since {since}")
+                write!(f, "being removed ({cause}): {phase} since {since:.0}")
             }
-            Self::StartingUp { since } => write!(f, "starting up since {since}"),
+            Self::StartingUp { since } => write!(f, "starting up since {since:.0}"),
             Self::NotReadyYetTolerated { since, removable_at } => {
-                write!(f, "not ready since {since}; may be removed from {removable_at}")
+                write!(f, "not ready since {since:.0}; may be removed from {removable_at:.0}")
             }
             Self::UnreadyWithPods { pod } => write!(f, "not ready, but pod {pod} is still on it"),
             Self::MachineUnknown => f.write_str("kept: its provider does not name a machine for it"),
@@ -241,7 +241,7 @@ impl Reason {
             Self::PodsAreWaiting => f.write_str("kept: pods are waiting that may need it"),
             Self::PoolRejected { rejection } => write!(f, "{rejection}"),
             Self::Growing { from, to, ready, since } => {
-                write!(f, "growing {from}->{to} since {since}: {ready} ready")
+                write!(f, "growing {from}->{to} since {since:.0}: {ready} ready")
             }
             Self::MachineNeverJoined { machine } => {
                 write!(f, "machine {machine} never became a node; given back")

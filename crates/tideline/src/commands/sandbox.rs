@@ -30,14 +30,18 @@ use tower::ServiceExt;
 /// The pools that every sandbox starts with.
 const POOLS: &str = include_str!("../../../../examples/pools.yaml");
 
+/// The port that the documents' examples use.
+const USUAL_PORT: u16 = 18_080;
+
 /// Starts a small Kubernetes cluster in this process, with simulated machines and the controller inside.
 ///
 /// kubectl works on it. Waits are short, so that things can be seen to happen. Ctrl-C ends it.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Port on 127.0.0.1 for the Kubernetes API and the page; 0 takes a free one
-    #[arg(long, default_value_t = 0)]
-    port: u16,
+    /// Port on 127.0.0.1 for the Kubernetes API and the page; 0 takes a free one [default: 18080, or a free one
+    /// where that is taken]
+    #[arg(long)]
+    port: Option<u16>,
     /// Apply workloads that grow and shrink with the hours of a day that passes quickly
     #[arg(long)]
     demo: bool,
@@ -62,10 +66,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CommandError> {
 }
 
 async fn start(arguments: &Arguments) -> Result<(), CommandError> {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, arguments.port));
-    let failed = |source| CommandError::Listen { address, source };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
-    let address = listener.local_addr().map_err(failed)?;
+    let (listener, address) = listen(arguments.port).await?;
     let folder = arguments
         .dir
         .clone()
@@ -131,6 +132,22 @@ async fn start(arguments: &Arguments) -> Result<(), CommandError> {
         Ok(outcome) => Ok(outcome?),
         Err(panicked) => Err(CommandError::Input(format!("the controller ended unexpectedly: {panicked}"))),
     }
+}
+
+/// The port that was asked for; without one the port that the documents name, or where that is taken a free one.
+async fn listen(port: Option<u16>) -> Result<(TcpListener, SocketAddr), CommandError> {
+    let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let address = at(port.unwrap_or(USUAL_PORT));
+    let bound = match TcpListener::bind(address).await {
+        Err(error) if port.is_none() && error.kind() == std::io::ErrorKind::AddrInUse => {
+            TcpListener::bind(at(0)).await
+        }
+        bound => bound,
+    };
+    let failed = |source| CommandError::Listen { address, source };
+    let listener = bound.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
 }
 
 /// Policies with waits that a person who watches is content with.
