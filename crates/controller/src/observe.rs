@@ -4,7 +4,6 @@
 //! ever listed for a round: the cluster is kept by these changes alone.
 
 mod feeds;
-mod intern;
 mod joins;
 
 pub(crate) use joins::Joins;
@@ -15,7 +14,7 @@ use clouds::watching::{Freshness, WatchSettings};
 use feeds::{Heard, Source};
 use futures::StreamExt as _;
 use futures::stream::{BoxStream, SelectAll, select_all};
-use intern::Interner;
+use intake::Interner;
 use kube::Client;
 use model::{Change, Cluster, Input};
 use std::collections::BTreeMap;

@@ -62,14 +62,20 @@ pub fn read_objects(name: &str, input: &mut dyn Read) -> Result<Vec<Object>, Int
         }
         return Ok(objects);
     }
-    let documents: Vec<Value> = serde_saphyr::from_multiple(&text)
+    flatten_yaml(name, &text, &mut objects)?;
+    Ok(objects)
+}
+
+/// Reads YAML, of which JSON is a part, with any number of documents.
+pub(crate) fn flatten_yaml(name: &str, text: &str, out: &mut Vec<Object>) -> Result<(), IntakeError> {
+    let documents: Vec<Value> = serde_saphyr::from_multiple(text)
         .map_err(|error| file_error(name, "", &error.to_string(), "mend the YAML there"))?;
     let several = documents.len() > 1;
     for (i, document) in documents.into_iter().enumerate() {
         let origin = if several { format!("{name} document {}", i + 1) } else { name.to_owned() };
-        flatten(&origin, document, &mut objects)?;
+        flatten(&origin, document, out)?;
     }
-    Ok(objects)
+    Ok(())
 }
 
 /// Reads an input as text, unpacking gzip, within the size limit.
@@ -94,7 +100,7 @@ pub fn read_text(name: &str, input: &mut dyn Read) -> Result<String, IntakeError
     String::from_utf8(bytes).map_err(|_| file_error(name, "", "is not UTF-8 text", "save it as UTF-8"))
 }
 
-fn file_error(file: &str, at: &str, problem: &str, fix: &str) -> IntakeError {
+pub(crate) fn file_error(file: &str, at: &str, problem: &str, fix: &str) -> IntakeError {
     IntakeError::File {
         file: file.to_owned(),
         at: at.to_owned(),
@@ -104,7 +110,7 @@ fn file_error(file: &str, at: &str, problem: &str, fix: &str) -> IntakeError {
 }
 
 /// Takes lists apart; empty documents are skipped.
-fn flatten(origin: &str, value: Value, out: &mut Vec<Object>) -> Result<(), IntakeError> {
+pub(crate) fn flatten(origin: &str, value: Value, out: &mut Vec<Object>) -> Result<(), IntakeError> {
     match value {
         Value::Null => Ok(()),
         Value::Array(items) => items.into_iter().try_for_each(|item| flatten(origin, item, out)),

@@ -5,11 +5,14 @@
 //! An object that cannot be understood is an error that names the object, the field and the fix; the caller
 //! leaves that object out and says so.
 
+mod catalogue;
 mod duration;
 mod error;
 pub mod files;
+mod intern;
 mod namespace;
 mod node;
+mod node_pool;
 mod placement;
 mod pod;
 pub mod quantity;
@@ -17,13 +20,17 @@ mod requests;
 mod selector;
 mod simulated;
 pub mod slim;
+pub mod stream;
 mod volumes;
 mod workload;
 
+pub use catalogue::catalogue;
 pub use duration::go_duration;
 pub use error::IntakeError;
+pub use intern::Interner;
 pub use namespace::namespace;
 pub use node::{node, taint};
+pub use node_pool::{NodePool, node_pool};
 pub use pod::{pod, shape_of_template};
 pub use quantity::{micro_usd, resources};
 pub use selector::label_selector;

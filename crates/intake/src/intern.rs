@@ -9,8 +9,9 @@ use std::sync::Arc;
 /// Entries at which unused ones are first dropped.
 const FIRST_SWEEP: usize = 4096;
 
+/// Everything that was shared so far, what nobody else holds dropped now and then.
 #[derive(Debug)]
-pub(crate) struct Interner {
+pub struct Interner {
     shapes: BTreeSet<Arc<PodShape>>,
     texts: BTreeSet<Arc<str>>,
     sweep_shapes_at: usize,
@@ -30,7 +31,7 @@ impl Default for Interner {
 
 impl Interner {
     /// The same change with its parts shared with what was seen before.
-    pub(crate) fn shared(&mut self, mut change: Change) -> Change {
+    pub fn shared(&mut self, mut change: Change) -> Change {
         match &mut change {
             Change::Pod(key, Some(pod)) => {
                 if let Some(pod) = Arc::get_mut(pod) {
