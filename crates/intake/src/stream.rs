@@ -439,7 +439,7 @@ mod tests {
     fn packed_input_is_unpacked_and_a_refusal_ends_the_walk() {
         use std::io::Write as _;
         let pods =
-            format!("[{}]", vec![r#"{"apiVersion":"v1","kind":"Pod","metadata":{"name":"a"}}"#; 9].join(","));
+            format!("[{}]", [r#"{"apiVersion":"v1","kind":"Pod","metadata":{"name":"a"}}"#; 9].join(","));
         let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         packer.write_all(pods.as_bytes()).unwrap();
         let packed = packer.finish().unwrap();
