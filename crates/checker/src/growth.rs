@@ -1,11 +1,11 @@
 //! Purchases: within every limit, for demand that is named, and for none twice.
 
 use crate::Rule;
-use crate::fit::{Bin, all_fit};
+use crate::fit::{Bin, all_fit, live_on};
 use crate::plan::Case;
 use jiff::SignedDuration;
-use model::{Buy, Lower, MachineState, Pool, PoolId, Reason, Served, Step};
-use std::collections::BTreeSet;
+use model::{Buy, Lower, MachineId, MachineState, Node, Pool, PoolId, Reason, Served, Step};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// A node that turned not ready this long after it was made had been ready before.
@@ -184,33 +184,40 @@ fn check_needed(case: &mut Case<'_>, buys: &[Buy]) {
 
 /// Machines that were asked for and can still come, as they will be.
 fn on_their_way(case: &Case<'_>) -> Vec<Bin> {
+    let nodes: BTreeMap<&MachineId, &Node> = (case.cluster.nodes().values())
+        .filter_map(|node| node.machine.as_ref().map(|machine| (machine, &**node)))
+        .collect();
     let mut bins = Vec::new();
     for pool in case.cluster.pools().values() {
         let Some(bin) = Bin::promised(case.cluster, pool) else { continue };
         let limit = pool.options.max_provision_time.unwrap_or(case.policies.max_provision_time);
         let young = |at| case.now.duration_since(at) < limit;
-        let mut coming = 0;
         for machine in case.cluster.machines_of(&pool.id) {
             let alive = matches!(machine.state, MachineState::Creating | MachineState::Running);
-            let mut nodes =
-                case.cluster.nodes().values().filter(|node| node.machine.as_ref() == Some(&machine.id));
-            let wanted = !case.decision.ledger.orphans.contains_key(&machine.id);
-            let starting = match nodes.next() {
-                None => young(machine.created_at),
-                Some(node) => starts(node, young(node.created_at)),
-            };
-            coming += u32::from(alive && wanted && starting);
+            if !alive || case.decision.ledger.orphans.contains_key(&machine.id) {
+                continue;
+            }
+            match nodes.get(&machine.id) {
+                None if young(machine.created_at) => bins.push(bin.clone()),
+                Some(node) if starts(node, young(node.created_at)) => {
+                    let mut bin = bin.clone();
+                    let on = live_on(case.cluster, &node.name).filter(|pod| !pod.daemon);
+                    on.for_each(|pod| bin.put(&pod.shape));
+                    bins.push(bin);
+                }
+                _ => {}
+            }
         }
         if !case.decision.ledger.back_offs.contains_key(&pool.id) {
-            coming += asked_size(case, pool).saturating_sub(standing_machines(case, &pool.id));
+            let unborn = asked_size(case, pool).saturating_sub(standing_machines(case, &pool.id));
+            bins.extend(std::iter::repeat_n(bin, unborn as usize));
         }
-        bins.extend(std::iter::repeat_n(bin, coming as usize));
     }
     bins
 }
 
-/// A node that is not ready yet, nothing stands against it becoming so, and nothing runs on it.
-fn starts(node: &model::Node, young: bool) -> bool {
+/// A node that is not ready yet and nothing stands against it becoming so.
+fn starts(node: &Node, young: bool) -> bool {
     let since = match node.readiness {
         model::Readiness::NotReady { since } => since,
         model::Readiness::Ready { .. } => return false,

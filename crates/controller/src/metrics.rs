@@ -315,7 +315,7 @@ fn kept_because(reason: &Reason) -> &'static str {
     match reason {
         Reason::NotAutoscaled => "NotAutoscaled",
         Reason::InUse { .. } => "NotUnderutilized",
-        Reason::NoPlaceFor { .. } => "NoPlaceToMovePods",
+        Reason::NoPlaceFor { .. } | Reason::PlaceNotAssured { .. } => "NoPlaceToMovePods",
         Reason::BlockedBy { .. } => "BlockedByPod",
         Reason::ScaleDownDisabledAnnotation => "ScaleDownDisabledAnnotation",
         Reason::ScaleDownDisabled => "ScaleDownDisabled",

@@ -173,6 +173,10 @@ pub enum Reason {
     NoPlaceFor {
         pod: PodKey,
     },
+    /// A pod of it has a place elsewhere, but not in every order in which the scheduler may bind what moves.
+    PlaceNotAssured {
+        pod: PodKey,
+    },
     /// Pods that move off nodes that go are to find their place here.
     TakesMovedPods,
     Unneeded {

@@ -197,6 +197,11 @@ impl Reason {
                 f.write_str("kept: it offers no cpu or no memory, so its use cannot be told")
             }
             Self::NoPlaceFor { pod } => write!(f, "needed: pod {pod} fits on no other node"),
+            Self::PlaceNotAssured { pod } => write!(
+                f,
+                "kept: pod {pod} fits on other nodes, but may be left without a place when the scheduler binds \
+                 others there first"
+            ),
             Self::TakesMovedPods => f.write_str("kept: takes the pods of nodes that go"),
             Self::Unneeded { cause, since, removable_at } => {
                 write!(f, "{cause} since {since:.0}; may be removed from {removable_at:.0}")

@@ -5,7 +5,7 @@
 //! failed is left alone for a while, so that the next choice falls on another.
 
 use crate::back_off;
-use crate::fleet::{Fleet, PoolAccount};
+use crate::fleet::{Fleet, PoolAccount, order_unseen};
 use crate::round::{Round, after};
 use model::{
     Lower, Machine, MachineState, PoolId, Reason, Release, Removal, RemovalCause, RemovalPhase, ScaleUp,
@@ -196,7 +196,7 @@ fn give_back(round: &mut Round<'_>, id: &PoolId, account: &mut PoolAccount) {
             round.ledger.orphans.insert(machine.id.clone(), orphan.clone());
         }
         let counted = orphan.asked.is_some() || orphan.released;
-        if !counted && account.removable() == 0 {
+        if !counted && (account.removable() == 0 || order_unseen(round, id)) {
             continue;
         }
         let reason = Reason::MachineNeverJoined { machine: machine.id.clone() };

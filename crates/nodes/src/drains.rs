@@ -3,10 +3,11 @@
 //! Owns the phases of one removal. Each is entered in the ledger before its first step is handed out, so a crash
 //! anywhere is continued from here; whatever goes wrong before the machine is given back is undone.
 
+use crate::assurance::{Assurance, Movers};
 use crate::budgets::Budgets;
 use crate::deliveries::RELEASE_BELIEVED;
 use crate::drain_rules::{self, Fate};
-use crate::fleet::{Fleet, FleetNode, NodeState};
+use crate::fleet::{Fleet, FleetNode, NodeState, order_unseen};
 use crate::freshness::Freshness;
 use crate::planted::PlantedBug;
 use crate::round::{Round, after};
@@ -14,8 +15,9 @@ use crate::supply::{Supply, TO_BE_DELETED};
 use jiff::{SignedDuration, Timestamp};
 use model::{
     Effect, Evict, EvictionState, MachineState, MarkNode, Node, NodeName, Pod, PodBlock, Reason, Release,
-    Removal, RemovalCause, RemovalPhase, Step, Taint, UndoNode,
+    Removal, RemovalCause, RemovalPhase, Step, Taint, Uid, UndoNode, WorkloadKey,
 };
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// A mark that is not seen on the node after this is not coming.
@@ -230,7 +232,12 @@ fn still_removable(
         return None;
     }
     let homeless = find_places(supply, pods.moving.iter().filter(|(_, place)| *place).map(|(pod, _)| pod));
-    let placed = homeless.is_none() || round.planted.has(PlantedBug::NoPlaceForPods);
+    let assured = || {
+        let movers = Movers::so_far(supply);
+        Assurance::of(supply).doubtful(&supply.room, &movers, &BTreeSet::new()).is_none()
+    };
+    let placed = round.planted.has(PlantedBug::NoPlaceForPods)
+        || homeless.is_none() && (pods.moving.is_empty() || assured());
     placed.then(|| pods.moving.into_iter().map(|(pod, _)| pod).collect())
 }
 
@@ -286,8 +293,8 @@ enum Places {
 /// Where the drain of one pod stands.
 enum PodProgress {
     Gone,
-    /// On its way out; where we evicted it, until then.
-    Leaving(Option<Timestamp>),
+    /// On its way out, until then where that is known.
+    Leaving(Arc<Pod>, Option<Timestamp>),
     ToEvict(ToEvict),
     /// Out of time, or no longer to be moved.
     Failed,
@@ -323,6 +330,7 @@ fn draining(
         enter(round, name, RemovalPhase::Releasing);
         return;
     }
+    let mut leaving = Successors::default();
     for pod in progress {
         match pod {
             PodProgress::ToEvict(evict) => {
@@ -332,8 +340,33 @@ fn draining(
                 }
                 evict_step(round, budgets, name, evict);
             }
-            PodProgress::Leaving(Some(until)) => round.wake(until),
-            PodProgress::Leaving(None) | PodProgress::Gone | PodProgress::Failed => {}
+            PodProgress::Leaving(pod, until) => {
+                if let Some(until) = until {
+                    round.wake(until);
+                }
+                leaving.keep_place(round, supply, &pod);
+            }
+            PodProgress::Gone | PodProgress::Failed => {}
+        }
+    }
+}
+
+/// Pods that owners have still to create in the place of those that leave.
+#[derive(Default)]
+struct Successors {
+    kept: BTreeMap<Uid, u32>,
+}
+
+impl Successors {
+    /// Keeps a place for the pod that will follow one that is leaving, until it exists and keeps its own.
+    fn keep_place(&mut self, round: &Round<'_>, supply: &mut Supply, pod: &Arc<Pod>) {
+        let Some(owner) = pod.owner.as_ref().filter(|_| drain_rules::needs_place(round, pod)) else { return };
+        let key = WorkloadKey::new(&owner.kind, &pod.key.namespace, &owner.name);
+        let desired = round.cluster.workloads().get(&key).map_or(0, |workload| workload.desired);
+        let kept = self.kept.entry(owner.uid.clone()).or_default();
+        if pod.deletion_at.is_some() && desired > round.cluster.live_pods_of(&owner.uid) + *kept {
+            *kept += 1;
+            let _homeless = find_places(supply, std::iter::once(pod));
         }
     }
 }
@@ -345,14 +378,18 @@ fn drain_progress(round: &Round<'_>, budgets: &Budgets, name: &NodeName, pod: &A
         let grace = SignedDuration::from_secs(i64::from(pod.grace_seconds));
         let limit = grace.min(round.policies.max_graceful_termination);
         let until = after(after(accepted_at, limit), TERMINATION_SLACK);
-        return if until <= round.now { PodProgress::Failed } else { PodProgress::Leaving(Some(until)) };
+        return if until <= round.now {
+            PodProgress::Failed
+        } else {
+            PodProgress::Leaving(Arc::clone(pod), Some(until))
+        };
     }
     let fate = drain_rules::fate(round, budgets, pod);
     if fate == Fate::Stays {
         return PodProgress::Gone;
     }
     if pod.deletion_at.is_some() {
-        return PodProgress::Leaving(drain_rules::next_change(round, pod));
+        return PodProgress::Leaving(Arc::clone(pod), drain_rules::next_change(round, pod));
     }
     let only_budget = |by: &[PodBlock]| by.iter().all(|block| matches!(block, PodBlock::NotEnoughPdb { .. }));
     let new = state.is_none();
@@ -446,7 +483,7 @@ fn release_step(round: &mut Round<'_>, fleet: &Fleet, name: &NodeName) {
     if removal.released || removal.phase != RemovalPhase::Releasing || !account.fresh {
         return;
     }
-    if account.pool.frozen.is_some() {
+    if account.pool.frozen.is_some() || order_unseen(round, &removal.pool) {
         return;
     }
     let Some(asked) = round.ask(removal.asked, removal.not_before) else { return };

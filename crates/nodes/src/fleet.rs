@@ -153,6 +153,12 @@ fn gives_back(round: &Round<'_>, pool: &PoolId) -> bool {
         .any(|removal| machines.get(&removal.machine).is_some_and(|m| m.state != MachineState::Deleting))
 }
 
+/// Whether an order was planned whose size the pool has not shown yet: were a machine given back now, that size would
+/// never be seen, or be bought on top.
+pub(crate) fn order_unseen(round: &Round<'_>, pool: &PoolId) -> bool {
+    round.ledger.scale_ups.get(pool).is_some_and(|order| !order.confirmed && !order.lowering)
+}
+
 fn open_account(round: &Round<'_>, pool: &Arc<Pool>, fresh: bool) -> PoolAccount {
     let order = round.ledger.scale_ups.get(&pool.id);
     let pending = order.filter(|o| !o.confirmed && !o.lowering && o.to > pool.target);

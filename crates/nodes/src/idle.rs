@@ -3,6 +3,7 @@
 //! Owns eligibility, the simulated removals, the timers and the start of removals. Every node gets a reason for being
 //! kept. Causes here are voluntary: each passes every guard.
 
+use crate::assurance::{Assurance, Movers};
 use crate::budgets::Budgets;
 use crate::drain_rules::{self, NodePods};
 use crate::drains;
@@ -23,6 +24,9 @@ use std::sync::Arc;
 
 const SCALE_DOWN_DISABLED: &str = "cluster-autoscaler.kubernetes.io/scale-down-disabled";
 const DO_NOT_DISRUPT: &str = "karpenter.sh/do-not-disrupt";
+
+/// Removals that one round looks at one by one for whether their pods find places in any order.
+const MOST_PROOFS: u32 = 64;
 
 /// A node worth a simulated removal.
 struct Candidate<'f> {
@@ -93,11 +97,12 @@ pub(crate) fn review(
         return;
     }
     sort(round, supply, &mut candidates);
+    let before = Movers::so_far(supply);
     let simulated = simulate(round, supply, budgets, candidates);
     remember(round, fleet, &simulated);
-    let mut starts = Starts::of(round);
+    let mut starts = Starts::of(round, before);
     for node in &simulated.unneeded {
-        starts.consider(round, budgets, node);
+        starts.consider(round, supply, budgets, node, &simulated.unneeded);
     }
 }
 
@@ -189,11 +194,18 @@ fn sort(round: &Round<'_>, supply: &Supply, candidates: &mut [Candidate<'_>]) {
     candidates.sort_by_cached_key(|candidate| {
         (
             !supply.idle.contains(candidate.name),
-            round.ledger.unneeded_since.get(candidate.name).copied().unwrap_or(Timestamp::MAX),
+            // The timer of a node that is not ready is dropped in this round: it must not order it any more.
+            unneeded_since(round, candidate)
+                .filter(|_| candidate.unready_since.is_none())
+                .unwrap_or(Timestamp::MAX),
             supply.utilization.get(candidate.name).map_or(0, |utilization| utilization.permille()),
             candidate.name.clone(),
         )
     });
+}
+
+fn unneeded_since(round: &Round<'_>, candidate: &Candidate<'_>) -> Option<Timestamp> {
+    round.ledger.unneeded_since.get(candidate.name).copied()
 }
 
 /// Removes one candidate after the other on paper; those that work stay removed for the ones after them.
@@ -335,10 +347,11 @@ struct Starts {
     in_flight: u32,
     draining: u32,
     cool_down: Option<(CoolDown, Timestamp)>,
+    assured: Assured,
 }
 
 impl Starts {
-    fn of(round: &Round<'_>) -> Self {
+    fn of(round: &Round<'_>, movers: Movers) -> Self {
         let removals = &round.ledger.removals;
         let moves =
             |r: &&Removal| r.drains && matches!(r.phase, RemovalPhase::Marking | RemovalPhase::Draining);
@@ -346,11 +359,19 @@ impl Starts {
             in_flight: u32::try_from(removals.len()).unwrap_or(u32::MAX),
             draining: u32::try_from(removals.values().filter(moves).count()).unwrap_or(u32::MAX),
             cool_down: cool_down(round),
+            assured: Assured { movers, ..Assured::default() },
         }
     }
 
     /// Starts the removal of a node whose time has come, or says what it waits for.
-    fn consider(&mut self, round: &mut Round<'_>, budgets: &mut Budgets, node: &Unneeded<'_>) {
+    fn consider(
+        &mut self,
+        round: &mut Round<'_>,
+        supply: &mut Supply,
+        budgets: &mut Budgets,
+        node: &Unneeded<'_>,
+        all: &[Unneeded<'_>],
+    ) {
         let name = node.candidate.name;
         let (since, removable_at) = times(round, node);
         if !round.reached(removable_at) {
@@ -367,7 +388,10 @@ impl Starts {
             return;
         }
         let limit = self.limit(round, node.drains());
-        if let Some(reason) = limit.or_else(|| used_up(budgets, &node.moving)) {
+        let refused = limit
+            .or_else(|| used_up(budgets, &node.moving))
+            .or_else(|| self.assured.refuses(round, supply, node, all));
+        if let Some(reason) = refused {
             round.say(name, reason);
             return;
         }
@@ -386,6 +410,68 @@ impl Starts {
         }
         (drains && self.draining >= drain)
             .then_some(Reason::RemovalLimit { in_flight: self.draining, limit: drain })
+    }
+}
+
+/// Removals whose pods find places wherever the scheduler binds them, one after the other.
+#[derive(Default)]
+struct Assured {
+    movers: Movers,
+    leaving: BTreeSet<SpotIx>,
+    proof: Option<Assurance>,
+    /// Whether everything that is unneeded may go at once; then nothing is asked one by one.
+    all: Option<bool>,
+    asked: u32,
+}
+
+impl Assured {
+    /// Why a removal is not to begin now; where it may, its pods count as moving from here on.
+    fn refuses(
+        &mut self,
+        round: &Round<'_>,
+        supply: &mut Supply,
+        node: &Unneeded<'_>,
+        all: &[Unneeded<'_>],
+    ) -> Option<Reason> {
+        let spot = supply.spot(node.candidate.name).filter(|spot| spot.0 < supply.ready_end)?;
+        if round.planted.has(PlantedBug::NoPlaceForPods) || self.all_at_once(round, supply, all) {
+            return None;
+        }
+        if self.asked >= MOST_PROOFS {
+            return Some(Reason::PlaceNotAssured { pod: node.moving.first()?.key.clone() });
+        }
+        self.asked += 1;
+        let (mut movers, mut leaving) = (self.movers.clone(), self.leaving.clone());
+        move_off(round, supply, node, &mut movers);
+        leaving.insert(spot);
+        let proof = self.proof.get_or_insert_with(|| Assurance::of(supply));
+        let Some(shape) = proof.doubtful(&supply.room, &movers, &leaving) else {
+            (self.movers, self.leaving) = (movers, leaving);
+            return None;
+        };
+        let own = node.moving.iter().find(|pod| pod.shape == shape);
+        Some(own.map_or(Reason::PodsAreWaiting, |pod| Reason::PlaceNotAssured { pod: pod.key.clone() }))
+    }
+
+    fn all_at_once(&mut self, round: &Round<'_>, supply: &mut Supply, all: &[Unneeded<'_>]) -> bool {
+        if let Some(known) = self.all {
+            return known;
+        }
+        let (mut movers, mut leaving) = (self.movers.clone(), self.leaving.clone());
+        for node in all {
+            move_off(round, supply, node, &mut movers);
+            leaving.extend(supply.spot(node.candidate.name));
+        }
+        let proof = self.proof.get_or_insert_with(|| Assurance::of(supply));
+        let assured = proof.doubtful(&supply.room, &movers, &leaving).is_none();
+        self.all = Some(assured);
+        assured
+    }
+}
+
+fn move_off(round: &Round<'_>, supply: &mut Supply, node: &Unneeded<'_>, movers: &mut Movers) {
+    for pod in node.moving.iter().filter(|pod| drain_rules::needs_place(round, pod)) {
+        movers.seek(supply.room.shape(&pod.shape), 1);
     }
 }
 

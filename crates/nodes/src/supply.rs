@@ -13,7 +13,7 @@ use model::{
     Labels, Node, NodeCondition, NodeName, NodeTemplate, Pod, PodKey, PoolId, Readiness, Reason,
     RemovalPhase, Resources, Taint, Uid, WorkloadKey,
 };
-use packing::{Ask, NodeView, Room, SpotIx, first_lasting_rejection};
+use packing::{Ask, NodeView, Placed, Room, ShapeIx, SpotIx, first_lasting_rejection, size_units};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -68,6 +68,10 @@ pub(crate) struct Supply {
     pub idle: BTreeSet<NodeName>,
     /// Ready nodes that waiting pods are about to be bound to.
     pub awaited: BTreeSet<SpotIx>,
+    /// Pods with a node of their own that were put there.
+    pub named: BTreeMap<ShapeIx, u32>,
+    /// Waiting pods that may take room on nodes that stay, although it is not theirs that is in question.
+    pub contending: BTreeMap<ShapeIx, u32>,
     /// Waiting pods that nothing is known to suit.
     pub unmodelled: Vec<Arc<Pod>>,
 }
@@ -84,6 +88,8 @@ impl Supply {
             utilization: BTreeMap::new(),
             idle: BTreeSet::new(),
             awaited: BTreeSet::new(),
+            named: BTreeMap::new(),
+            contending: BTreeMap::new(),
             unmodelled: Vec::new(),
         };
         supply.add_ready(round, fleet);
@@ -168,24 +174,31 @@ impl Supply {
             if let Some(spot) = self.spot(node) {
                 let shape = self.room.shape(&pod.shape);
                 // Where it does not fit yet, the scheduler is still making room.
-                let _fits = self.room.place_on(shape, spot);
+                if self.room.place_on(shape, spot) {
+                    *self.named.entry(shape).or_default() += 1;
+                }
+                *self.contending.entry(shape).or_default() += 1;
                 if !pod.daemon {
                     self.awaited.insert(spot);
                 }
             }
         }
+        for pod in &demand.unmodelled {
+            let shape = self.room.shape(&pod.shape);
+            *self.contending.entry(shape).or_default() += 1;
+        }
         self.unmodelled = demand.unmodelled;
         let mut groups = demand.groups;
         let standing = 0..self.standing_end;
         for group in &mut groups {
-            self.place(round, group, u32::MAX, standing.clone());
+            self.place(round, group, standing.clone());
         }
-        for group in &mut groups {
-            self.place_claimed(round, group);
+        for (at, placed) in self.pack_coming(round, &groups) {
+            self.take(round, &mut groups[at], placed);
         }
-        let coming = self.standing_end..self.room.len();
-        for group in &mut groups {
-            self.place(round, group, u32::MAX, coming.clone());
+        for group in groups.iter().filter(|group| !group.is_empty()) {
+            let shape = self.room.shape(&group.shape);
+            *self.contending.entry(shape).or_default() += group.count();
         }
         groups
             .into_iter()
@@ -194,46 +207,112 @@ impl Supply {
             .collect()
     }
 
-    fn place_claimed(&mut self, round: &mut Round<'_>, group: &mut DemandGroup) {
-        if group.is_empty() || round.ledger.scale_ups.is_empty() {
-            return;
+    /// Packs what is left on the machines on their way: in the order of need, or where that leaves something out that
+    /// another order would not (they were bought for the largest pods first), in that one.
+    fn pack_coming(&mut self, round: &Round<'_>, groups: &[DemandGroup]) -> Vec<(usize, Placed)> {
+        let coming = self.standing_end..self.room.len();
+        if coming.is_empty() || groups.iter().all(DemandGroup::is_empty) {
+            return Vec::new();
         }
-        let fingerprint = fingerprint(&group.shape);
-        let claims: Vec<(PoolId, u32)> = round
-            .ledger
-            .scale_ups
-            .iter()
-            .filter_map(|(id, order)| order.claims.get(&fingerprint).map(|count| (id.clone(), *count)))
-            .collect();
-        for (pool, count) in claims {
-            if let Some(spots) = self.of_pool.get(&pool).cloned() {
-                self.place(round, group, count, spots);
+        let claims: Vec<Vec<(PoolId, u32)>> = groups.iter().map(|group| claims_of(round, group)).collect();
+        let none = vec![Vec::new(); groups.len()];
+        let by_need: Vec<usize> = (0..groups.len()).collect();
+        let (mut by_size, mut by_cpu) = (by_need.clone(), by_need.clone());
+        let asks = |at: &usize| &groups[*at].shape.requests;
+        by_size.sort_by_key(|at| Reverse(size_units(asks(at))));
+        by_cpu.sort_by_key(|at| Reverse((asks(at).cpu, asks(at).memory, size_units(asks(at)))));
+        let mut best: Option<(u64, Vec<(usize, Placed)>)> = None;
+        for (order, claims, honest) in [
+            (&by_need, &claims, true),
+            (&by_size, &claims, true),
+            (&by_cpu, &claims, true),
+            // What was bought for others is given away only where nobody is left out by it.
+            (&by_size, &none, false),
+            (&by_cpu, &none, false),
+        ] {
+            let mark = self.room.mark();
+            let placed = self.pack_in_order(groups, order, claims, &coming);
+            self.room.rollback(mark);
+            let left = left_out(groups, &placed);
+            if best.as_ref().is_none_or(|(least, _)| left < *least && (honest || left == 0)) {
+                best = Some((left, placed));
+            }
+            if left == 0 {
+                break;
             }
         }
+        let placed = best.map(|(_, placed)| placed).unwrap_or_default();
+        for (at, place) in &placed {
+            let shape = self.room.shape(&groups[*at].shape);
+            for _ in 0..place.count {
+                let _fits = self.room.place_on(shape, place.spot);
+            }
+        }
+        placed
     }
 
-    /// Places up to `most` of a group's pods and takes them off it.
-    fn place(&mut self, round: &mut Round<'_>, group: &mut DemandGroup, most: u32, spots: Range<usize>) {
+    /// Each pool's machines first for the pods that they were bought for, then what room is left on any.
+    fn pack_in_order(
+        &mut self,
+        groups: &[DemandGroup],
+        order: &[usize],
+        claims: &[Vec<(PoolId, u32)>],
+        coming: &Range<usize>,
+    ) -> Vec<(usize, Placed)> {
+        let mut found = Vec::new();
+        let mut left: Vec<u32> = groups.iter().map(DemandGroup::count).collect();
+        let mut put = |room: &mut Room, at: usize, most: u32, spots: Range<usize>| {
+            if most.min(left[at]) > 0 {
+                let shape = room.shape(&groups[at].shape);
+                for placed in room.place(shape, most.min(left[at]), spots) {
+                    left[at] -= placed.count;
+                    found.push((at, placed));
+                }
+            }
+        };
+        for at in order {
+            for (pool, count) in &claims[*at] {
+                if let Some(spots) = self.of_pool.get(pool).cloned() {
+                    put(&mut self.room, *at, *count, spots);
+                }
+            }
+        }
+        for at in order {
+            put(&mut self.room, *at, u32::MAX, coming.clone());
+        }
+        found
+    }
+
+    /// Places what fits of a group and takes it off it.
+    fn place(&mut self, round: &mut Round<'_>, group: &mut DemandGroup, spots: Range<usize>) {
         if group.is_empty() || spots.is_empty() {
             return;
         }
         let shape = self.room.shape(&group.shape);
-        for place in self.room.place(shape, group.count().min(most), spots) {
-            if place.spot.0 < self.ready_end {
-                self.awaited.insert(place.spot);
-            }
-            self.keep_marked(round, place.spot);
-            let named = group.pods.len().min(place.count as usize);
-            for pod in group.pods.drain(..named) {
-                let reason = self.placed_reason(place.spot);
-                round.verdicts.pods.insert(pod, reason);
-            }
-            let mut left = place.count as usize - named;
-            let keeping = group.keeping_room.len().min(left);
-            group.keeping_room.drain(..keeping);
-            left -= keeping;
-            take_missing(&mut group.missing, left as u32);
+        for placed in self.room.place(shape, group.count(), spots) {
+            self.take(round, group, placed);
         }
+    }
+
+    /// Takes pods that were placed off their group, and says where they are to run.
+    fn take(&mut self, round: &mut Round<'_>, group: &mut DemandGroup, place: Placed) {
+        if place.spot.0 < self.ready_end {
+            self.awaited.insert(place.spot);
+        } else {
+            let shape = self.room.shape(&group.shape);
+            *self.contending.entry(shape).or_default() += place.count;
+        }
+        self.keep_marked(round, place.spot);
+        let named = group.pods.len().min(place.count as usize);
+        for pod in group.pods.drain(..named) {
+            let reason = self.placed_reason(place.spot);
+            round.verdicts.pods.insert(pod, reason);
+        }
+        let mut left = place.count as usize - named;
+        let keeping = group.keeping_room.len().min(left);
+        group.keeping_room.drain(..keeping);
+        left -= keeping;
+        take_missing(&mut group.missing, left as u32);
     }
 
     fn placed_reason(&self, spot: SpotIx) -> Reason {
@@ -258,6 +337,28 @@ impl Supply {
                 && first_lasting_rejection(&Ask::of(&pod.shape), view).is_none()
         })
     }
+}
+
+/// Which pools' open orders were made for pods of this shape, and for how many.
+fn claims_of(round: &Round<'_>, group: &DemandGroup) -> Vec<(PoolId, u32)> {
+    if group.is_empty() || round.ledger.scale_ups.is_empty() {
+        return Vec::new();
+    }
+    let fingerprint = fingerprint(&group.shape);
+    let orders = round.ledger.scale_ups.iter();
+    orders
+        .filter_map(|(id, order)| order.claims.get(&fingerprint).map(|count| (id.clone(), *count)))
+        .collect()
+}
+
+/// How much of the groups has no place, by size.
+fn left_out(groups: &[DemandGroup], placed: &[(usize, Placed)]) -> u64 {
+    let mut left: Vec<u32> = groups.iter().map(DemandGroup::count).collect();
+    for (at, place) in placed {
+        left[*at] -= place.count;
+    }
+    let size = |at: usize| size_units(&groups[at].shape.requests).saturating_add(1);
+    left.iter().enumerate().fold(0, |sum, (at, n)| sum.saturating_add(size(at).saturating_mul(u64::from(*n))))
 }
 
 /// Takes up to `count` of the missing replicas, the first workloads first.
