@@ -221,7 +221,7 @@ impl Supply {
         let asks = |at: &usize| &groups[*at].shape.requests;
         by_size.sort_by_key(|at| Reverse(size_units(asks(at))));
         by_cpu.sort_by_key(|at| Reverse((asks(at).cpu, asks(at).memory, size_units(asks(at)))));
-        let mut best: Option<(u64, Vec<(usize, Placed)>)> = None;
+        let mut best: Option<(Vec<u32>, Vec<(usize, Placed)>)> = None;
         for (order, claims, honest) in [
             (&by_need, &claims, true),
             (&by_size, &claims, true),
@@ -234,10 +234,14 @@ impl Supply {
             let placed = self.pack_in_order(groups, order, claims, &coming);
             self.room.rollback(mark);
             let left = left_out(groups, &placed);
-            if best.as_ref().is_none_or(|(least, _)| left < *least && (honest || left == 0)) {
+            let better = best.as_ref().is_none_or(|(least, _)| {
+                let nobody_worse = || left.iter().zip(least).all(|(new, old)| new <= old);
+                size_of(groups, &left) < size_of(groups, least) && (honest || nobody_worse())
+            });
+            if better {
                 best = Some((left, placed));
             }
-            if left == 0 {
+            if best.as_ref().is_some_and(|(left, _)| left.iter().all(|left| *left == 0)) {
                 break;
             }
         }
@@ -351,14 +355,19 @@ fn claims_of(round: &Round<'_>, group: &DemandGroup) -> Vec<(PoolId, u32)> {
         .collect()
 }
 
-/// How much of the groups has no place, by size.
-fn left_out(groups: &[DemandGroup], placed: &[(usize, Placed)]) -> u64 {
+/// How many of each group have no place.
+fn left_out(groups: &[DemandGroup], placed: &[(usize, Placed)]) -> Vec<u32> {
     let mut left: Vec<u32> = groups.iter().map(DemandGroup::count).collect();
     for (at, place) in placed {
         left[*at] -= place.count;
     }
-    let size = |at: usize| size_units(&groups[at].shape.requests).saturating_add(1);
-    left.iter().enumerate().fold(0, |sum, (at, n)| sum.saturating_add(size(at).saturating_mul(u64::from(*n))))
+    left
+}
+
+fn size_of(groups: &[DemandGroup], left: &[u32]) -> u64 {
+    let one = |group: &DemandGroup| size_units(&group.shape.requests).saturating_add(1);
+    let sizes = groups.iter().zip(left).map(|(group, n)| one(group).saturating_mul(u64::from(*n)));
+    sizes.fold(0, u64::saturating_add)
 }
 
 /// Takes up to `count` of the missing replicas, the first workloads first.
