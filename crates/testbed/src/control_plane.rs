@@ -111,7 +111,7 @@ impl ControlPlane {
         this.version = this.read_version().await?;
 
         if options.scheduler {
-            let configuration = flags::scheduler_configuration(&scheduler_kubeconfig);
+            let configuration = flags::scheduler_configuration(&scheduler_kubeconfig, options);
             let path = this.workspace.write("kube-scheduler.yaml", &configuration)?;
             let flags = flags::scheduler(&path);
             this.scheduler =

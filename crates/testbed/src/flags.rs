@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use crate::credentials::{Credentials, FRONT_PROXY};
 
@@ -25,6 +25,8 @@ pub struct Options {
     pub apiserver_flags: Vec<String>,
     /// Further command line flags of kube-controller-manager.
     pub controller_manager_flags: Vec<String>,
+    /// Further top-level fields of kube-scheduler's configuration, such as `extenders`.
+    pub scheduler_settings: Map<String, Value>,
 }
 
 impl Default for Options {
@@ -38,6 +40,7 @@ impl Default for Options {
             start_deadline: Duration::from_mins(1),
             apiserver_flags: Vec::new(),
             controller_manager_flags: Vec::new(),
+            scheduler_settings: Map::new(),
         }
     }
 }
@@ -127,14 +130,17 @@ pub(crate) fn audit_policy() -> String {
     .to_string()
 }
 
-pub(crate) fn scheduler_configuration(kubeconfig: &Path) -> String {
-    json!({
+pub(crate) fn scheduler_configuration(kubeconfig: &Path, options: &Options) -> String {
+    let mut configuration = json!({
         "apiVersion": "kubescheduler.config.k8s.io/v1",
         "kind": "KubeSchedulerConfiguration",
         "clientConnection": { "kubeconfig": kubeconfig, "qps": 1000, "burst": 2000 },
         "leaderElection": { "leaderElect": false }
-    })
-    .to_string()
+    });
+    for (field, value) in &options.scheduler_settings {
+        configuration[field] = value.clone();
+    }
+    configuration.to_string()
 }
 
 pub(crate) fn scheduler(configuration: &Path) -> Vec<String> {
