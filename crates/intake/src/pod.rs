@@ -112,8 +112,11 @@ fn shape_asking(
 
 fn host_ports(spec: &slim::PodSpec) -> Vec<HostPort> {
     let host_network = spec.host_network.unwrap_or(false);
-    spec.containers
-        .iter()
+    // A sidecar keeps its ports open as long as the pod runs; other init containers end before.
+    let sidecars =
+        spec.init_containers.iter().flatten().filter(|c| c.restart_policy.as_deref() == Some("Always"));
+    sidecars
+        .chain(&spec.containers)
         .flat_map(|c| c.ports.iter().flatten())
         .filter_map(|port| {
             let number = match port.host_port {
@@ -310,6 +313,22 @@ spec:
             [UnmodelledRule::TopologySpread, UnmodelledRule::PodAntiAffinity, UnmodelledRule::Volumes]
         );
         assert_eq!(pod.local_volumes.len(), 1);
+    }
+
+    #[test]
+    fn host_ports_are_those_of_containers_that_stay() {
+        let pod = read(
+            r"
+metadata: {name: p}
+spec:
+  initContainers:
+  - {ports: [{containerPort: 1, hostPort: 1}]}
+  - {ports: [{containerPort: 2, hostPort: 2}], restartPolicy: Always}
+  containers: [{ports: [{containerPort: 3, hostPort: 3}, {containerPort: 4}]}]
+",
+        )
+        .unwrap();
+        assert_eq!(pod.shape.host_ports.iter().map(|port| port.port).collect::<Vec<_>>(), [2, 3]);
     }
 
     #[test]
