@@ -7,10 +7,12 @@
 
 mod estimate;
 mod filters;
+mod message;
 mod room;
 mod view;
 
 pub use estimate::{Estimate, Group, NodeLimit, estimate, size_units};
 pub use filters::{Ask, FILTERS, Filter, first_lasting_rejection, first_rejection, rejections};
+pub use message::{FailedScheduling, named_nodes};
 pub use room::{Mark, Placed, Room, ShapeIx, SpotIx};
 pub use view::NodeView;

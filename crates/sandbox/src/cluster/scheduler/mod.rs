@@ -12,8 +12,8 @@ use super::controllers::objects::{Key, has_ended, key_of, node_of, set_condition
 use crate::store::resource::PODS;
 use crate::store::{ApiError, Change, ChangeKind, Object, Part, Store};
 use jiff::Timestamp;
-use model::{Effect, NodeSelectorTerm, Operator, PodShape};
-use packing::{Ask, NodeView, first_rejection};
+use model::{Effect, PodShape};
+use packing::{Ask, NodeView, first_rejection, named_nodes};
 use queue::{Queue, Ticket};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -212,7 +212,7 @@ impl Scheduler {
                 (unwanted_taints(shape, &node.view), std::cmp::Reverse(least_allocated(shape, &node.view)))
             })
         };
-        let best = match pinned_nodes(shape) {
+        let best = match named_nodes(shape) {
             // A DaemonSet's pod names its node: no need to look at the others.
             Some(names) => {
                 names.into_iter().filter_map(|name| Some((rank(self.nodes.get(name)?)?, name))).min()
@@ -312,17 +312,4 @@ fn least_allocated(shape: &PodShape, node: &NodeView) -> u64 {
     let cpu = share(shape.requests.cpu.0, free.cpu.0, all.cpu.0);
     let memory = share(shape.requests.memory.0, free.memory.0, all.memory.0);
     u64::midpoint(cpu, memory)
-}
-
-/// The nodes that a shape names by `matchFields`, where every alternative does.
-fn pinned_nodes(shape: &PodShape) -> Option<Vec<&str>> {
-    let names = |term: &NodeSelectorTerm| {
-        term.match_fields.iter().any(|f| &*f.key == "metadata.name" && f.operator == Operator::In)
-    };
-    let terms = shape.node_affinity.as_ref()?;
-    if !terms.iter().all(names) {
-        return None;
-    }
-    let fields = terms.iter().flat_map(|term| &term.match_fields);
-    Some(fields.flat_map(|field| field.values.iter().map(AsRef::as_ref)).collect())
 }
