@@ -38,6 +38,12 @@ enum Chore {
     Tidy,
     /// Runs the tests that need a real Kubernetes control plane (builds it first, with Go).
     Real,
+    /// Compares the scheduler's rules of crate packing with the real kube-scheduler, on random clusters.
+    Fidelity {
+        /// For what there is to say, see `--help` of the comparison itself: `cargo xtask fidelity -- --help`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Prints the figures of docs/benchmarks.md, measured on this machine (release build).
     Bench,
     /// Runs everything that CI runs (`.ci/run`).
@@ -55,6 +61,9 @@ fn main() -> ExitCode {
         Chore::Generate => generate(),
         Chore::Tidy => tidy(),
         Chore::Real => run::real_control_plane(),
+        Chore::Fidelity { arguments } => cargo(
+            ["run", "--quiet", "--package", "fidelity", "--"].into_iter().map(str::to_owned).chain(arguments),
+        ),
         Chore::Bench => bench::run(),
         Chore::Ci => run::command("bash", [".ci/run"]),
     };

@@ -31,6 +31,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("testbed", 8),
     ("contract", 8),
     ("acceptance", 9),
+    ("fidelity", 9),
     ("xtask", 8),
 ];
 
