@@ -9,6 +9,7 @@ mod estimate;
 mod filters;
 mod message;
 mod room;
+pub mod solve;
 mod view;
 
 pub use estimate::{Estimate, Group, NodeLimit, estimate, size_units};

@@ -1,0 +1,180 @@
+//! What can be bought, indexed for quick answers.
+//!
+//! Owns offerings by family (one pool in one region), profiles (interned sets of offerings that a machine may still
+//! become) and frontiers (the offerings of a family and profile that nothing cheaper dominates, cheapest first).
+//! Limits of pools are the state's.
+
+use super::amounts::Amounts;
+use super::bits::BitSet;
+use super::problem::{Problem, Spot};
+use std::collections::BTreeMap;
+
+/// Domains of all keys but hostname: nodes of one region are alike to every topology rule but those on hostname.
+pub(super) type Region = usize;
+pub(super) type ProfileIx = usize;
+pub(super) type FamilyIx = usize;
+
+/// An offering as the inner loops see it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Offer<const D: usize> {
+    pub room: Amounts<D>,
+    pub price: u64,
+    pub family: FamilyIx,
+}
+
+/// The available offerings of one pool in one region.
+#[derive(Clone, Debug)]
+pub(super) struct Family {
+    pub pool: usize,
+    pub region: Region,
+    pub offers: Vec<usize>,
+}
+
+/// The catalogue of one problem.
+#[derive(Clone, Debug)]
+pub(super) struct Catalog<const D: usize> {
+    pub offers: Vec<Offer<D>>,
+    pub families: Vec<Family>,
+    /// Domains by key of each region.
+    pub regions: Vec<Vec<u32>>,
+    pub spot_regions: Vec<Region>,
+    /// The profile of all offerings.
+    pub everything: ProfileIx,
+    profiles: Vec<BitSet>,
+    by_set: BTreeMap<BitSet, ProfileIx>,
+    meets: BTreeMap<(ProfileIx, ProfileIx), ProfileIx>,
+    /// By profile, then family; `None` until asked for.
+    frontiers: Vec<Vec<Option<Vec<usize>>>>,
+}
+
+impl<const D: usize> Catalog<D> {
+    pub(super) fn new(problem: &Problem) -> Self {
+        let mut regions = BTreeMap::new();
+        let keys = problem.keys.len();
+        let spot_regions =
+            problem.spots.iter().map(|spot: &Spot| region(&mut regions, &spot.domains, keys)).collect();
+        let mut families: BTreeMap<(usize, Region), Vec<usize>> = BTreeMap::new();
+        let mut at = Vec::new();
+        for (ix, offering) in problem.offerings.iter().enumerate() {
+            let region = region(&mut regions, &offering.domains, keys);
+            at.push((offering.pool, region));
+            if offering.available && problem.pools[offering.pool].max_new != Some(0) {
+                families.entry((offering.pool, region)).or_default().push(ix);
+            }
+        }
+        let order: BTreeMap<(usize, Region), FamilyIx> =
+            families.keys().enumerate().map(|(ix, key)| (*key, ix)).collect();
+        let offers = problem
+            .offerings
+            .iter()
+            .zip(at)
+            .map(|(offering, key)| Offer {
+                room: Amounts::of(&offering.room),
+                price: offering.price,
+                family: order.get(&key).copied().unwrap_or(usize::MAX),
+            })
+            .collect();
+        let mut names: Vec<(Vec<u32>, Region)> = regions.into_iter().collect();
+        names.sort_by_key(|(_, ix)| *ix);
+        let mut catalog = Self {
+            everything: 0,
+            offers,
+            families: families
+                .into_iter()
+                .map(|((pool, region), offers)| Family { pool, region, offers })
+                .collect(),
+            regions: names.into_iter().map(|(domains, _)| domains).collect(),
+            spot_regions,
+            profiles: Vec::new(),
+            by_set: BTreeMap::new(),
+            meets: BTreeMap::new(),
+            frontiers: Vec::new(),
+        };
+        catalog.everything = catalog.profile(&BitSet::full(problem.offerings.len()));
+        catalog
+    }
+
+    /// The number of a set of offerings.
+    pub(super) fn profile(&mut self, set: &BitSet) -> ProfileIx {
+        if let Some(ix) = self.by_set.get(set) {
+            return *ix;
+        }
+        let ix = self.profiles.len();
+        self.profiles.push(set.clone());
+        self.by_set.insert(set.clone(), ix);
+        self.frontiers.push(vec![None; self.families.len()]);
+        ix
+    }
+
+    /// The offerings that both profiles allow.
+    pub(super) fn meet(&mut self, a: ProfileIx, b: ProfileIx) -> ProfileIx {
+        if a == b {
+            return a;
+        }
+        let key = (a.min(b), a.max(b));
+        if let Some(ix) = self.meets.get(&key) {
+            return *ix;
+        }
+        let set = self.profiles[a].meet(&self.profiles[b]);
+        let ix = self.profile(&set);
+        self.meets.insert(key, ix);
+        ix
+    }
+
+    pub(super) fn allows(&self, profile: ProfileIx, offering: usize) -> bool {
+        self.profiles[profile].contains(offering)
+    }
+
+    /// Offerings of a family that a profile allows and nothing cheaper dominates, cheapest first.
+    pub(super) fn frontier(&mut self, profile: ProfileIx, family: FamilyIx) -> &[usize] {
+        if self.frontiers[profile][family].is_none() {
+            let found = self.undominated(profile, &self.families[family].offers);
+            self.frontiers[profile][family] = Some(found);
+        }
+        self.frontiers[profile][family].as_deref().unwrap_or_default()
+    }
+
+    fn undominated(&self, profile: ProfileIx, offers: &[usize]) -> Vec<usize> {
+        let mut all: Vec<usize> = offers.iter().copied().filter(|ix| self.allows(profile, *ix)).collect();
+        // Among equal prices the larger comes first, so that it can dominate; then the problem's order.
+        all.sort_by_key(|ix| (self.offers[*ix].price, std::cmp::Reverse(self.offers[*ix].room), *ix));
+        let mut kept: Vec<usize> = Vec::new();
+        for ix in all {
+            let room = &self.offers[ix].room;
+            if !kept.iter().rev().any(|other| room.fits(&self.offers[*other].room)) {
+                kept.push(ix);
+            }
+        }
+        kept
+    }
+
+    /// Offerings of any family that a profile allows and nothing cheaper dominates.
+    pub(super) fn best_of(&mut self, profile: ProfileIx) -> Vec<usize> {
+        let mut all = Vec::new();
+        for family in 0..self.families.len() {
+            all.extend_from_slice(self.frontier(profile, family));
+        }
+        self.undominated(profile, &all)
+    }
+
+    /// The cheapest offering of a family that a profile allows and that holds a load.
+    pub(super) fn cheapest(
+        &mut self,
+        profile: ProfileIx,
+        family: FamilyIx,
+        load: &Amounts<D>,
+    ) -> Option<usize> {
+        self.frontier(profile, family);
+        let frontier = self.frontiers[profile][family].as_deref().unwrap_or_default();
+        frontier.iter().copied().find(|ix| load.fits(&self.offers[*ix].room))
+    }
+}
+
+fn region(known: &mut BTreeMap<Vec<u32>, Region>, domains: &[u32], keys: usize) -> Region {
+    let mut name = vec![super::problem::NO_DOMAIN; keys];
+    for (to, from) in name.iter_mut().zip(domains).skip(1) {
+        *to = *from;
+    }
+    let next = known.len();
+    *known.entry(name).or_insert(next)
+}

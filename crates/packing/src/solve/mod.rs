@@ -1,0 +1,98 @@
+//! New machines for pods that have no place: which, how many, and what goes where, at the least price.
+//!
+//! Owns the optimiser. It knows numbers only: [`Problem`] in, [`Answer`] out; compiling the cluster into numbers and
+//! attaching names again is the callers'. It is pure, uses integers only and one thread, and counts its work in steps,
+//! so equal problems give equal answers on every machine. The algorithm and its sources are in `docs/packing.md`.
+//!
+//! How to call it: intern resources (the pod itself is one), topology keys (hostname is number 0), tallies (one for
+//! each selector and key that a rule names), kinds of existing nodes and offerings; sort every list by name; fill in
+//! [`Problem`]; call [`solve`] with an [`Effort`]. [`Answer`] names what was passed in by its index.
+//!
+//! One solve, top to bottom ([`solve`]):
+//! 1. `existing`: room that is there is used first.
+//! 2. `regions`: pods with topology rules are split over zones.
+//! 3. `rates`: weights of the resources, worth of each pod, and the lower bound.
+//! 4. `open`: machines that anti-affinity forces, then the cheapest for their worth, filled by patterns (`fill`).
+//! 5. `insert`: what is left, pod by pod, at the least price increment; preferences are given up here.
+//! 6. `improve`: local search within the budget.
+
+mod amounts;
+mod answer;
+mod bits;
+mod bound;
+mod catalog;
+mod existing;
+mod fill;
+mod host;
+mod improve;
+mod insert;
+mod open;
+mod problem;
+mod rates;
+mod refusals;
+mod regions;
+mod stages;
+mod state;
+mod units;
+mod zones;
+
+pub use answer::{Answer, Machine, Placed, Unplaced};
+pub use bits::BitSet;
+pub use problem::{Class, HOSTNAME, NO_DOMAIN, Offering, Pool, Problem, Rule, Soft, Spot, Tally};
+pub use refusals::{Refusal, Refusals};
+
+use state::State;
+
+/// How much work a solve may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Effort {
+    /// Steps of local search after the first answer. A step is one probe, some ten nanoseconds.
+    pub steps: u64,
+    /// Stop when the price is within this many thousandths of the bound.
+    pub close_permille: u64,
+}
+
+impl Default for Effort {
+    /// A millisecond or so of search, until the bound is met within half a percent.
+    fn default() -> Self {
+        Self { steps: 100_000, close_permille: 5 }
+    }
+}
+
+/// More resources than this in one problem are refused.
+pub const MAX_RESOURCES: usize = 32;
+
+/// Why a problem cannot be solved at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SolveError {
+    #[error(
+        "the pods ask for {0} different resources, of which planning can hold {MAX_RESOURCES}: plan for fewer kinds of pods at once"
+    )]
+    TooManyResources(usize),
+}
+
+/// Places the pods of a problem on existing nodes and new machines.
+pub fn solve(problem: &Problem, effort: Effort) -> Result<Answer, SolveError> {
+    match problem.resources {
+        0..=4 => Ok(run::<4>(problem, effort)),
+        5..=8 => Ok(run::<8>(problem, effort)),
+        9..=MAX_RESOURCES => Ok(run::<MAX_RESOURCES>(problem, effort)),
+        more => Err(SolveError::TooManyResources(more)),
+    }
+}
+
+fn run<const D: usize>(problem: &Problem, effort: Effort) -> Answer {
+    let mut state = State::<D>::new(problem);
+    state.place_on_existing();
+    state.zones.open(problem);
+    state.split();
+    let market = state.market();
+    state.open_machines(&market);
+    state.place_rest();
+    let bound = state.bound();
+    state.improve(&market, bound, effort);
+    let mut answer = state.answer();
+    answer.bound = bound.min(answer.price);
+    answer.unplaced = state.unplaced();
+    answer
+}

@@ -1,0 +1,106 @@
+//! Small problems for the tests of the optimiser.
+
+use packing::solve::{BitSet, Class, NO_DOMAIN, Offering, Pool, Problem, Rule, Spot, Tally};
+use proptest::prelude::*;
+
+/// Pods of one resource besides their number.
+pub(crate) fn class(count: u32, cpu: u64) -> Class {
+    Class {
+        count,
+        requests: vec![cpu, 1],
+        offerings: BitSet::full(64),
+        kinds: BitSet::full(64),
+        ..Class::default()
+    }
+}
+
+pub(crate) fn spot(cpu: u64, zone: u32) -> Spot {
+    Spot { kind: 0, free: vec![cpu, 110], domains: vec![NO_DOMAIN, zone] }
+}
+
+fn offering(pool: usize, cpu: u64, price: u64, zone: u32) -> Offering {
+    Offering {
+        pool,
+        room: vec![cpu, 110],
+        price,
+        available: true,
+        domains: vec![NO_DOMAIN, zone],
+        ..Offering::default()
+    }
+}
+
+/// One pool in one zone with types of (cpu, price).
+pub(crate) fn problem(types: &[(u64, u64)], classes: Vec<Class>) -> Problem {
+    Problem {
+        resources: 2,
+        keys: vec![0, 3],
+        classes,
+        pools: vec![Pool::default()],
+        offerings: types.iter().map(|(cpu, price)| offering(0, *cpu, *price, 0)).collect(),
+        ..Problem::default()
+    }
+}
+
+/// A pool in each of three zones and one class, with one tally over the zone.
+pub(crate) fn three_zones(types: &[(u64, u64)], count: u32) -> Problem {
+    let mut problem = problem(&[], vec![class(count, 1)]);
+    problem.pools = vec![Pool::default(); 3];
+    problem.tallies = vec![Tally { key: 1, ..Tally::default() }];
+    for zone in 0..3 {
+        problem
+            .offerings
+            .extend(types.iter().map(|(cpu, price)| offering(zone as usize, *cpu, *price, zone)));
+    }
+    problem
+}
+
+prop_compose! {
+    fn any_class(tallies: usize)(
+        count in 1u32..7,
+        cpu in 1u64..6,
+        rule in prop::option::weighted(0.6, (0..tallies, 0u8..4, 1u32..3)),
+        member in prop::option::of(0..tallies),
+        own in any::<bool>(),
+        offerings in prop::option::weighted(0.2, 0usize..12),
+    ) -> Class {
+        let mut class = class(count, cpu);
+        class.counts_in.extend(member);
+        if let Some((tally, kind, max_skew)) = rule {
+            if own {
+                class.counts_in.push(tally);
+            }
+            class.rules.push(match kind {
+                0 | 1 => Rule::Spread { tally, max_skew, min_domains: 1 },
+                2 => Rule::Affinity { tally },
+                _ => Rule::Anti { tally },
+            });
+        }
+        class.counts_in.sort_unstable();
+        class.counts_in.dedup();
+        if let Some(without) = offerings {
+            class.offerings = (0..64).filter(|ix| *ix != without).collect();
+        }
+        class
+    }
+}
+
+prop_compose! {
+    /// Up to five classes, three zones, two pools, a few types.
+    pub fn any_problem()(
+        classes in prop::collection::vec(any_class(4), 1..6),
+        types in prop::collection::vec((2u64..12, 50u64..400), 1..4),
+        maxima in prop::collection::vec(prop::option::weighted(0.3, 0u32..4), 2),
+        priorities in prop::collection::vec(0i32..2, 2),
+    ) -> Problem {
+        let mut problem = problem(&[], classes);
+        problem.tallies = [0, 0, 1, 1].map(|key| Tally { key, ..Tally::default() }).to_vec();
+        problem.pools = maxima.into_iter().zip(priorities)
+            .map(|(max_new, priority)| Pool { max_new, priority, ..Pool::default() }).collect();
+        for zone in 0..3 {
+            for pool in 0..2 {
+                problem.offerings.extend(types.iter().map(|(cpu, price)| offering(pool, *cpu, *price + u64::from(zone), zone)));
+            }
+        }
+        problem
+    }
+}
