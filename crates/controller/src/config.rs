@@ -237,6 +237,7 @@ impl Config {
                 return wrong(field, "is 0; set it to 1 or more".into());
             }
         }
+        validate_policies(&self.policies)?;
         if self.batch.quiet_milliseconds > self.batch.longest_milliseconds {
             let problem = format!(
                 "{} is over batch.longestMilliseconds of {}; lower it",
@@ -284,6 +285,35 @@ impl Config {
     }
 }
 
+/// Shares over the whole and waits that go backwards cannot be meant.
+fn validate_policies(policies: &Policies) -> Result<(), ControllerError> {
+    let wrong = |field: &str, problem: String| {
+        Err(ControllerError::Config { field: format!("policies.{field}"), problem })
+    };
+    for (field, percent) in [
+        ("utilizationThresholdPercent", policies.utilization_threshold_percent),
+        ("maxTotalUnreadyPercent", policies.max_total_unready_percent),
+    ] {
+        if percent > 100 {
+            return wrong(field, format!("is {percent}; set it to 100 or less"));
+        }
+    }
+    let Ok(serde_json::Value::Object(fields)) = serde_json::to_value(policies) else { return Ok(()) };
+    for (field, value) in &fields {
+        let wait = value.as_str().and_then(|text| text.parse::<SignedDuration>().ok());
+        if wait.is_some_and(|wait| wait.is_negative()) {
+            return wrong(field, format!("is {value}, which is negative; set it to 0s or more"));
+        }
+    }
+    if policies.initial_back_off > policies.max_back_off {
+        return wrong(
+            "initialBackOff",
+            "is longer than policies.maxBackOff; lower it or raise the other".into(),
+        );
+    }
+    Ok(())
+}
+
 fn is_name(name: &str) -> bool {
     let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
     !name.is_empty()
@@ -303,7 +333,10 @@ mod tests {
     fn defaults_hold_and_each_mistake_names_its_field() {
         Config::default().validate().unwrap();
         Config::for_simulation(Policies::default(), 1).validate().unwrap();
-        let broken: [(&str, Break); 6] = [
+        let broken: [(&str, Break); 9] = [
+            ("policies.unneededTime", |c| c.policies.unneeded_time = SignedDuration::from_secs(-1)),
+            ("policies.utilizationThresholdPercent", |c| c.policies.utilization_threshold_percent = 101),
+            ("policies.initialBackOff", |c| c.policies.initial_back_off = SignedDuration::from_hours(9)),
             ("namespace", |c| c.namespace = "Kube System".into()),
             ("providers", |c| c.providers.clear()),
             ("batch.quietMilliseconds", |c| c.batch.quiet_milliseconds = 5000),

@@ -5,6 +5,8 @@
 pub enum ControllerError {
     #[error("setting {field}: {problem}")]
     Config { field: String, problem: String },
+    #[error("configuration {name}: {problem}")]
+    Configuration { name: String, problem: String },
     #[error("{attempted}: {message}")]
     Api { attempted: String, message: String },
     #[error("leadership was lost: {why}; nothing was acted on since")]

@@ -105,11 +105,13 @@ pub struct Recorder {
     sink: Box<dyn Sink>,
     /// Reported once and then silent until a write works again.
     failing: bool,
+    /// Of the last checkpoint: rounds after a change of policies begin with a new one.
+    policies: Option<model::Policies>,
 }
 
 impl Recorder {
     pub fn new(sink: Box<dyn Sink>) -> Self {
-        Self { sink, failing: false }
+        Self { sink, failing: false, policies: None }
     }
 
     /// Records a round; `before` are the verdicts of the last one adopted. A journal that cannot be written is reported and holds up nothing.
@@ -125,7 +127,7 @@ impl Recorder {
     }
 
     fn write(&mut self, round: &Round<'_>, before: &Verdicts) -> Result<(), ControllerError> {
-        let begins = self.sink.needs_checkpoint();
+        let begins = self.sink.needs_checkpoint() || self.policies.as_ref() != Some(round.policies);
         if begins {
             // The cluster has this round's changes already, so the round carries none.
             let checkpoint = Record::Checkpoint(Box::new(Checkpoint {
@@ -137,6 +139,7 @@ impl Recorder {
                 verdicts: before.clone(),
             }));
             self.sink.begin(round.now, &line(&checkpoint)?)?;
+            self.policies = Some(round.policies.clone());
         }
         let record = Record::Round(Box::new(RoundRecord {
             number: round.number,

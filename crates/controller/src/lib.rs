@@ -4,6 +4,7 @@
 //! simulator: what differs is the client and the clock that it is given. It holds no decision of its own.
 
 mod config;
+pub mod config_file;
 mod error;
 mod events;
 mod executor;

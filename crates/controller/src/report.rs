@@ -66,6 +66,11 @@ impl Reporter {
         }
     }
 
+    /// The ceiling that metrics name from now on.
+    pub(crate) fn set_max_nodes_total(&mut self, max_nodes_total: u32) {
+        self.max_nodes_total = max_nodes_total;
+    }
+
     /// Before a round is acted on. `waited` is the time since its first change, `decide` what deciding took.
     pub(crate) fn round(&mut self, round: &Round<'_>, waited: Option<SignedDuration>, decide: Duration) {
         self.rounds = round.number;

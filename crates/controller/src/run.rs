@@ -64,6 +64,7 @@ pub struct Controller {
     recorder: Option<Recorder>,
     handle: Handle,
     answering: Answering,
+    policies: Option<watch::Receiver<Policies>>,
 }
 
 impl Controller {
@@ -92,7 +93,25 @@ impl Controller {
         };
         let (handle, answering) = http::pair();
         let (decide, hooks) = (nodes::decide as Decide, Vec::new());
-        Ok(Self { client, config, clock, decide, providers, hooks, recorder, handle, answering })
+        Ok(Self {
+            client,
+            config,
+            clock,
+            decide,
+            providers,
+            hooks,
+            recorder,
+            handle,
+            answering,
+            policies: None,
+        })
+    }
+
+    /// Takes new policies while it runs: each one that arrives holds from the next round on, which it causes.
+    #[must_use]
+    pub fn with_policies(mut self, policies: watch::Receiver<Policies>) -> Self {
+        self.policies = Some(policies);
+        self
     }
 
     /// Asks the controller, once it runs, what it sees; also the state behind [`crate::router`].
@@ -149,7 +168,8 @@ impl Controller {
         };
         let drain = tokio::spawn(drain.run(queue));
         let (client, config) = (self.client.clone(), self.config.clone());
-        let result = Loop::new(self, fence.clone(), writer).run(shutdown, leading).await;
+        // On the heap: whoever holds our future shall not have to carry the whole loop's.
+        let result = Box::pin(Loop::new(self, fence.clone(), writer).run(shutdown, leading)).await;
         fence.close();
         // What is queued is still written, for a bounded time.
         let _ = tokio::time::timeout(GRACE_AT_EXIT, drain).await;
@@ -200,12 +220,14 @@ struct Loop {
     hold_until: Option<Timestamp>,
     save_backoff: Backoff,
     rounds: u64,
+    policies: Option<watch::Receiver<Policies>>,
 }
 
 impl Loop {
     fn new(controller: Controller, fence: Fence, writer: Writer) -> Self {
-        let Controller { client, config, clock, decide, providers, hooks, recorder, answering, .. } =
-            controller;
+        let Controller {
+            client, config, clock, decide, providers, hooks, recorder, answering, policies, ..
+        } = controller;
         let reporter = Reporter::new(&config, clock, hooks, recorder, writer, answering);
         let observer = Observer::new(&client, clock, config.watch_settings(), &providers);
         let (executor, outcomes) =
@@ -232,6 +254,7 @@ impl Loop {
             hold_until: None,
             save_backoff,
             rounds: 0,
+            policies,
             config,
         }
     }
@@ -267,6 +290,7 @@ impl Loop {
                         return Err(ControllerError::LostLeadership { why: why.to_string() });
                     }
                 },
+                policies = changed(&mut self.policies) => self.take_policies(policies),
                 () = until(self.clock, due) => self.round().await?,
                 () = until(self.clock, status_due) => {
                     self.reporter.write_status(&self.cluster, self.ledger.as_ref());
@@ -355,6 +379,15 @@ impl Loop {
             (a, b) => a.or(b),
         };
         due.map(|due| self.hold_until.map_or(due, |hold| due.max(hold)))
+    }
+
+    fn take_policies(&mut self, policies: Policies) {
+        if self.config.policies != policies {
+            tracing::info!("new policies hold from the next round on");
+            self.reporter.set_max_nodes_total(policies.max_nodes_total);
+            self.config.policies = policies;
+            self.touch();
+        }
     }
 
     fn touch(&mut self) {
@@ -536,12 +569,12 @@ async fn until(clock: Clock, due: Option<Timestamp>) {
     }
 }
 
-async fn changed(leading: &mut Option<watch::Receiver<Leadership>>) -> Leadership {
-    let Some(receiver) = leading else { return std::future::pending().await };
+async fn changed<T: Clone>(watched: &mut Option<watch::Receiver<T>>) -> T {
+    let Some(receiver) = watched else { return std::future::pending().await };
     if receiver.changed().await.is_ok() {
         return receiver.borrow_and_update().clone();
     }
-    // The election ended after saying how.
-    *leading = None;
+    // Whoever spoke has ended: an election after saying how, a configuration with its program.
+    *watched = None;
     std::future::pending().await
 }

@@ -123,3 +123,30 @@ fn what_is_no_journal_is_said_to_be_none() {
     assert!(report.rounds == 0 && !report.damage.is_empty(), "{report:?}");
     assert!(journal::open(&directory.path().join("absent"), nodes::decide).is_err());
 }
+
+#[tokio::test(start_paused = true)]
+async fn new_policies_hold_at_once_and_the_journal_follows() {
+    let directory = tempfile::tempdir().unwrap();
+    let world = World::new(Machines::Simulated).await;
+    world.populate(6).await;
+    let without = model::Policies { scale_up_enabled: false, ..world::policies() };
+    let config = Config {
+        journal: Some(JournalConfig::at(directory.path().to_owned())),
+        policies: without,
+        ..config()
+    };
+    let (told, policies) = tokio::sync::watch::channel(config.policies.clone());
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let controller = world.controller(world.sandbox.client("tideline"), config).with_policies(policies);
+    let running = tokio::spawn(controller.run(async { drop(stopped.await) }));
+    // Virtual time: an hour in which nothing may be bought.
+    tokio::time::sleep(Duration::from_hours(1)).await;
+    assert_eq!(world.machines_made(), 0);
+    told.send_replace(world::policies());
+    world.settle(6, 2, PATIENCE).await;
+    stop.send(()).unwrap();
+    running.await.unwrap().unwrap();
+    let report = journal::open(directory.path(), nodes::decide).unwrap();
+    assert!(report.is_same() && report.damage.is_empty(), "{report:?}");
+    assert_eq!(report.checkpoints, 2);
+}

@@ -9,6 +9,7 @@
 )]
 
 mod commands;
+mod configuration;
 mod duration;
 mod error;
 mod logs;
@@ -18,7 +19,7 @@ mod steps;
 mod table;
 
 use clap::{Parser, Subcommand};
-use commands::{command_reference, controller, crds, plan, replay, sandbox, simulate};
+use commands::{command_reference, controller, crds, import, plan, replay, sandbox, simulate};
 use error::CommandError;
 use std::ffi::OsString;
 use std::path::Path;
@@ -41,6 +42,7 @@ enum Command {
     Simulate(simulate::Arguments),
     Replay(replay::Arguments),
     Crds(crds::Arguments),
+    Import(import::Arguments),
     #[command(hide = true)]
     #[command(name = "command-reference")]
     Reference(command_reference::Arguments),
@@ -63,6 +65,7 @@ fn main() -> ExitCode {
         Command::Simulate(arguments) => simulate::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
         Command::Crds(arguments) => crds::run(&arguments),
+        Command::Import(arguments) => import::run(&arguments),
         Command::Reference(arguments) => {
             command_reference::run(&arguments, <CommandLine as clap::CommandFactory>::command())
         }
@@ -114,7 +117,7 @@ fn prepared(mut arguments: Vec<OsString>) -> Result<Vec<OsString>, CommandError>
             ))
         })?);
     }
-    let sorted = policy_flags::sort(text).map_err(CommandError::Usage)?;
+    let sorted = policy_flags::sort(text).all_served().map_err(CommandError::Usage)?;
     for note in sorted.notes {
         eprintln!("tideline: {note}");
     }

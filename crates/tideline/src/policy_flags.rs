@@ -197,10 +197,26 @@ pub(crate) struct Sorted {
     pub(crate) arguments: Vec<String>,
     /// One sentence for each that was dropped.
     pub(crate) notes: Vec<String>,
+    /// Flags, with their values, whose meaning would be lost.
+    pub(crate) not_served: Vec<String>,
 }
 
-/// Takes the flags without effect out of a command line; `Err` names one that is known but not served yet.
-pub(crate) fn sort(arguments: Vec<String>) -> Result<Sorted, String> {
+impl Sorted {
+    /// `Err` names a flag that is known but not served yet.
+    pub(crate) fn all_served(self) -> Result<Self, String> {
+        match self.not_served.first() {
+            None => Ok(self),
+            Some(flag) => Err(format!(
+                "{} is a flag of Cluster Autoscaler that Tideline does not serve yet; \
+                 remove it if the cluster can do without (docs/controller.md lists what is served)",
+                flag.split(['=', ' ']).next().unwrap_or_default()
+            )),
+        }
+    }
+}
+
+/// Takes the flags without effect, and those that are not served, out of a command line.
+pub(crate) fn sort(arguments: Vec<String>) -> Sorted {
     let mut sorted = Sorted::default();
     let mut rest = arguments.into_iter().peekable();
     while let Some(argument) = rest.next() {
@@ -209,24 +225,27 @@ pub(crate) fn sort(arguments: Vec<String>) -> Result<Sorted, String> {
             sorted.arguments.push(argument);
             continue;
         };
-        if NOT_SERVED.contains(&name) {
-            return Err(format!(
-                "--{name} is a flag of Cluster Autoscaler that Tideline does not serve yet; \
-                 remove it if the cluster can do without (docs/controller.md lists what is served)"
-            ));
-        }
-        if let Some((name, why)) = WITHOUT_EFFECT.iter().find(|(known, _)| *known == name) {
-            sorted.notes.push(format!("--{name} has no effect: {why}"));
-            let has_value = argument.contains('=');
-            // `--flag value`: the value goes with it. Boolean flags take theirs with `=` only.
-            if !has_value && rest.peek().is_some_and(|next| !next.starts_with('-')) {
-                rest.next();
-            }
+        let without_effect = WITHOUT_EFFECT.iter().find(|(known, _)| *known == name);
+        let not_served = NOT_SERVED.contains(&name);
+        if without_effect.is_none() && !not_served {
+            sorted.arguments.push(argument);
             continue;
         }
-        sorted.arguments.push(argument);
+        if let Some((name, why)) = without_effect {
+            sorted.notes.push(format!("--{name} has no effect: {why}"));
+        }
+        let mut whole = argument.clone();
+        // `--flag value`: the value goes with it. Boolean flags take theirs with `=` only.
+        if !argument.contains('=')
+            && let Some(value) = rest.next_if(|next| !next.starts_with('-'))
+        {
+            whole = format!("{argument} {value}");
+        }
+        if not_served {
+            sorted.not_served.push(whole);
+        }
     }
-    Ok(sorted)
+    sorted
 }
 
 #[cfg(test)]
@@ -293,9 +312,15 @@ mod tests {
     #[test]
     fn foreign_flags_are_dropped_with_a_note_or_refused() {
         let line = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
-        let sorted = sort(line("--scan-interval 5s --max-nodes-total 4 --logtostderr --v=4")).unwrap();
+        let sorted = sort(line("--scan-interval 5s --max-nodes-total 4 --logtostderr --v=4"));
         assert_eq!(sorted.arguments, line("--max-nodes-total 4 --v=4"));
         assert_eq!(sorted.notes.len(), 2);
-        assert!(sort(line("--expander=priority")).unwrap_err().contains("--expander"));
+        assert!(sorted.all_served().is_ok());
+        let sorted = sort(line("--expander priority --v=4"));
+        assert_eq!(
+            (sorted.not_served.as_slice(), sorted.arguments.len()),
+            (&["--expander priority".to_owned()][..], 1)
+        );
+        assert!(sorted.all_served().unwrap_err().starts_with("--expander is"));
     }
 }

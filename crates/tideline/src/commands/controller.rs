@@ -4,22 +4,26 @@
 //! controller crate's business.
 
 use super::{asked_to_end, client, runtime};
+use crate::configuration::Watched;
 use crate::error::CommandError;
 use crate::policy_flags::PolicyFlags;
 use crate::{duration, logs, page};
 use clock::Clock;
-use controller::{Config, Controller, Handle, JournalConfig};
+use controller::{Config, Controller, Handle, JournalConfig, LeaderElection};
 use jiff::SignedDuration;
 use model::ProviderKind;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+const DEFAULT_ADDRESS: &str = ":8085";
 
 /// Keeps a cluster at the right size: adds nodes for pods that wait, removes nodes that nobody needs.
 ///
 /// Takes Cluster Autoscaler's flags, and its place: it holds the Lease of the same name, so the two never act at
 /// once. Called by the name `cluster-autoscaler`, the program is this command.
-#[derive(clap::Args)]
+#[derive(clap::Args, Clone)]
 pub(crate) struct Arguments {
     /// Kubeconfig of the cluster [default: KUBECONFIG, else the cluster around us]
     #[arg(long, value_name = "FILE")]
@@ -27,12 +31,15 @@ pub(crate) struct Arguments {
     /// Where nodes come from; may be given more than once [default: both]
     #[arg(long, value_enum, value_name = "PROVIDER")]
     cloud_provider: Vec<CloudProvider>,
-    /// Namespace of the ledger, the Lease and the status
-    #[arg(long, default_value = "kube-system")]
-    namespace: String,
-    /// Address of probes, metrics and the page; empty opens no socket
-    #[arg(long, default_value = ":8085", value_name = "ADDRESS:PORT")]
-    address: String,
+    /// Configuration in YAML; its policies are read again whenever it changes, and flags go before it
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Namespace of the ledger, the Lease and the status [default: kube-system]
+    #[arg(long)]
+    namespace: Option<String>,
+    /// Address of probes, metrics and the page; empty opens no socket [default: :8085]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    address: Option<String>,
     /// Record every round in this directory, for `tideline replay`
     #[arg(long, value_name = "DIRECTORY")]
     journal_dir: Option<PathBuf>,
@@ -52,37 +59,53 @@ enum CloudProvider {
     ClusterApi,
 }
 
+/// Whether a value of `--cloud-provider` is served.
+pub(crate) fn serves(provider: &str) -> bool {
+    <CloudProvider as clap::ValueEnum>::from_str(provider, false).is_ok()
+}
+
 /// Leader election: one of several replicas acts.
-#[derive(clap::Args)]
+#[derive(clap::Args, Clone)]
 #[expect(clippy::struct_field_names, reason = "the names are the flags', which are Cluster Autoscaler's")]
 #[command(next_help_heading = "Leader election")]
 struct Election {
-    /// Act only while holding the Lease
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = true,
-          default_missing_value = "true", action = clap::ArgAction::Set)]
-    leader_elect: bool,
-    /// Name of the Lease
-    #[arg(long, default_value = "cluster-autoscaler", value_name = "NAME")]
-    leader_elect_resource_name: String,
-    /// How long others wait before they take over
-    #[arg(long, default_value = "15s", value_name = "DURATION", value_parser = duration::wait)]
-    leader_elect_lease_duration: SignedDuration,
-    /// How long renewing is tried before the lead is given up
-    #[arg(long, default_value = "10s", value_name = "DURATION", value_parser = duration::wait)]
-    leader_elect_renew_deadline: SignedDuration,
-    /// Pause between tries
-    #[arg(long, default_value = "2s", value_name = "DURATION", value_parser = duration::wait)]
-    leader_elect_retry_period: SignedDuration,
+    /// Act only while holding the Lease [default: true]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    leader_elect: Option<bool>,
+    /// Name of the Lease [default: cluster-autoscaler]
+    #[arg(long, value_name = "NAME")]
+    leader_elect_resource_name: Option<String>,
+    /// How long others wait before they take over [default: 15s]
+    #[arg(long, value_name = "DURATION", value_parser = duration::wait)]
+    leader_elect_lease_duration: Option<SignedDuration>,
+    /// How long renewing is tried before the lead is given up [default: 10s]
+    #[arg(long, value_name = "DURATION", value_parser = duration::wait)]
+    leader_elect_renew_deadline: Option<SignedDuration>,
+    /// Pause between tries [default: 2s]
+    #[arg(long, value_name = "DURATION", value_parser = duration::wait)]
+    leader_elect_retry_period: Option<SignedDuration>,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), CommandError> {
     logs::start(arguments.verbosity);
-    let address = address(&arguments.address)?;
-    let config = config(arguments);
-    config.validate()?;
+    let file = arguments.config.as_deref().map(Watched::read).transpose()?;
+    let config = configured(arguments, file.as_ref().map(Watched::text))?;
+    let address = match (&arguments.address, config.listen) {
+        (Some(text), _) => address(text)?,
+        (None, Some(address)) => Some(address),
+        (None, None) => address(DEFAULT_ADDRESS)?,
+    };
+    // Served below together with the page, so the controller opens no socket of its own.
+    let without_socket = Config { listen: None, ..config.clone() };
     runtime()?.block_on(async {
         let client = client(arguments.kubeconfig.as_deref()).await?;
-        let controller = Controller::new(client, config, Clock::system())?;
+        let mut controller = Controller::new(client, without_socket, Clock::system())?;
+        if let Some(file) = file {
+            let (told, policies) = watch::channel(config.policies.clone());
+            controller = controller.with_policies(policies);
+            let (arguments, running) = (arguments.clone(), config);
+            tokio::spawn(file.follow(running, told, move |text| configured(&arguments, Some(text))));
+        }
         if let Some(address) = address {
             serve(address, controller.handle()).await?;
         }
@@ -93,9 +116,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CommandError> {
     })
 }
 
-fn config(arguments: &Arguments) -> Config {
-    let mut config = Config { namespace: arguments.namespace.clone(), ..Config::default() };
+/// The settings: defaults, changed by the file (its name and text), changed by the flags.
+pub(crate) fn configured(arguments: &Arguments, file: Option<(&str, &str)>) -> Result<Config, CommandError> {
+    let mut config = match file {
+        Some((name, text)) => controller::config_file::read(name, text)?,
+        None => Config::default(),
+    };
     arguments.policies.apply(&mut config.policies);
+    if let Some(namespace) = &arguments.namespace {
+        config.namespace.clone_from(namespace);
+    }
     if !arguments.cloud_provider.is_empty() {
         config.providers = arguments
             .cloud_provider
@@ -106,15 +136,29 @@ fn config(arguments: &Arguments) -> Config {
             })
             .collect();
     }
-    config.journal = arguments.journal_dir.as_ref().map(|directory| JournalConfig::at(directory.clone()));
-    let seconds = |duration: SignedDuration| u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);
-    let election = &arguments.election;
-    config.leader_election.enabled = election.leader_elect;
-    config.leader_election.name.clone_from(&election.leader_elect_resource_name);
-    config.leader_election.lease_seconds = seconds(election.leader_elect_lease_duration);
-    config.leader_election.renew_deadline_seconds = seconds(election.leader_elect_renew_deadline);
-    config.leader_election.retry_seconds = seconds(election.leader_elect_retry_period);
-    config
+    if let Some(directory) = &arguments.journal_dir {
+        config.journal = Some(JournalConfig::at(directory.clone()));
+    }
+    arguments.election.apply(&mut config.leader_election);
+    config.validate()?;
+    Ok(config)
+}
+
+impl Election {
+    fn apply(&self, election: &mut LeaderElection) {
+        let set = |seconds: &mut u32, wait: Option<SignedDuration>| {
+            if let Some(wait) = wait {
+                *seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX);
+            }
+        };
+        election.enabled = self.leader_elect.unwrap_or(election.enabled);
+        if let Some(name) = &self.leader_elect_resource_name {
+            election.name.clone_from(name);
+        }
+        set(&mut election.lease_seconds, self.leader_elect_lease_duration);
+        set(&mut election.renew_deadline_seconds, self.leader_elect_renew_deadline);
+        set(&mut election.retry_seconds, self.leader_elect_retry_period);
+    }
 }
 
 /// `:8085` is every address, as Go's servers read it.
