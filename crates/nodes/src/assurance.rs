@@ -7,17 +7,17 @@
 
 use crate::supply::Supply;
 use model::{PodShape, ResourceName};
-use packing::{Ask, Room, ShapeIx, SpotIx, first_lasting_rejection};
+use packing::{Ask, ClassIx, Room, SpotIx, first_lasting_rejection};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// Pods that are about to be bound, by shape.
+/// Pods that are about to be bound, by class.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Movers {
     /// Those that must find a place on the nodes that stay.
-    seeking: BTreeMap<ShapeIx, u32>,
+    seeking: BTreeMap<ClassIx, u32>,
     /// Those that have a place of their own (named, or a machine on its way) and may still take room from others.
-    contending: BTreeMap<ShapeIx, u32>,
+    contending: BTreeMap<ClassIx, u32>,
 }
 
 impl Movers {
@@ -37,7 +37,7 @@ impl Movers {
         movers
     }
 
-    pub(crate) fn seek(&mut self, shape: ShapeIx, count: u32) {
+    pub(crate) fn seek(&mut self, shape: ClassIx, count: u32) {
         let sum = self.seeking.entry(shape).or_default();
         *sum = sum.saturating_add(count);
     }
@@ -50,7 +50,7 @@ const OWN_AMOUNTS: usize = 4;
 
 /// A shape that moves, as numbers.
 struct Mover {
-    ix: ShapeIx,
+    ix: ClassIx,
     shape: Arc<PodShape>,
     asks: Amounts,
     seeking: u32,
@@ -67,14 +67,14 @@ impl Mover {
 pub(crate) struct Assurance {
     names: Vec<ResourceName>,
     free: Vec<Amounts>,
-    suits: BTreeMap<ShapeIx, Vec<Option<bool>>>,
+    suits: BTreeMap<ClassIx, Vec<Option<bool>>>,
 }
 
 impl Assurance {
     pub(crate) fn of(supply: &Supply) -> Self {
         let mut names = BTreeSet::new();
         for spot in (0..supply.ready_end).map(SpotIx) {
-            names.extend(supply.room.view(spot).allocatable().extended.keys().cloned());
+            names.extend(supply.room.node(spot).allocatable.extended.keys().cloned());
         }
         let names: Vec<ResourceName> = names.into_iter().collect();
         let free = (0..supply.ready_end).map(|at| free_before(&supply.room, SpotIx(at), &names)).collect();
@@ -88,9 +88,9 @@ impl Assurance {
         movers: &Movers,
         leaving: &BTreeSet<SpotIx>,
     ) -> Option<Arc<PodShape>> {
-        let shapes: BTreeSet<ShapeIx> =
+        let shapes: BTreeSet<ClassIx> =
             movers.seeking.keys().chain(movers.contending.keys()).copied().collect();
-        let of = |counts: &BTreeMap<ShapeIx, u32>, ix| counts.get(&ix).copied().unwrap_or(0);
+        let of = |counts: &BTreeMap<ClassIx, u32>, ix| counts.get(&ix).copied().unwrap_or(0);
         let mut numbers: Vec<Mover> = shapes
             .into_iter()
             .map(|ix| {
@@ -118,7 +118,7 @@ impl Assurance {
         let known = self.suits.entry(mover.ix).or_insert_with(|| vec![None; self.free.len()]);
         let fits = |at: &usize| mover.asks.iter().zip(&self.free[*at]).all(|(ask, free)| ask <= free);
         let suits =
-            |at: usize| first_lasting_rejection(&Ask::of(&mover.shape), room.view(SpotIx(at))).is_none();
+            |at: usize| first_lasting_rejection(&Ask::of(&mover.shape), &room.view(SpotIx(at))).is_none();
         // A resource that no node has.
         let alien = mover.shape.requests.extended.keys().any(|name| !self.names.contains(name));
         let spots = if alien { 0 } else { self.free.len() };
@@ -136,7 +136,8 @@ fn ports_free(room: &Room, at: usize, shape: &PodShape) -> bool {
     }
     let received = room.received(SpotIx(at)).iter();
     let put: usize = received.map(|(ix, count)| room.shape_of(*ix).host_ports.len() * *count as usize).sum();
-    let used = room.view(SpotIx(at)).used_ports();
+    let view = room.view(SpotIx(at));
+    let used = view.used_ports();
     let before = &used[..used.len().saturating_sub(put)];
     !shape.host_ports.iter().any(|port| before.iter().any(|other| other.conflicts_with(port)))
 }
@@ -254,7 +255,7 @@ fn asks_of(shape: &PodShape, names: &[ResourceName]) -> Amounts {
 
 /// What is free on a node before this round put anything there.
 fn free_before(room: &Room, spot: SpotIx, names: &[ResourceName]) -> Amounts {
-    let free = room.view(spot).free();
+    let free = room.free(spot);
     let mut amounts = vec![free.cpu.0, free.memory.0, free.ephemeral_storage.0, u64::from(free.pods)];
     amounts.extend(names.iter().map(|name| free.extended.get(name).copied().unwrap_or(0)));
     for (shape, count) in room.received(spot) {

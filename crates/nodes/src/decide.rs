@@ -45,9 +45,9 @@ fn run(mut round: Round<'_>) -> Decision {
     leftovers::collect(&mut round, &fleet);
 
     let mut supply = Supply::of(&mut round, &fleet);
-    let demand = demand::gather(&mut round, &fresh);
+    let demand = demand::gather(&mut round, &fresh, &mut supply.room);
     let unmet = supply.serve(&mut round, demand);
-    growth::buy(&mut round, &mut fleet, &fresh, unmet);
+    growth::buy(&mut round, &mut fleet, &fresh, &mut supply.room, unmet);
 
     let mut budgets = Budgets::of(&round);
     drains::advance(&mut round, &fleet, &fresh, &mut supply, &mut budgets);

@@ -5,16 +5,18 @@
 
 use crate::freshness::Freshness;
 use crate::round::{Round, after};
+use crate::supply::class_of;
 use jiff::SignedDuration;
 use model::{NodeName, Operator, Pod, PodKey, PodPhase, PodShape, Reason, WorkloadKey};
-use packing::size_units;
+use packing::{ClassIx, Room, size_units};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// Pods of one shape, and how many more their owners will create.
+/// Pods of one class, and how many more their owners will create.
 #[derive(Clone, Debug)]
 pub(crate) struct DemandGroup {
+    pub class: ClassIx,
     pub shape: Arc<PodShape>,
     /// Pods that a purchase may be made for, in key order.
     pub pods: Vec<PodKey>,
@@ -54,8 +56,8 @@ enum Class {
     Wants,
 }
 
-pub(crate) fn gather(round: &mut Round<'_>, fresh: &Freshness) -> Demand {
-    let mut groups: BTreeMap<Arc<PodShape>, DemandGroup> = BTreeMap::new();
+pub(crate) fn gather(round: &mut Round<'_>, fresh: &Freshness, room: &mut Room) -> Demand {
+    let mut groups: Groups = BTreeMap::new();
     let mut demand = Demand { groups: Vec::new(), unmodelled: Vec::new(), named: Vec::new() };
     let mut owners: BTreeSet<WorkloadKey> = BTreeSet::new();
     let mut missing_left = round.policies.missing_replicas_limit;
@@ -73,11 +75,11 @@ pub(crate) fn gather(round: &mut Round<'_>, fresh: &Freshness) -> Demand {
                 Some(reason)
             }
             Class::KeepsRoom(reason) => {
-                group_of(&mut groups, &pod.shape).keeping_room.push(pod.key.clone());
+                group_of(&mut groups, room, pod).keeping_room.push(pod.key.clone());
                 Some(reason)
             }
             Class::Wants => {
-                let group = group_of(&mut groups, &pod.shape);
+                let group = group_of(&mut groups, room, pod);
                 group.pods.push(pod.key.clone());
                 if fresh.workloads
                     && let Some((key, count)) = missing_replicas(round, pod, &mut owners, missing_left)
@@ -99,12 +101,14 @@ pub(crate) fn gather(round: &mut Round<'_>, fresh: &Freshness) -> Demand {
     demand
 }
 
-fn group_of<'g>(
-    groups: &'g mut BTreeMap<Arc<PodShape>, DemandGroup>,
-    shape: &Arc<PodShape>,
-) -> &'g mut DemandGroup {
-    groups.entry(Arc::clone(shape)).or_insert_with(|| DemandGroup {
-        shape: Arc::clone(shape),
+/// By shape, so that the order is the input's and not that in which the room has met the classes.
+type Groups = BTreeMap<(Arc<PodShape>, ClassIx), DemandGroup>;
+
+fn group_of<'g>(groups: &'g mut Groups, room: &mut Room, pod: &Pod) -> &'g mut DemandGroup {
+    let class = class_of(room, pod);
+    groups.entry((Arc::clone(&pod.shape), class)).or_insert_with(|| DemandGroup {
+        class,
+        shape: Arc::clone(&pod.shape),
         pods: Vec::new(),
         keeping_room: Vec::new(),
         missing: Vec::new(),

@@ -248,8 +248,8 @@ pub(crate) fn find_places<'p>(
 ) -> Option<Arc<Pod>> {
     let (mark, end) = (supply.room.mark(), supply.ready_end);
     for pod in pods {
-        let shape = supply.room.shape(&pod.shape);
-        if supply.room.place(shape, 1, 0..end).is_empty() {
+        let class = supply.room.class(&pod.shape, &pod.key.namespace, &pod.labels);
+        if supply.room.place(class, 1, 0..end).is_empty() {
             supply.room.rollback(mark);
             return Some(Arc::clone(pod));
         }

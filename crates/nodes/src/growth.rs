@@ -10,11 +10,13 @@ use crate::fleet::{Fleet, PoolAccount};
 use crate::freshness::Freshness;
 use crate::planted::PlantedBug;
 use crate::round::{Round, after};
-use crate::supply::{Unmet, take_missing, template_view};
+use crate::supply::{self, Unmet, take_missing};
 use model::{Buy, PodKey, PoolChange, PoolId, PoolRejection, Reason, ScaleUp, Served, Step};
-use packing::{Ask, Estimate, Group, NodeLimit, NodeView, estimate, first_rejection, size_units};
+use packing::{Estimate, Group, NodeLimit, Room, Template, estimate, extend, size_units};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
 
 /// Demands that the ledger names for one order; the plan names all. Keeps the ledger small.
 const SERVED_IN_LEDGER: usize = 20;
@@ -22,8 +24,10 @@ const SERVED_IN_LEDGER: usize = 20;
 /// A pool that may be chosen, with what it would grow by in this round.
 struct Candidate {
     id: PoolId,
-    template: NodeView,
+    template: Template,
     bought: u32,
+    /// Where the bought nodes stand in the room.
+    spots: Vec<Range<usize>>,
     serves: Vec<Served>,
     pods: Vec<PodKey>,
     claims: Vec<(u64, u32)>,
@@ -32,14 +36,21 @@ struct Candidate {
 struct Offer {
     candidate: usize,
     estimate: Estimate,
+    limit: NodeLimit,
 }
 
 /// Parts of a million of a template's cpu and memory that an offer would leave unused, per node.
 type WastePpm = u64;
 
-pub(crate) fn buy(round: &mut Round<'_>, fleet: &mut Fleet, fresh: &Freshness, mut unmet: Vec<Unmet>) {
+pub(crate) fn buy(
+    round: &mut Round<'_>,
+    fleet: &mut Fleet,
+    fresh: &Freshness,
+    room: &mut Room,
+    mut unmet: Vec<Unmet>,
+) {
     if round.planted.has(PlantedBug::BuyWithoutDemand) && unmet.is_empty() {
-        buy_one_for_nobody(round, fleet);
+        buy_one_for_nobody(round, fleet, room);
         return;
     }
     note_pools(round, fleet, fresh);
@@ -52,9 +63,11 @@ pub(crate) fn buy(round: &mut Round<'_>, fleet: &mut Fleet, fresh: &Freshness, m
         }
         return;
     }
-    let mut candidates = candidates(round, fleet);
-    while let Some(offer) = best_offer(round, fleet, fresh, &candidates, &unmet) {
-        accept(&mut candidates[offer.candidate], &offer.estimate, &mut unmet);
+    let mut candidates = candidates(round, fleet, room);
+    let begin = room.len();
+    while let Some(offer) = best_offer(round, fleet, fresh, room, &candidates, &unmet) {
+        accept(&mut candidates[offer.candidate], &offer, room, &mut unmet);
+        fill_up(&mut candidates, begin, room, &mut unmet);
     }
     for candidate in &mut candidates {
         if candidate.bought > 0
@@ -63,7 +76,7 @@ pub(crate) fn buy(round: &mut Round<'_>, fleet: &mut Fleet, fresh: &Freshness, m
             order(round, account, candidate);
         }
     }
-    explain(round, fleet, fresh, &candidates, &unmet);
+    explain(round, fleet, fresh, room, &candidates, &unmet);
 }
 
 fn no_growth_at_all(round: &Round<'_>, fleet: &Fleet) -> Option<Reason> {
@@ -73,18 +86,20 @@ fn no_growth_at_all(round: &Round<'_>, fleet: &Fleet) -> Option<Reason> {
     fleet.pools.is_empty().then_some(Reason::NoPools)
 }
 
-fn candidates(round: &Round<'_>, fleet: &Fleet) -> Vec<Candidate> {
-    let candidate = |(id, account): (&PoolId, &PoolAccount)| {
-        let template = template_view(round, account)?;
-        Some(Candidate {
-            id: id.clone(),
-            template,
-            bought: 0,
-            serves: Vec::new(),
-            pods: Vec::new(),
-            claims: Vec::new(),
-        })
-    };
+fn candidate(round: &Round<'_>, account: &PoolAccount, room: &mut Room) -> Option<Candidate> {
+    Some(Candidate {
+        id: account.pool.id.clone(),
+        template: supply::template(round, account, room)?,
+        bought: 0,
+        spots: Vec::new(),
+        serves: Vec::new(),
+        pods: Vec::new(),
+        claims: Vec::new(),
+    })
+}
+
+fn candidates(round: &Round<'_>, fleet: &Fleet, room: &mut Room) -> Vec<Candidate> {
+    let candidate = |(_, account): (&PoolId, &PoolAccount)| candidate(round, account, room);
     fleet.pools.iter().filter_map(candidate).collect()
 }
 
@@ -151,11 +166,11 @@ fn best_offer(
     round: &Round<'_>,
     fleet: &Fleet,
     fresh: &Freshness,
+    room: &mut Room,
     candidates: &[Candidate],
     unmet: &[Unmet],
 ) -> Option<Offer> {
-    let groups: Vec<Group> =
-        unmet.iter().map(|group| Group { shape: group.shape.clone(), count: open_count(group) }).collect();
+    let groups = groups_of(unmet);
     let bought_all: u32 = candidates.iter().map(|candidate| candidate.bought).sum();
     let mut offers = Vec::new();
     for (at, candidate) in candidates.iter().enumerate() {
@@ -164,9 +179,9 @@ fn best_offer(
             continue;
         }
         let limit = limit_of(round, fleet, account, candidate.bought, bought_all);
-        let estimate = estimate(&candidate.template, &groups, limit);
+        let estimate = estimate(room, &candidate.template, &groups, limit);
         if estimate.nodes > 0 {
-            offers.push(Offer { candidate: at, estimate });
+            offers.push(Offer { candidate: at, estimate, limit });
         }
     }
     let priced =
@@ -197,18 +212,24 @@ fn price_per_served(price: u64, estimate: &Estimate) -> u128 {
 }
 
 /// Kinds of extended resources on offer that no served pod asks for: they are kept for pods that do.
-fn idle_scarce(template: &NodeView, estimate: &Estimate) -> usize {
+fn idle_scarce(template: &Template, estimate: &Estimate) -> usize {
     let asked = &estimate.requested.extended;
-    template.allocatable().extended.iter().filter(|(name, n)| **n > 0 && !asked.contains_key(*name)).count()
+    template
+        .node
+        .allocatable
+        .extended
+        .iter()
+        .filter(|(name, n)| **n > 0 && !asked.contains_key(*name))
+        .count()
 }
 
-fn waste(template: &NodeView, estimate: &Estimate) -> WastePpm {
+fn waste(template: &Template, estimate: &Estimate) -> WastePpm {
     let unused = |used: u64, one: u64| {
         let all = u128::from(one) * u128::from(estimate.nodes);
         let share = (u128::from(used) * 1_000_000).checked_div(all).unwrap_or(1_000_000);
         1_000_000u64.saturating_sub(u64::try_from(share).unwrap_or(1_000_000))
     };
-    let all = template.allocatable();
+    let all = &template.node.allocatable;
     unused(estimate.requested.cpu.0, all.cpu.0) + unused(estimate.requested.memory.0, all.memory.0)
 }
 
@@ -217,20 +238,52 @@ fn open_count(group: &Unmet) -> u32 {
     u32::try_from(group.pods.len()).unwrap_or(u32::MAX).saturating_add(missing)
 }
 
-/// Takes what the offer serves off the demand, pods before replicas that do not exist yet.
-fn accept(candidate: &mut Candidate, estimate: &Estimate, unmet: &mut [Unmet]) {
+fn groups_of(unmet: &[Unmet]) -> Vec<Group> {
+    unmet.iter().map(|group| Group { class: group.class, count: open_count(group) }).collect()
+}
+
+/// Puts the nodes of an offer into the room, and takes what they serve off the demand.
+fn accept(candidate: &mut Candidate, offer: &Offer, room: &mut Room, unmet: &mut [Unmet]) {
+    let begin = room.len();
+    let estimate = extend(room, &candidate.template, &groups_of(unmet), offer.limit);
     candidate.bought += estimate.nodes;
-    for (group, placed) in unmet.iter_mut().zip(&estimate.placed).filter(|(_, placed)| **placed > 0) {
-        candidate.claims.push((fingerprint(&group.shape), *placed));
-        let pods = (*placed as usize).min(group.pods.len());
-        for pod in group.pods.drain(..pods) {
-            candidate.serves.push(Served::Pod(pod.clone()));
-            candidate.pods.push(pod);
+    candidate.spots.push(begin..room.len());
+    for (group, placed) in unmet.iter_mut().zip(&estimate.placed) {
+        serve(candidate, group, *placed);
+    }
+}
+
+/// What the nodes bought last allow on those bought before: a spread constraint fills several pools in turn.
+fn fill_up(candidates: &mut [Candidate], begin: usize, room: &mut Room, unmet: &mut [Unmet]) {
+    for group in unmet
+        .iter_mut()
+        .filter(|group| !group.shape.spread.is_empty() || !group.shape.pod_affinity.is_empty())
+    {
+        for placed in room.place(group.class, open_count(group), begin..room.len()) {
+            let bought = |candidate: &&mut Candidate| {
+                candidate.spots.iter().any(|spots| spots.contains(&placed.spot.0))
+            };
+            if let Some(candidate) = candidates.iter_mut().find(bought) {
+                serve(candidate, group, placed.count);
+            }
         }
-        let rest = placed - u32::try_from(pods).unwrap_or(*placed);
-        for (workload, replicas) in take_missing(&mut group.missing, rest) {
-            candidate.serves.push(Served::Missing { workload, replicas });
-        }
+    }
+}
+
+/// Takes `count` off the demand, pods before replicas that do not exist yet.
+fn serve(candidate: &mut Candidate, group: &mut Unmet, count: u32) {
+    if count == 0 {
+        return;
+    }
+    candidate.claims.push((fingerprint(&group.shape), count));
+    let pods = (count as usize).min(group.pods.len());
+    for pod in group.pods.drain(..pods) {
+        candidate.serves.push(Served::Pod(pod.clone()));
+        candidate.pods.push(pod);
+    }
+    let rest = count - u32::try_from(pods).unwrap_or(count);
+    for (workload, replicas) in take_missing(&mut group.missing, rest) {
+        candidate.serves.push(Served::Missing { workload, replicas });
     }
 }
 
@@ -288,19 +341,26 @@ fn explain(
     round: &mut Round<'_>,
     fleet: &Fleet,
     fresh: &Freshness,
+    room: &mut Room,
     candidates: &[Candidate],
     unmet: &[Unmet],
 ) {
-    let views: BTreeMap<&PoolId, (&NodeView, u32)> =
-        candidates.iter().map(|c| (&c.id, (&c.template, c.bought))).collect();
-    for group in unmet.iter().filter(|group| !group.pods.is_empty()) {
+    let left_out: Vec<&Unmet> = unmet.iter().filter(|group| !group.pods.is_empty()).collect();
+    let mut of_pods: BTreeMap<&PoolId, Vec<Option<PoolRejection>>> = BTreeMap::new();
+    for candidate in candidates {
+        let mark = room.mark();
+        let spot = add(room, &candidate.template);
+        let refused = left_out.iter().map(|group| room.rejection(group.class, spot));
+        of_pods.insert(&candidate.id, refused.collect());
+        room.rollback(mark);
+    }
+    for (at, group) in left_out.into_iter().enumerate() {
         let rejections: BTreeMap<PoolId, PoolRejection> = fleet
             .pools
             .iter()
             .map(|(id, account)| {
-                let view = views.get(id).map(|(view, _)| *view);
                 // What was bought in this round is part of the target by now.
-                let of_pod = view.and_then(|view| first_rejection(&Ask::of(&group.shape), view));
+                let of_pod = of_pods.get(id).and_then(|refused| refused[at].clone());
                 let rejection = of_pod.or_else(|| pool_rejection(round, fleet, fresh, account, 0)).unwrap_or(
                     PoolRejection::RoundLimit { max_per_round: round.policies.max_nodes_per_scale_up },
                 );
@@ -312,6 +372,14 @@ fn explain(
             round.verdicts.pods.insert(pod.clone(), reason);
         }
     }
+}
+
+fn add(room: &mut Room, template: &Template) -> packing::SpotIx {
+    let spot = room.add_promised(Arc::clone(&template.node));
+    for class in &template.overhead {
+        room.hold(*class, spot, 1);
+    }
+    spot
 }
 
 /// Says of each pool that cannot grow why, and of the round that the ceiling is reached.
@@ -328,18 +396,11 @@ fn note_pools(round: &mut Round<'_>, fleet: &Fleet, fresh: &Freshness) {
 }
 
 /// Only ever reached with a planted bug.
-fn buy_one_for_nobody(round: &mut Round<'_>, fleet: &mut Fleet) {
-    for (id, account) in &mut fleet.pools {
+fn buy_one_for_nobody(round: &mut Round<'_>, fleet: &mut Fleet, room: &mut Room) {
+    for account in fleet.pools.values_mut() {
         if account.target < account.pool.max && account.upcoming() == 0 && !account.order_open {
-            let Some(template) = template_view(round, account) else { continue };
-            let mut candidate = Candidate {
-                id: id.clone(),
-                template,
-                bought: 1,
-                serves: Vec::new(),
-                pods: Vec::new(),
-                claims: Vec::new(),
-            };
+            let Some(mut candidate) = candidate(round, account, room) else { continue };
+            candidate.bought = 1;
             order(round, account, &mut candidate);
             return;
         }

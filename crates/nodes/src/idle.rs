@@ -11,7 +11,7 @@ use crate::fleet::{Fleet, FleetNode, NodeState, PoolAccount};
 use crate::freshness::Freshness;
 use crate::planted::PlantedBug;
 use crate::round::{Round, after};
-use crate::supply::{Supply, TO_BE_DELETED};
+use crate::supply::{Supply, TO_BE_DELETED, class_of};
 use crate::utilization::Utilization;
 use jiff::Timestamp;
 use model::{
@@ -471,7 +471,7 @@ impl Assured {
 
 fn move_off(round: &Round<'_>, supply: &mut Supply, node: &Unneeded<'_>, movers: &mut Movers) {
     for pod in node.moving.iter().filter(|pod| drain_rules::needs_place(round, pod)) {
-        movers.seek(supply.room.shape(&pod.shape), 1);
+        movers.seek(class_of(&mut supply.room, pod), 1);
     }
 }
 

@@ -10,10 +10,12 @@ use crate::planted::PlantedBug;
 use crate::round::Round;
 use crate::utilization::{self, Utilization};
 use model::{
-    Labels, Node, NodeCondition, NodeName, NodeTemplate, Pod, PodKey, PoolId, Readiness, Reason,
+    Cluster, Labels, Node, NodeCondition, NodeName, NodeTemplate, Pod, PodKey, PoolId, Readiness, Reason,
     RemovalPhase, Resources, Taint, Uid, WorkloadKey,
 };
-use packing::{Ask, NodeView, Placed, Room, ShapeIx, SpotIx, first_lasting_rejection, size_units};
+use packing::{
+    Ask, ClassIx, NodeView, Placed, Room, SpotIx, Template, Vocabulary, first_lasting_rejection, size_units,
+};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -49,6 +51,7 @@ pub(crate) enum SpotKind {
 /// A part of a demand group that found no room.
 #[derive(Clone, Debug)]
 pub(crate) struct Unmet {
+    pub class: ClassIx,
     pub shape: Arc<model::PodShape>,
     pub pods: Vec<PodKey>,
     pub missing: Vec<(WorkloadKey, u32)>,
@@ -69,9 +72,9 @@ pub(crate) struct Supply {
     /// Ready nodes that waiting pods are about to be bound to.
     pub awaited: BTreeSet<SpotIx>,
     /// Pods with a node of their own that were put there.
-    pub named: BTreeMap<ShapeIx, u32>,
+    pub named: BTreeMap<ClassIx, u32>,
     /// Waiting pods that may take room on nodes that stay, although it is not theirs that is in question.
-    pub contending: BTreeMap<ShapeIx, u32>,
+    pub contending: BTreeMap<ClassIx, u32>,
     /// Waiting pods that nothing is known to suit.
     pub unmodelled: Vec<Arc<Pod>>,
 }
@@ -79,7 +82,7 @@ pub(crate) struct Supply {
 impl Supply {
     pub(crate) fn of(round: &mut Round<'_>, fleet: &Fleet) -> Self {
         let mut supply = Self {
-            room: Room::default(),
+            room: empty_room(round.cluster),
             kinds: Vec::new(),
             spot_of: BTreeMap::new(),
             ready_end: 0,
@@ -115,12 +118,13 @@ impl Supply {
                 self.idle.insert(name.clone());
             }
             if node.state == NodeState::Ready && !round.ledger.removals.contains_key(name) {
-                ready.push((Reverse(load.utilization.permille()), name, load.view));
+                ready.push((Reverse(load.utilization.permille()), name, &node.node, load.pods));
             }
         }
         ready.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
-        for (_, name, view) in ready {
-            let spot = self.room.add(view);
+        for (_, name, node, pods) in ready {
+            let spot = self.room.add(Arc::clone(node));
+            self.hold(spot, &pods);
             self.kinds.push(SpotKind::Ready(name.clone()));
             self.spot_of.insert(name.clone(), spot);
         }
@@ -139,8 +143,9 @@ impl Supply {
             let mut plain = Node::clone(&node.node);
             plain.taints.retain(|taint| &*taint.key != TO_BE_DELETED && !is_passing(taint));
             plain.unschedulable &= !removal.cordoned;
-            let view = utilization::load(round, &Arc::new(plain)).view;
-            let spot = self.room.add(view);
+            let pods = utilization::load(round, &plain).pods;
+            let spot = self.room.add(Arc::new(plain));
+            self.hold(spot, &pods);
             self.kinds.push(SpotKind::Marked(name.clone()));
             self.spot_of.insert(name.clone(), spot);
         }
@@ -152,16 +157,43 @@ impl Supply {
             let begin = self.room.len();
             for (name, node) in &fleet.nodes {
                 if starting_pool(node) == Some(id) && !round.ledger.removals.contains_key(name) {
-                    self.room.add(starting_view(round, fleet, node));
+                    self.add_starting(round, fleet, node);
                 }
             }
-            if let Some(view) = template_view(round, account) {
+            if let Some(template) = template(round, account, &mut self.room) {
                 for _ in 0..account.coming + account.unborn {
-                    self.room.add(view.clone());
+                    let spot = self.room.add_promised(Arc::clone(&template.node));
+                    for class in &template.overhead {
+                        self.room.hold(*class, spot, 1);
+                    }
                 }
             }
             self.kinds.resize(self.room.len(), SpotKind::OnItsWay(id.clone()));
             self.of_pool.insert(id.clone(), begin..self.room.len());
+        }
+    }
+
+    fn hold(&mut self, spot: SpotIx, pods: &[Arc<Pod>]) {
+        for pod in pods {
+            let class = class_of(&mut self.room, pod);
+            self.room.hold(class, spot, 1);
+        }
+    }
+
+    /// A node that is there and not ready: as it will be, with the DaemonSet pods that it does not have yet.
+    fn add_starting(&mut self, round: &Round<'_>, fleet: &Fleet, node: &FleetNode) {
+        let plain = Arc::new(starting_node(fleet, node));
+        let pods = utilization::load(round, &plain).pods;
+        let spot = self.room.add(Arc::clone(&plain));
+        self.hold(spot, &pods);
+        let present: BTreeSet<&Uid> = round
+            .cluster
+            .pods_on(&node.node.name)
+            .filter(|pod| pod.daemon)
+            .filter_map(|pod| pod.owner.as_ref().map(|owner| &owner.uid))
+            .collect();
+        for class in daemons(round, &plain, &present, &mut self.room) {
+            self.room.hold(class, spot, 1);
         }
     }
 
@@ -172,20 +204,20 @@ impl Supply {
     pub(crate) fn serve(&mut self, round: &mut Round<'_>, demand: Demand) -> Vec<Unmet> {
         for (pod, node) in &demand.named {
             if let Some(spot) = self.spot(node) {
-                let shape = self.room.shape(&pod.shape);
+                let class = class_of(&mut self.room, pod);
                 // Where it does not fit yet, the scheduler is still making room.
-                if self.room.place_on(shape, spot) {
-                    *self.named.entry(shape).or_default() += 1;
+                if self.room.place_on(class, spot) {
+                    *self.named.entry(class).or_default() += 1;
                 }
-                *self.contending.entry(shape).or_default() += 1;
+                *self.contending.entry(class).or_default() += 1;
                 if !pod.daemon {
                     self.awaited.insert(spot);
                 }
             }
         }
         for pod in &demand.unmodelled {
-            let shape = self.room.shape(&pod.shape);
-            *self.contending.entry(shape).or_default() += 1;
+            let class = class_of(&mut self.room, pod);
+            *self.contending.entry(class).or_default() += 1;
         }
         self.unmodelled = demand.unmodelled;
         let mut groups = demand.groups;
@@ -197,12 +229,16 @@ impl Supply {
             self.take(round, &mut groups[at], placed);
         }
         for group in groups.iter().filter(|group| !group.is_empty()) {
-            let shape = self.room.shape(&group.shape);
-            *self.contending.entry(shape).or_default() += group.count();
+            *self.contending.entry(group.class).or_default() += group.count();
         }
         groups
             .into_iter()
-            .map(|group| Unmet { shape: group.shape, pods: group.pods, missing: group.missing })
+            .map(|group| Unmet {
+                class: group.class,
+                shape: group.shape,
+                pods: group.pods,
+                missing: group.missing,
+            })
             .filter(|unmet| !unmet.pods.is_empty() || !unmet.missing.is_empty())
             .collect()
     }
@@ -247,9 +283,8 @@ impl Supply {
         }
         let placed = best.map(|(_, placed)| placed).unwrap_or_default();
         for (at, place) in &placed {
-            let shape = self.room.shape(&groups[*at].shape);
             for _ in 0..place.count {
-                let _fits = self.room.place_on(shape, place.spot);
+                let _fits = self.room.place_on(groups[*at].class, place.spot);
             }
         }
         placed
@@ -267,8 +302,7 @@ impl Supply {
         let mut left: Vec<u32> = groups.iter().map(DemandGroup::count).collect();
         let mut put = |room: &mut Room, at: usize, most: u32, spots: Range<usize>| {
             if most.min(left[at]) > 0 {
-                let shape = room.shape(&groups[at].shape);
-                for placed in room.place(shape, most.min(left[at]), spots) {
+                for placed in room.place(groups[at].class, most.min(left[at]), spots) {
                     left[at] -= placed.count;
                     found.push((at, placed));
                 }
@@ -292,8 +326,7 @@ impl Supply {
         if group.is_empty() || spots.is_empty() {
             return;
         }
-        let shape = self.room.shape(&group.shape);
-        for placed in self.room.place(shape, group.count(), spots) {
+        for placed in self.room.place(group.class, group.count(), spots) {
             self.take(round, group, placed);
         }
     }
@@ -303,8 +336,7 @@ impl Supply {
         if place.spot.0 < self.ready_end {
             self.awaited.insert(place.spot);
         } else {
-            let shape = self.room.shape(&group.shape);
-            *self.contending.entry(shape).or_default() += place.count;
+            *self.contending.entry(group.class).or_default() += place.count;
         }
         self.keep_marked(round, place.spot);
         let named = group.pods.len().min(place.count as usize);
@@ -338,7 +370,7 @@ impl Supply {
         let view = self.room.view(spot);
         self.unmodelled.iter().any(|pod| {
             pod.shape.requests.fits(view.free())
-                && first_lasting_rejection(&Ask::of(&pod.shape), view).is_none()
+                && first_lasting_rejection(&Ask::of(&pod.shape), &view).is_none()
         })
     }
 }
@@ -397,8 +429,25 @@ fn is_passing(taint: &Taint) -> bool {
         || STARTUP_PREFIXES.iter().any(|prefix| taint.key.starts_with(prefix))
 }
 
-/// A node that is there and not ready: as it will be, with the DaemonSet pods that it does not have yet.
-fn starting_view(round: &Round<'_>, fleet: &Fleet, node: &FleetNode) -> NodeView {
+/// A room without spots that can tell apart all pods of the cluster.
+fn empty_room(cluster: &Cluster) -> Room {
+    let mut vocabulary = Vocabulary::of(cluster.pods().values().map(|pod| &*pod.shape));
+    for set in cluster.daemon_sets().values() {
+        vocabulary.add(&set.shape);
+    }
+    Room::new(vocabulary, cluster.namespaces())
+}
+
+/// The room's name for pods like this one.
+pub(crate) fn class_of(room: &mut Room, pod: &Pod) -> ClassIx {
+    if pod.deletion_at.is_some() {
+        return room.terminating_class(&pod.shape, &pod.key.namespace, &pod.labels);
+    }
+    room.class(&pod.shape, &pod.key.namespace, &pod.labels)
+}
+
+/// A node that is there and not ready, as it will be.
+fn starting_node(fleet: &Fleet, node: &FleetNode) -> Node {
     let mut plain = Node::clone(&node.node);
     plain.taints.retain(|taint| !is_passing(taint));
     let template = node
@@ -410,16 +459,7 @@ fn starting_view(round: &Round<'_>, fleet: &Fleet, node: &FleetNode) -> NodeView
         // Until its kubelet and device plug-ins have reported, the template knows better.
         fill_gaps(&mut plain.allocatable, &template.allocatable);
     }
-    let plain = Arc::new(plain);
-    let mut view = utilization::load(round, &plain).view;
-    let present: BTreeSet<&Uid> = round
-        .cluster
-        .pods_on(&node.node.name)
-        .filter(|pod| pod.daemon)
-        .filter_map(|pod| pod.owner.as_ref().map(|owner| &owner.uid))
-        .collect();
-    add_daemons(round, &mut view, &present);
-    view
+    plain
 }
 
 fn fill_gaps(seen: &mut Resources, promised: &Resources) {
@@ -433,12 +473,12 @@ fn fill_gaps(seen: &mut Resources, promised: &Resources) {
     }
 }
 
-/// What a new node of a pool will offer to pods: its template, less the DaemonSet pods that will run there.
-pub(crate) fn template_view(round: &Round<'_>, account: &PoolAccount) -> Option<NodeView> {
+/// What a new node of a pool will offer to pods: its template, with the DaemonSet pods that will run there.
+pub(crate) fn template(round: &Round<'_>, account: &PoolAccount, room: &mut Room) -> Option<Template> {
     let template = account.pool.template.as_ref()?;
-    let mut view = NodeView::new(Arc::new(promised_node(&account.pool.id, template)));
-    add_daemons(round, &mut view, &BTreeSet::new());
-    Some(view)
+    let node = Arc::new(promised_node(&account.pool.id, template));
+    let overhead = daemons(round, &node, &BTreeSet::new(), room);
+    Some(Template { node, overhead })
 }
 
 fn promised_node(pool: &PoolId, template: &NodeTemplate) -> Node {
@@ -461,12 +501,12 @@ fn promised_node(pool: &PoolId, template: &NodeTemplate) -> Node {
     }
 }
 
-fn add_daemons(round: &Round<'_>, view: &mut NodeView, present: &BTreeSet<&Uid>) {
-    for set in round.cluster.daemon_sets().values() {
-        let runs =
-            !present.contains(&set.uid) && first_lasting_rejection(&Ask::of(&set.shape), view).is_none();
-        if runs {
-            view.take(&set.shape);
-        }
-    }
+/// The DaemonSets that will run a pod on a node and have none there.
+fn daemons(round: &Round<'_>, node: &Arc<Node>, present: &BTreeSet<&Uid>, room: &mut Room) -> Vec<ClassIx> {
+    let view = NodeView::new(Arc::clone(node));
+    let sets = round.cluster.daemon_sets().values();
+    let runs = sets.filter(|set| {
+        !present.contains(&set.uid) && first_lasting_rejection(&Ask::of(&set.shape), &view).is_none()
+    });
+    runs.map(|set| room.class(&set.shape, &set.key.namespace, &set.labels)).collect()
 }

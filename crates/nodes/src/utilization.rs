@@ -5,7 +5,6 @@
 
 use crate::round::Round;
 use model::{Node, Pod, Resources};
-use packing::NodeView;
 use std::sync::Arc;
 
 /// Requested share of a node; unknown where it offers nothing to divide by.
@@ -27,7 +26,8 @@ impl Utilization {
 }
 
 pub(crate) struct Load {
-    pub view: NodeView,
+    /// The pods that hold room there.
+    pub pods: Vec<Arc<Pod>>,
     pub utilization: Utilization,
     /// Nothing but `DaemonSet` and mirror pods runs there.
     pub idle: bool,
@@ -39,14 +39,14 @@ pub(crate) fn counts(round: &Round<'_>, pod: &Pod) -> bool {
 }
 
 /// Adds up the pods of a node, once.
-pub(crate) fn load(round: &Round<'_>, node: &Arc<Node>) -> Load {
+pub(crate) fn load(round: &Round<'_>, node: &Node) -> Load {
     let policies = round.policies;
-    let mut view = NodeView::new(Arc::clone(node));
+    let mut pods = Vec::new();
     let mut requested = Resources::default();
     let mut ignored = Resources::default();
     let mut idle = true;
     for pod in round.cluster.pods_on(&node.name).filter(|pod| counts(round, pod)) {
-        view.take(&pod.shape);
+        pods.push(Arc::clone(pod));
         idle &= pod.daemon || pod.mirror;
         let leave_out = (policies.ignore_daemonsets_utilization && pod.daemon)
             || (policies.ignore_mirror_pods_utilization && pod.mirror);
@@ -54,7 +54,7 @@ pub(crate) fn load(round: &Round<'_>, node: &Arc<Node>) -> Load {
     }
     let mut allocatable = node.allocatable.clone();
     allocatable.subtract(&ignored);
-    Load { view, utilization: share(&requested, &allocatable, &node.allocatable), idle }
+    Load { pods, utilization: share(&requested, &allocatable, &node.allocatable), idle }
 }
 
 fn share(requested: &Resources, of: &Resources, whole: &Resources) -> Utilization {

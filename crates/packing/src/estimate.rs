@@ -1,10 +1,11 @@
 //! How many new nodes of one template a set of pods needs: first fit, largest first.
 //!
 //! Owns the order (largest share of the template first, as Cluster Autoscaler's estimator) and the limits on new
-//! nodes. Pods come as groups of one shape, so that the cost grows with shapes and nodes, not with pods.
+//! nodes. The nodes are put into the room that they would join, so that every rule counts, and taken out again. Pods
+//! come as groups of one class, so that the cost grows with classes and nodes, not with pods.
 
-use crate::{Ask, NodeView, first_rejection};
-use model::{PodShape, Resources};
+use crate::{ClassIx, Room};
+use model::{Node, Resources};
 use std::cmp::Reverse;
 use std::sync::Arc;
 
@@ -13,11 +14,19 @@ const BYTES_PER_MILLI_CPU: u64 = (4 << 30) / 1000;
 /// Weight of one unit of an extended resource: they are scarce, so they outweigh a large machine's cores.
 const UNITS_PER_EXTENDED: u64 = 64_000;
 
-/// Pods of one shape.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Pods of one class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Group {
-    pub shape: Arc<PodShape>,
+    pub class: ClassIx,
     pub count: u32,
+}
+
+/// A node as a pool would make it.
+#[derive(Clone, Debug)]
+pub struct Template {
+    pub node: Arc<Node>,
+    /// What will run there from the beginning.
+    pub overhead: Vec<ClassIx>,
 }
 
 /// How many nodes may be added.
@@ -64,51 +73,66 @@ pub struct Estimate {
     pub requested: Resources,
 }
 
-/// Packs `groups` on new nodes like `template` (which holds its own overhead already).
-pub fn estimate(template: &NodeView, groups: &[Group], limit: NodeLimit) -> Estimate {
-    let mut order: Vec<usize> = (0..groups.len()).collect();
-    // The tie is the group's place in the input, which callers keep sorted.
-    order.sort_by_key(|&i| (Reverse(share_ppm(&groups[i].shape.requests, template.allocatable())), i));
-    let mut nodes: Vec<NodeView> = Vec::new();
-    let mut found = Estimate { placed: vec![0; groups.len()], ..Estimate::default() };
-    for i in order {
-        let Group { shape, count } = &groups[i];
-        if first_rejection(&Ask::of(shape), template).is_some() {
-            continue;
-        }
-        let placed = fill(&mut nodes, template, shape, *count, limit);
-        found.placed[i] = placed;
-        add_times(&mut found.requested, &shape.requests, placed);
-    }
-    found.nodes = u32::try_from(nodes.len()).unwrap_or(u32::MAX);
+/// How many new nodes like `template` that join `room` would serve `groups`; the room is left as it was.
+pub fn estimate(room: &mut Room, template: &Template, groups: &[Group], limit: NodeLimit) -> Estimate {
+    let mark = room.mark();
+    let found = extend(room, template, groups, limit);
+    room.rollback(mark);
     found
 }
 
-/// Fills the nodes in order, then new ones while the limit allows; every new node takes at least one pod.
+/// Adds the new nodes, with what they are to hold, behind the spots of the room.
+pub fn extend(room: &mut Room, template: &Template, groups: &[Group], limit: NodeLimit) -> Estimate {
+    let mut order: Vec<usize> = (0..groups.len()).collect();
+    let share = |i: usize| share_ppm(&room.shape_of(groups[i].class).requests, &template.node.allocatable);
+    // The tie is the group's place in the input, which callers keep sorted.
+    order.sort_by_cached_key(|&i| (Reverse(share(i)), i));
+    let begin = room.len();
+    let mut found = Estimate { placed: vec![0; groups.len()], ..Estimate::default() };
+    for i in order {
+        let Group { class, count } = groups[i];
+        let placed = fill(room, begin, template, class, count, limit);
+        found.placed[i] = placed;
+        add_times(&mut found.requested, &room.shape_of(class).requests, placed);
+    }
+    found.nodes = u32::try_from(room.len() - begin).unwrap_or(u32::MAX);
+    found
+}
+
+/// Fills the new nodes in order, then newer ones while the limit allows; every one takes at least one pod.
 fn fill(
-    nodes: &mut Vec<NodeView>,
-    template: &NodeView,
-    shape: &PodShape,
+    room: &mut Room,
+    begin: usize,
+    template: &Template,
+    class: ClassIx,
     count: u32,
     limit: NodeLimit,
 ) -> u32 {
-    let mut left = count;
-    for node in nodes.iter_mut() {
-        let take = node.capacity_for(shape).min(left);
-        node.take_many(shape, take);
-        left -= take;
-    }
-    while left > 0 && limit.allows(u32::try_from(nodes.len()).unwrap_or(u32::MAX).saturating_add(1)) {
-        let mut node = template.clone();
-        let take = node.capacity_for(shape).min(left);
+    let sum = |placed: Vec<crate::Placed>| placed.iter().map(|placed| placed.count).sum::<u32>();
+    let mut left = count - sum(room.place(class, count, begin..room.len()));
+    while left > 0 && limit.allows(u32::try_from(room.len() - begin).unwrap_or(u32::MAX).saturating_add(1)) {
+        let before = room.mark();
+        let spot = add(room, template);
+        let mut take = sum(room.place(class, left, spot..spot + 1));
         if take == 0 {
+            room.rollback(before);
             break;
         }
-        node.take_many(shape, take);
+        if room.heeds_pods(class) {
+            // What this node took may let the ones before it take more.
+            take += sum(room.place(class, left - take, begin..spot + 1));
+        }
         left -= take;
-        nodes.push(node);
     }
     count - left
+}
+
+fn add(room: &mut Room, template: &Template) -> usize {
+    let spot = room.add_promised(Arc::clone(&template.node));
+    for class in &template.overhead {
+        room.hold(*class, spot, 1);
+    }
+    spot.0
 }
 
 /// Share of cpu plus share of memory that a request takes, in millionths.
@@ -143,15 +167,17 @@ pub fn size_units(requests: &Resources) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::{Bytes, HostPort, MilliCpu, Node, Readiness};
+    use crate::Vocabulary;
+    use model::{Bytes, HostPort, Labels, MilliCpu, PodShape, Readiness};
+    use std::collections::BTreeMap;
 
-    fn template(cpu: u64, memory: u64) -> NodeView {
-        NodeView::new(Arc::new(Node {
+    fn template(cpu: u64, memory: u64) -> Template {
+        let node = Node {
             name: "new".into(),
             uid: "new".into(),
             machine: None,
-            labels: model::Labels::new(),
-            annotations: std::collections::BTreeMap::default(),
+            labels: Labels::new(),
+            annotations: BTreeMap::default(),
             taints: Vec::new(),
             unschedulable: false,
             allocatable: Resources {
@@ -165,21 +191,38 @@ mod tests {
             fittings: None,
             created_at: jiff::Timestamp::UNIX_EPOCH,
             deleting: false,
-        }))
+        };
+        Template { node: Arc::new(node), overhead: Vec::new() }
     }
 
-    fn group(count: u32, cpu: u64, memory: u64) -> Group {
+    type Asked = (u32, PodShape);
+
+    fn group(count: u32, cpu: u64, memory: u64) -> Asked {
         let requests = Resources { cpu: MilliCpu(cpu), memory: Bytes(memory), pods: 1, ..Default::default() };
-        Group { shape: Arc::new(PodShape { requests, ..Default::default() }), count }
+        (count, PodShape { requests, ..Default::default() })
     }
 
-    fn ported(count: u32) -> Group {
+    fn ported(count: u32) -> Asked {
         let port = HostPort { port: 80, protocol: "TCP".into(), address: "".into() };
-        let shape = PodShape { host_ports: vec![port], ..(*group(1, 1, 1).shape).clone() };
-        Group { shape: Arc::new(shape), count }
+        (count, PodShape { host_ports: vec![port], ..group(1, 1, 1).1 })
     }
 
-    type Row = (&'static str, Vec<Group>, (u64, u64), NodeLimit, u32, Vec<u32>);
+    fn estimated(template: &Template, asked: &[Asked], limit: NodeLimit) -> Estimate {
+        let vocabulary = Vocabulary::of(asked.iter().map(|(_, shape)| shape));
+        let mut room = Room::new(vocabulary, &BTreeMap::new());
+        let groups: Vec<Group> = asked
+            .iter()
+            .map(|(count, shape)| {
+                let class = room.class(&Arc::new(shape.clone()), &"default".into(), &Labels::new());
+                Group { class, count: *count }
+            })
+            .collect();
+        let found = estimate(&mut room, template, &groups, limit);
+        assert!(room.is_empty(), "the room is as it was");
+        found
+    }
+
+    type Row = (&'static str, Vec<Asked>, (u64, u64), NodeLimit, u32, Vec<u32>);
 
     /// E1 to E5 of the specification's table: groups, template, limit -> nodes, pods of each group.
     #[test]
@@ -195,7 +238,7 @@ mod tests {
             ("too large", vec![group(3, 2000, 1)], (1000, 2000), unlimited, 0, vec![0]),
         ];
         for (name, groups, (cpu, memory), limit, nodes, placed) in table {
-            let found = estimate(&template(cpu, memory), &groups, limit);
+            let found = estimated(&template(cpu, memory), &groups, limit);
             assert_eq!((found.nodes, found.placed), (nodes, placed), "{name}");
         }
     }
@@ -224,7 +267,7 @@ mod tests {
     #[test]
     fn a_gap_on_an_earlier_node_is_filled_by_a_smaller_group() {
         let found =
-            estimate(&template(1000, 2000), &[group(2, 600, 0), group(2, 400, 0)], NodeLimit::Unlimited);
+            estimated(&template(1000, 2000), &[group(2, 600, 0), group(2, 400, 0)], NodeLimit::Unlimited);
         assert_eq!((found.nodes, found.placed), (2, vec![2, 2]));
         assert_eq!(found.requested.cpu, MilliCpu(2000));
     }

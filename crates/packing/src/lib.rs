@@ -7,13 +7,16 @@
 
 mod estimate;
 mod filters;
+mod intern;
 mod message;
 mod room;
 pub mod solve;
 mod view;
+mod vocabulary;
 
-pub use estimate::{Estimate, Group, NodeLimit, estimate, size_units};
-pub use filters::{Ask, FILTERS, Filter, first_lasting_rejection, first_rejection, rejections};
+pub use estimate::{Estimate, Group, NodeLimit, Template, estimate, extend, size_units};
+pub use filters::{Around, Ask, FILTERS, Filter, first_lasting_rejection, first_rejection, rejections};
 pub use message::{FailedScheduling, named_nodes};
-pub use room::{Mark, Placed, Room, ShapeIx, SpotIx};
+pub use room::{ClassIx, Mark, Placed, Room, SpotIx};
 pub use view::NodeView;
+pub use vocabulary::Vocabulary;

@@ -29,6 +29,11 @@ impl NodeView {
         view
     }
 
+    /// A node with what is left on it.
+    pub(crate) fn with(node: Arc<Node>, free: Resources, used_ports: Vec<HostPort>) -> Self {
+        Self { node, free, used_ports }
+    }
+
     pub fn name(&self) -> &NodeName {
         &self.node.name
     }
@@ -71,39 +76,4 @@ impl NodeView {
         self.free.subtract(&shape.requests);
         self.used_ports.extend(shape.host_ports.iter().cloned());
     }
-
-    /// How many pods of one shape fit by resources and host ports; the lasting filters are the caller's.
-    pub(crate) fn capacity_for(&self, shape: &PodShape) -> u32 {
-        let taken = |port: &HostPort| self.used_ports.iter().any(|used| used.conflicts_with(port));
-        if shape.host_ports.iter().any(taken) {
-            return 0;
-        }
-        let by_resources = times(&shape.requests, &self.free);
-        if shape.host_ports.is_empty() { by_resources } else { by_resources.min(1) }
-    }
-
-    /// Takes the room of `count` pods that are known to fit.
-    pub(crate) fn take_many(&mut self, shape: &PodShape, count: u32) {
-        for _ in 0..count {
-            self.take(shape);
-        }
-    }
-
-    pub(crate) fn restore(&mut self, free: Resources, ports: usize) {
-        self.free = free;
-        self.used_ports.truncate(ports);
-    }
-}
-
-/// How often `requests` fits into `free`.
-fn times(requests: &Resources, free: &Resources) -> u32 {
-    let one = |ask: u64, have: u64| have.checked_div(ask).unwrap_or(u64::MAX);
-    let mut most = one(u64::from(requests.pods), u64::from(free.pods))
-        .min(one(requests.cpu.0, free.cpu.0))
-        .min(one(requests.memory.0, free.memory.0))
-        .min(one(requests.ephemeral_storage.0, free.ephemeral_storage.0));
-    for (name, ask) in &requests.extended {
-        most = most.min(one(*ask, free.extended.get(name).copied().unwrap_or(0)));
-    }
-    u32::try_from(most).unwrap_or(u32::MAX)
 }

@@ -1,16 +1,20 @@
 //! The scheduler's filters as one visible table, in kube-scheduler's order and by its names.
 //!
 //! Owns the order and the walk through it; each filter has a file of its own. Preferences (`PreferNoSchedule`,
-//! preferred affinity) are not filters: the scheduler may ignore them, so nothing here counts on them.
+//! preferred affinity) are not filters: the scheduler may ignore them, so nothing here counts on them. The two rules
+//! that other pods decide are asked only where the ask says what is around; a node alone cannot answer them.
 
+pub(crate) mod inter_pod_affinity;
 mod node_affinity;
 mod node_name;
 mod node_ports;
 mod node_resources_fit;
 mod node_unschedulable;
+pub(crate) mod pod_topology_spread;
 mod taint_toleration;
 
 use crate::NodeView;
+use crate::room::{ClassIx, Room, SpotIx};
 use model::{FilterName, NodeName, PodShape, PoolRejection};
 
 /// What is to be placed.
@@ -19,11 +23,31 @@ pub struct Ask<'a> {
     pub shape: &'a PodShape,
     /// `spec.nodeName`, where it is set before the scheduler has seen the pod.
     pub node_name: Option<&'a NodeName>,
+    /// Where the pod stands among others.
+    pub around: Option<Around<'a>>,
+}
+
+/// A spot of a room, with all that the room knows of other pods.
+#[derive(Clone, Copy, Debug)]
+pub struct Around<'a> {
+    pub room: &'a Room,
+    pub class: ClassIx,
+    pub spot: SpotIx,
+}
+
+impl Around<'_> {
+    fn spread_rejection(&self) -> Option<PoolRejection> {
+        self.room.spread_rejection(self.class, self.spot)
+    }
+
+    fn affinity_rejection(&self) -> Option<PoolRejection> {
+        self.room.affinity_rejection(self.class, self.spot)
+    }
 }
 
 impl<'a> Ask<'a> {
     pub fn of(shape: &'a PodShape) -> Self {
-        Self { shape, node_name: None }
+        Self { shape, node_name: None, around: None }
     }
 }
 
@@ -36,13 +60,15 @@ pub struct Filter {
 }
 
 /// Every filter that is modelled, in the order in which kube-scheduler asks them.
-pub const FILTERS: [Filter; 6] = [
+pub const FILTERS: [Filter; 8] = [
     Filter { name: FilterName::NodeUnschedulable, lasting: true, check: node_unschedulable::check },
     Filter { name: FilterName::NodeName, lasting: true, check: node_name::check },
     Filter { name: FilterName::TaintToleration, lasting: true, check: taint_toleration::check },
     Filter { name: FilterName::NodeAffinity, lasting: true, check: node_affinity::check },
     Filter { name: FilterName::NodePorts, lasting: false, check: node_ports::check },
     Filter { name: FilterName::NodeResourcesFit, lasting: false, check: node_resources_fit::check },
+    Filter { name: FilterName::PodTopologySpread, lasting: false, check: pod_topology_spread::check },
+    Filter { name: FilterName::InterPodAffinity, lasting: false, check: inter_pod_affinity::check },
 ];
 
 /// The first filter that refuses, as kube-scheduler reports it; `None` where the pod fits.

@@ -110,7 +110,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CommandError> {
             serve(address, controller.handle()).await?;
         }
         tracing::info!(version = env!("CARGO_PKG_VERSION"), "tideline controller starts");
-        controller.run(asked_to_end()).await?;
+        Box::pin(controller.run(asked_to_end())).await?;
         tracing::info!("tideline controller ends");
         Ok(())
     })

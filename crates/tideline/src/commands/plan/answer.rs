@@ -10,7 +10,7 @@ use model::{
     Buy, Cluster, Decision, MicroUsdPerHour, Node, NodeName, NodeTemplate, PodKey, PodShape, Readiness,
     Reason, Served, Step, Uid,
 };
-use packing::{NodeView, Room};
+use packing::{NodeView, Room, Vocabulary};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -176,25 +176,29 @@ fn spread<'a>(
     order.sort_by_key(|(shape, _)| std::cmp::Reverse(share(shape)));
 
     let node = Arc::new(blank_node(template));
+    let view = NodeView::new(Arc::clone(&node));
     let daemons: Vec<_> = cluster
         .daemon_sets()
         .values()
-        .map(|set| Arc::clone(&set.shape))
-        .filter(|shape| {
-            packing::first_lasting_rejection(&packing::Ask::of(shape), &NodeView::new(Arc::clone(&node)))
-                .is_none()
-        })
+        .filter(|set| packing::first_lasting_rejection(&packing::Ask::of(&set.shape), &view).is_none())
         .collect();
-    let mut room = Room::default();
+    let shapes = order.iter().map(|(shape, _)| &***shape).chain(daemons.iter().map(|set| &*set.shape));
+    let mut room = Room::new(Vocabulary::of(shapes), cluster.namespaces());
     for _ in 0..count {
-        room.add(NodeView::holding(Arc::clone(&node), daemons.iter().map(AsRef::as_ref)));
+        let spot = room.add_promised(Arc::clone(&node));
+        for set in &daemons {
+            let class = room.class(&set.shape, &set.key.namespace, &set.labels);
+            room.hold(class, spot, 1);
+        }
     }
     let mut spread = vec![Vec::new(); count];
     for (shape, keys) in order {
-        let index = room.shape(shape);
+        let labels = keys.first().and_then(|key| cluster.pods().get(*key)).map(|pod| pod.labels.clone());
+        let namespace = keys.first().map_or_else(|| Arc::from(""), |key| Arc::clone(&key.namespace));
+        let class = room.class(shape, &namespace, &labels.unwrap_or_default());
         let mut keys = keys.into_iter();
         let wanted = u32::try_from(keys.len()).unwrap_or(u32::MAX);
-        for placed in room.place(index, wanted, 0..count) {
+        for placed in room.place(class, wanted, 0..count) {
             spread[placed.spot.0].extend(keys.by_ref().take(placed.count as usize).cloned());
         }
     }
