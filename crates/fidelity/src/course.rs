@@ -191,9 +191,9 @@ fn agree(real: &Answer, ours: &Judged) -> bool {
         && filters_part(&real.message) == filters_part(&ours.message)
 }
 
-/// The message up to what preemption has to say.
+/// The message up to what preemption has to say, which is a sentence of its own.
 fn filters_part(message: &str) -> &str {
-    message.split(" preemption: ").next().unwrap_or(message)
+    message.find(". ").map_or(message, |end| &message[..=end])
 }
 
 /// Puts a situation up from nothing and asks about a pod in it.

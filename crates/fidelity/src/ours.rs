@@ -2,11 +2,12 @@
 
 use crate::error::Error;
 use crate::extender::PASSES;
+use crate::generate::NAMESPACES;
 use crate::plane::text;
 use crate::situation::Situation;
 use intake::slim;
-use model::PoolRejection;
-use packing::{Ask, FailedScheduling, NodeView, first_rejection};
+use model::{Labels, PoolRejection, UnmodelledRule};
+use packing::{FailedScheduling, Room, SpotIx, Vocabulary};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -29,34 +30,74 @@ pub(crate) fn judge(situation: &Situation, pod: &Value) -> Result<Option<Judged>
             message: "Scheduling is blocked due to non-empty scheduling gates".to_owned(),
         }));
     }
-    let mut held: BTreeMap<String, Vec<model::Pod>> = BTreeMap::new();
-    for pod in &situation.pods {
-        held.entry(text(pod, "/spec/nodeName")).or_default().push(read_pod(pod)?);
-    }
-    let unmodelled = |pod: &model::Pod| !pod.shape.unmodelled.is_empty();
-    if unmodelled(&asked) || held.values().flatten().any(unmodelled) {
+    let held = situation.pods.iter().map(read_pod).collect::<Result<Vec<_>, _>>()?;
+    if held.iter().chain([&asked]).any(is_unmodelled) {
         return Ok(None);
     }
-    let ask = Ask::of(&asked.shape);
+    let mut room = room(situation, &held, &asked)?;
+    let class = room.class(&asked.shape, &asked.key.namespace, &asked.labels);
     let mut passed = BTreeSet::new();
     let mut message = FailedScheduling::of(&asked.shape);
-    for node in &situation.nodes {
-        let node = read_node(node)?;
-        let pods = held.get(node.name.as_str()).into_iter().flatten().map(|pod| &*pod.shape);
-        let view = NodeView::holding(Arc::new(node), pods);
-        match first_rejection(&ask, &view) {
+    for spot in (0..room.len()).map(SpotIx) {
+        let name = room.node(spot).name.clone();
+        let rejection = room.rejection(class, spot);
+        // Packing asks in another way than the one that gives reasons; both must say the same.
+        if (room.capacity(class, spot, 1) == 1) != rejection.is_none() {
+            message.refused_because(&name, ["packing contradicts itself".to_owned()]);
+            continue;
+        }
+        match rejection {
             None => {
-                message.refused_because(view.name(), [PASSES.to_owned()]);
-                passed.insert(view.name().as_str().to_owned());
+                message.refused_because(&name, [PASSES.to_owned()]);
+                passed.insert(name.as_str().to_owned());
             }
             // Releases up to 1.35 name the taint, as we do, since it helps; later ones do not.
             Some(PoolRejection::UntoleratedTaint { .. }) => {
-                message.refused_because(view.name(), ["node(s) had untolerated taint(s)".to_owned()]);
+                message.refused_because(&name, ["node(s) had untolerated taint(s)".to_owned()]);
             }
-            Some(rejection) => message.refused_by(view.name(), &rejection),
+            Some(rejection) => message.refused_by(&name, &rejection),
         }
     }
     Ok(Some(Judged { passed, reason: "Unschedulable".to_owned(), message: message.to_string() }))
+}
+
+fn is_unmodelled(pod: &model::Pod) -> bool {
+    use UnmodelledRule::{PodAffinity, PodAntiAffinity, TopologySpread};
+    pod.shape.unmodelled.iter().any(|rule| ![PodAffinity, PodAntiAffinity, TopologySpread].contains(rule))
+}
+
+fn room(situation: &Situation, held: &[model::Pod], asked: &model::Pod) -> Result<Room, Error> {
+    let vocabulary = Vocabulary::of(held.iter().chain([asked]).map(|pod| &*pod.shape));
+    let mut room = Room::new(vocabulary, &namespaces());
+    let mut spots = BTreeMap::new();
+    for node in &situation.nodes {
+        let node = read_node(node)?;
+        let name = node.name.clone();
+        spots.insert(name, room.add(Arc::new(node)));
+    }
+    for pod in held {
+        let Some(spot) = pod.node.as_ref().and_then(|node| spots.get(node)) else { continue };
+        let class = if pod.deletion_at.is_some() {
+            room.terminating_class(&pod.shape, &pod.key.namespace, &pod.labels)
+        } else {
+            room.class(&pod.shape, &pod.key.namespace, &pod.labels)
+        };
+        room.hold(class, *spot, 1);
+    }
+    Ok(room)
+}
+
+/// The namespaces that every cluster has, as the API server labels them.
+fn namespaces() -> BTreeMap<Arc<str>, Arc<Labels>> {
+    NAMESPACES
+        .iter()
+        .map(|(name, labels)| {
+            let own = ("kubernetes.io/metadata.name", *name);
+            let labels = labels.iter().copied().chain([own]);
+            let labels: Labels = labels.map(|(key, value)| (key.into(), value.into())).collect();
+            (Arc::from(*name), Arc::new(labels))
+        })
+        .collect()
 }
 
 fn read_pod(pod: &Value) -> Result<model::Pod, Error> {

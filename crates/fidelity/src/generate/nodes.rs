@@ -16,7 +16,7 @@ pub(super) fn name(i: usize) -> String {
 }
 
 pub(super) fn node(dice: &mut Dice, i: usize) -> Value {
-    let unschedulable = dice.chance(8);
+    let unschedulable = dice.chance(6);
     let mut taints = taints(dice);
     // The node controller marks a cordon with a taint, a moment later.
     if unschedulable && dice.chance(50) {
@@ -37,7 +37,7 @@ fn labels(dice: &mut Dice, i: usize) -> Value {
     if dice.chance(95) {
         labels[HOSTNAME] = json!(name(i));
     }
-    if dice.chance(88) {
+    if dice.chance(92) {
         labels[ZONE] = json!(dice.pick(&ZONES));
     }
     if dice.chance(70) {
@@ -51,7 +51,7 @@ fn labels(dice: &mut Dice, i: usize) -> Value {
 
 fn taints(dice: &mut Dice) -> Vec<Value> {
     let mut taints = Vec::new();
-    if dice.chance(25) {
+    if dice.chance(20) {
         let effect = dice.pick(&["NoSchedule", "NoExecute", "PreferNoSchedule"]);
         taints.push(json!({"key": "dedicated", "value": dice.pick(&DEDICATED), "effect": effect}));
     }
@@ -63,17 +63,17 @@ fn taints(dice: &mut Dice) -> Vec<Value> {
 
 fn room(dice: &mut Dice) -> Value {
     let mut room = json!({
-        "cpu": dice.pick(&["1", "1500m", "2", "4", "8", "3900m"]),
-        "memory": dice.pick(&["1Gi", "2Gi", "3900Mi", "8G", "16Gi", "7635497Ki"]),
-        "pods": dice.pick(&["2", "4", "8", "110"]),
+        "cpu": dice.pick(&["1500m", "2", "3900m", "4", "8", "16"]),
+        "memory": dice.pick(&["2Gi", "3900Mi", "8G", "16Gi", "7635497Ki", "32Gi"]),
+        "pods": dice.pick(&["4", "8", "110", "110"]),
     });
-    if dice.chance(70) {
+    if dice.chance(85) {
         room["ephemeral-storage"] = json!(dice.pick(&["5Gi", "20G", "100Gi"]));
     }
-    if dice.chance(30) {
+    if dice.chance(40) {
         room["example.com/gpu"] = json!(dice.pick(&["0", "1", "2", "4"]));
     }
-    if dice.chance(20) {
+    if dice.chance(30) {
         room["hugepages-2Mi"] = json!(dice.pick(&["64Mi", "128Mi"]));
     }
     room

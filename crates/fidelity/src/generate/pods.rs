@@ -64,7 +64,7 @@ fn containers(dice: &mut Dice, spec: &mut Value) {
     if dice.chance(8) {
         spec["overhead"] = json!({"cpu": "150m", "memory": "90Mi"});
     }
-    if dice.chance(8) {
+    if dice.chance(4) {
         // More than all containers can ask for together, or the API server refuses it.
         let mut whole = json!({"cpu": dice.pick(&["7", "7500m"])});
         if dice.chance(50) {
@@ -86,13 +86,13 @@ fn container(dice: &mut Dice, name: &str) -> Value {
     if dice.chance(60) {
         requests["memory"] = json!(dice.pick(&["64Mi", "128M", "0.5Gi", "1Gi", "1500M", "100e6"]));
     }
-    if dice.chance(15) {
+    if dice.chance(10) {
         requests["ephemeral-storage"] = json!(dice.pick(&["1Gi", "4Gi", "10G"]));
     }
-    if dice.chance(10) {
+    if dice.chance(5) {
         limits["example.com/gpu"] = json!(dice.pick(&["1", "2"]));
     }
-    if dice.chance(6) {
+    if dice.chance(2) {
         // Huge pages go with cpu or memory only.
         requests["cpu"] = json!("100m");
         limits["cpu"] = json!("1");

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 /// Adds rules to a pod's spec, for a cluster of so many nodes.
 pub(super) fn add(dice: &mut Dice, spec: &mut Value, nodes: usize) {
-    if dice.chance(12) {
+    if dice.chance(8) {
         spec["nodeSelector"] = if dice.chance(50) {
             json!({"disk": dice.pick(&DISKS)})
         } else {
@@ -19,7 +19,7 @@ pub(super) fn add(dice: &mut Dice, spec: &mut Value, nodes: usize) {
     if let Some(node) = node_affinity(dice, nodes) {
         affinity.insert("nodeAffinity".to_owned(), node);
     }
-    for (kind, percent) in [("podAffinity", 15), ("podAntiAffinity", 22)] {
+    for (kind, percent) in [("podAffinity", 12), ("podAntiAffinity", 20)] {
         if let Some(terms) = pod_affinity(dice, percent) {
             affinity.insert(kind.to_owned(), terms);
         }
@@ -27,15 +27,15 @@ pub(super) fn add(dice: &mut Dice, spec: &mut Value, nodes: usize) {
     if !affinity.is_empty() {
         spec["affinity"] = Value::Object(affinity);
     }
-    if dice.chance(30) {
+    if dice.chance(40) {
         spec["topologySpreadConstraints"] = spread(dice);
     }
 }
 
 fn node_affinity(dice: &mut Dice, nodes: usize) -> Option<Value> {
     let mut affinity = Map::new();
-    if dice.chance(22) {
-        let terms: Vec<Value> = (0..dice.number(1, 2)).map(|_| node_term(dice, nodes)).collect();
+    if dice.chance(18) {
+        let terms: Vec<Value> = (0..dice.number(1, 3)).map(|_| node_term(dice, nodes)).collect();
         let required = json!({"nodeSelectorTerms": terms});
         affinity.insert("requiredDuringSchedulingIgnoredDuringExecution".to_owned(), required);
     }
@@ -82,7 +82,7 @@ fn some_of<'a>(dice: &mut Dice, choices: &[&'a str]) -> Vec<&'a str> {
 }
 
 fn topology_key(dice: &mut Dice) -> &'static str {
-    dice.pick(&[ZONE, ZONE, HOSTNAME, HOSTNAME, "disk"])
+    dice.pick(&[ZONE, ZONE, ZONE, HOSTNAME, HOSTNAME, HOSTNAME, "disk"])
 }
 
 /// A label selector; `None` is a selector that is not there, which selects nothing.
@@ -129,7 +129,7 @@ fn spread(dice: &mut Dice) -> Value {
         if let Some(selector) = selector {
             constraint["labelSelector"] = selector;
         }
-        if when == "DoNotSchedule" && dice.chance(25) {
+        if when == "DoNotSchedule" && dice.chance(20) {
             constraint["minDomains"] = json!(dice.number(1, 4));
         }
         if dice.chance(25) {
