@@ -4,7 +4,7 @@ use crate::Rule;
 use crate::fit::{Bin, all_fit, live_on};
 use crate::plan::Case;
 use jiff::SignedDuration;
-use model::{Buy, Lower, MachineId, MachineState, Node, Pool, PoolId, Reason, Served, Step};
+use model::{Buy, Lower, MachineId, MachineState, Node, Pod, PodShape, Pool, PoolId, Reason, Served, Step};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -148,17 +148,22 @@ fn nodes_of(case: &Case<'_>, pool: &PoolId) -> u32 {
 /// What open orders serve already is bought for again, though everything that waits has room on the machines that are
 /// on their way.
 fn check_needed(case: &mut Case<'_>, buys: &[Buy]) {
-    let hopeless =
-        |reason: Option<&Reason>| matches!(reason, Some(Reason::NoPoolHelps { .. } | Reason::NoPools));
+    let bins = on_their_way(case);
     let verdicts = &case.decision.verdicts.pods;
     let cutoff = case.policies.expendable_pods_priority_cutoff;
+    let mut suits: BTreeMap<&PodShape, bool> = BTreeMap::new();
+    // Who is said to be beyond help counts all the same where a machine that is coming could be for him.
+    let mut hopeless = |pod: &'_ Pod, shape| {
+        matches!(verdicts.get(&pod.key), Some(Reason::NoPoolHelps { .. } | Reason::NoPools))
+            && !*suits.entry(shape).or_insert_with(|| bins.iter().any(|bin| bin.takes(shape)))
+    };
     let waiting: Vec<_> = case
         .cluster
         .waiting_pods()
         .filter(|pod| !pod.gated && !pod.daemon && pod.deletion_at.is_none() && pod.shape.priority >= cutoff)
-        .filter(|pod| !hopeless(verdicts.get(&pod.key)) && pod.shape.unmodelled.is_empty())
+        .filter(|pod| pod.shape.unmodelled.is_empty() && !hopeless(pod, &pod.shape))
         .collect();
-    let mut shapes: Vec<&model::PodShape> = waiting.iter().map(|pod| &*pod.shape).collect();
+    let mut shapes: Vec<&PodShape> = waiting.iter().map(|pod| &*pod.shape).collect();
     let mut owners: BTreeSet<&model::Uid> = BTreeSet::new();
     for pod in &waiting {
         // Replicas that their owners still have to create need room as well.
@@ -174,7 +179,6 @@ fn check_needed(case: &mut Case<'_>, buys: &[Buy]) {
         // More waits than the open orders were made for.
         return;
     }
-    let bins = on_their_way(case);
     if !bins.is_empty() && all_fit(bins, shapes) {
         let pools: Vec<_> = buys.iter().map(|buy| buy.pool.to_string()).collect();
         let detail = "all that waits has room on machines that are on their way";

@@ -57,6 +57,9 @@ pub(crate) struct Unmet {
     pub missing: Vec<(WorkloadKey, u32)>,
 }
 
+/// Where pods of groups (by their place in the list) were put.
+type Packing = Vec<(usize, Placed)>;
+
 pub(crate) struct Supply {
     pub room: Room,
     kinds: Vec<SpotKind>,
@@ -245,7 +248,7 @@ impl Supply {
 
     /// Packs what is left on the machines on their way: in the order of need, or where that leaves something out that
     /// another order would not (they were bought for the largest pods first), in that one.
-    fn pack_coming(&mut self, round: &Round<'_>, groups: &[DemandGroup]) -> Vec<(usize, Placed)> {
+    fn pack_coming(&mut self, round: &Round<'_>, groups: &[DemandGroup]) -> Packing {
         let coming = self.standing_end..self.room.len();
         if coming.is_empty() || groups.iter().all(DemandGroup::is_empty) {
             return Vec::new();
@@ -257,7 +260,7 @@ impl Supply {
         let asks = |at: &usize| &groups[*at].shape.requests;
         by_size.sort_by_key(|at| Reverse(size_units(asks(at))));
         by_cpu.sort_by_key(|at| Reverse((asks(at).cpu, asks(at).memory, size_units(asks(at)))));
-        let mut best: Option<(Vec<u32>, Vec<(usize, Placed)>)> = None;
+        let mut best: Option<(Vec<u32>, Packing)> = None;
         for (order, claims, honest) in [
             (&by_need, &claims, true),
             (&by_size, &claims, true),
@@ -297,7 +300,7 @@ impl Supply {
         order: &[usize],
         claims: &[Vec<(PoolId, u32)>],
         coming: &Range<usize>,
-    ) -> Vec<(usize, Placed)> {
+    ) -> Packing {
         let mut found = Vec::new();
         let mut left: Vec<u32> = groups.iter().map(DemandGroup::count).collect();
         let mut put = |room: &mut Room, at: usize, most: u32, spots: Range<usize>| {
