@@ -16,8 +16,14 @@ pub(crate) struct Terms {
     pub affinity: Vec<u32>,
     /// Whether the class matches all its own affinity terms: then its first pod may start the series.
     pub affine_to_itself: bool,
-    pub anti: Vec<u32>,
-    /// Whether the class matches one of its own anti-affinity terms.
+    pub anti: Vec<Anti>,
+}
+
+/// An anti-affinity term of a class.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Anti {
+    pub counter: u32,
+    /// Whether the class itself matches it: then a domain holds one of its pods at most.
     pub repels_itself: bool,
 }
 
@@ -30,7 +36,7 @@ pub(crate) fn times(
     most: u32,
 ) -> Result<u32, PoolRejection> {
     let starts = starts_series(topology, terms, spot)?;
-    if terms.anti.iter().any(|counter| topology.count_at(*counter, spot) > 0) {
+    if terms.anti.iter().any(|anti| topology.count_at(anti.counter, spot) > 0) {
         return Err(PoolRejection::PodAntiAffinityMismatch);
     }
     let repelled = |group: &u32| {
@@ -39,7 +45,7 @@ pub(crate) fn times(
     if groups.iter().any(repelled) {
         return Err(PoolRejection::ExistingAntiAffinity);
     }
-    let alone = terms.anti.iter().any(|counter| topology.has_domain(*counter, spot)) && terms.repels_itself;
+    let alone = terms.anti.iter().any(|anti| anti.repels_itself && topology.has_domain(anti.counter, spot));
     Ok(if starts || alone { most.min(1) } else { most })
 }
 

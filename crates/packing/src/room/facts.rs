@@ -2,6 +2,7 @@
 
 use super::classes::Group;
 use super::{Facts, Room, Spread, Terms};
+use crate::filters::inter_pod_affinity::Anti;
 use model::{PodShape, PodTerm, SpreadConstraint};
 use std::sync::Arc;
 
@@ -80,9 +81,9 @@ impl Room {
         }
         for term in &shape.pod_anti_affinity {
             let group = self.group(Group::of_terms(std::iter::once(term), namespace));
-            terms.repels_itself |= self.classes.groups_of(set).contains(&group);
+            let repels_itself = self.classes.groups_of(set).contains(&group);
             let counter = self.matching(group, term);
-            terms.anti.push(counter);
+            terms.anti.push(Anti { counter, repels_itself });
         }
         terms
     }
