@@ -6,7 +6,7 @@ use crate::generate::NAMESPACES;
 use crate::plane::text;
 use crate::situation::Situation;
 use intake::slim;
-use model::{Labels, PoolRejection, UnmodelledRule};
+use model::{Labels, PoolRejection};
 use packing::{FailedScheduling, Room, SpotIx, Vocabulary};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -62,8 +62,7 @@ pub(crate) fn judge(situation: &Situation, pod: &Value) -> Result<Option<Judged>
 }
 
 fn is_unmodelled(pod: &model::Pod) -> bool {
-    use UnmodelledRule::{PodAffinity, PodAntiAffinity, TopologySpread};
-    pod.shape.unmodelled.iter().any(|rule| ![PodAffinity, PodAntiAffinity, TopologySpread].contains(rule))
+    !pod.shape.unmodelled.is_empty()
 }
 
 fn room(situation: &Situation, held: &[model::Pod], asked: &model::Pod) -> Result<Room, Error> {

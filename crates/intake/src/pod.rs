@@ -168,27 +168,7 @@ fn toleration(toleration: &core::Toleration) -> Result<Toleration, IntakeError> 
 
 /// Required rules that packing does not model yet; preferences are left out, they never keep a pod from a node.
 fn unmodelled(spec: &slim::PodSpec) -> Vec<UnmodelledRule> {
-    let required = |terms: Option<&slim::PodTerms>| {
-        terms
-            .and_then(|t| t.required_during_scheduling_ignored_during_execution.as_ref())
-            .is_some_and(|terms| !terms.is_empty())
-    };
-    let affinity = spec.affinity.as_ref();
     let mut rules = Vec::new();
-    if spec
-        .topology_spread_constraints
-        .iter()
-        .flatten()
-        .any(|spread| spread.when_unsatisfiable.is_empty() || spread.when_unsatisfiable == "DoNotSchedule")
-    {
-        rules.push(UnmodelledRule::TopologySpread);
-    }
-    if required(affinity.and_then(|a| a.pod_affinity.as_ref())) {
-        rules.push(UnmodelledRule::PodAffinity);
-    }
-    if required(affinity.and_then(|a| a.pod_anti_affinity.as_ref())) {
-        rules.push(UnmodelledRule::PodAntiAffinity);
-    }
     if spec.volumes.iter().flatten().any(|v| v.persistent_volume_claim.is_some() || v.ephemeral.is_some()) {
         rules.push(UnmodelledRule::Volumes);
     }
@@ -302,16 +282,12 @@ mod tests {
             r"
 metadata: {name: p}
 spec:
-  topologySpreadConstraints: [{whenUnsatisfiable: DoNotSchedule, maxSkew: 1, topologyKey: z}]
-  affinity: {podAntiAffinity: {requiredDuringSchedulingIgnoredDuringExecution: [{topologyKey: z}]}}
+  resourceClaims: [{name: gpu}]
   volumes: [{name: d, persistentVolumeClaim: {claimName: x}}, {name: e, emptyDir: {}}]
 ",
         )
         .unwrap();
-        assert_eq!(
-            pod.shape.unmodelled,
-            [UnmodelledRule::TopologySpread, UnmodelledRule::PodAntiAffinity, UnmodelledRule::Volumes]
-        );
+        assert_eq!(pod.shape.unmodelled, [UnmodelledRule::Volumes, UnmodelledRule::ResourceClaims]);
         assert_eq!(pod.local_volumes.len(), 1);
     }
 

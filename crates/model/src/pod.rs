@@ -35,9 +35,6 @@ impl HostPort {
 /// Such a pod is never guessed about: it is left alone with this as its reason, and a node that holds one is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum UnmodelledRule {
-    TopologySpread,
-    PodAffinity,
-    PodAntiAffinity,
     Volumes,
     /// Claims or volumes cannot be read, so what the pod's claims ask for is unknown.
     VolumesUnseen,
@@ -49,9 +46,6 @@ pub enum UnmodelledRule {
 impl fmt::Display for UnmodelledRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::TopologySpread => "topologySpreadConstraints with DoNotSchedule",
-            Self::PodAffinity => "required pod affinity",
-            Self::PodAntiAffinity => "required pod anti-affinity",
             Self::Volumes => "a persistent volume claim",
             Self::VolumesUnseen => "a persistent volume claim (claims and volumes cannot be read now)",
             Self::AttachmentsUnseen => "a CSI volume (attachments and their limits cannot be read now)",

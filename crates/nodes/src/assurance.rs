@@ -104,7 +104,8 @@ impl Assurance {
         let crowd = Crowd::of(&numbers, self.names.len() + OWN_AMOUNTS);
         numbers
             .iter()
-            .filter(|mover| mover.seeking > 0)
+            // What other pods decide no count of resources can prove: there first fit has to do.
+            .filter(|mover| mover.seeking > 0 && !room.heeds_pods(mover.ix))
             .find(|mover| {
                 let spots = self.suitable(room, mover, leaving);
                 let spots: Vec<&Amounts> = spots.into_iter().map(|at| &self.free[at]).collect();

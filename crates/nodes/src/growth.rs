@@ -64,10 +64,14 @@ pub(crate) fn buy(
         return;
     }
     let mut candidates = candidates(round, fleet, room);
+    let possible = possible_domains(round, fleet, fresh, room, &candidates);
     let begin = room.len();
     while let Some(offer) = best_offer(round, fleet, fresh, room, &candidates, &unmet) {
         accept(&mut candidates[offer.candidate], &offer, room, &mut unmet);
         fill_up(&mut candidates, begin, room, &mut unmet);
+    }
+    for spot in possible {
+        room.close(spot);
     }
     for candidate in &mut candidates {
         if candidate.bought > 0
@@ -236,6 +240,22 @@ fn waste(template: &Template, estimate: &Estimate) -> WastePpm {
 fn open_count(group: &Unmet) -> u32 {
     let missing = group.missing.iter().fold(0u32, |sum, (_, n)| sum.saturating_add(*n));
     u32::try_from(group.pods.len()).unwrap_or(u32::MAX).saturating_add(missing)
+}
+
+/// The zones of pools that can grow, for pods that want to be spread over all there are.
+fn possible_domains(
+    round: &Round<'_>,
+    fleet: &Fleet,
+    fresh: &Freshness,
+    room: &mut Room,
+    candidates: &[Candidate],
+) -> Vec<packing::SpotIx> {
+    let grows = |candidate: &&Candidate| {
+        let account = fleet.pools.get(&candidate.id);
+        account.is_some_and(|account| pool_rejection(round, fleet, fresh, account, 0).is_none())
+    };
+    let nodes = candidates.iter().filter(grows).map(|candidate| Arc::clone(&candidate.template.node));
+    nodes.map(|node| room.add_possible(node)).collect()
 }
 
 fn groups_of(unmet: &[Unmet]) -> Vec<Group> {

@@ -96,7 +96,7 @@ fn happen(world: &mut World, number: usize, event: &Event) {
                 let extra = match protected {
                     0 => "evict=no",
                     1 => "local:data",
-                    2 => "unmodelled=spread",
+                    2 => "unmodelled=claims",
                     _ => "",
                 };
                 let gpu = if *gpu { "gpu=1" } else { "" };

@@ -17,7 +17,7 @@ use crate::filters::{Around, pod_topology_spread};
 use crate::{Ask, NodeView, Vocabulary, first_rejection};
 use classes::Classes;
 use model::{Labels, Node, PodShape, PoolRejection, Resources};
-use sites::Sites;
+use sites::{Presence, Sites};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -97,16 +97,24 @@ impl Room {
 
     /// Adds a node behind all other spots.
     pub fn add(&mut self, node: Arc<Node>) -> SpotIx {
-        self.add_spot(node, false)
+        self.add_spot(node, Presence::Standing)
     }
 
     /// Adds a machine that is not there yet: it will have a host name of its own.
     pub fn add_promised(&mut self, node: Arc<Node>) -> SpotIx {
-        self.add_spot(node, true)
+        self.add_spot(node, Presence::Promised)
     }
 
-    fn add_spot(&mut self, node: Arc<Node>, promised: bool) -> SpotIx {
-        self.sites.add(node, promised, self.classes.vocabulary());
+    /// Adds a machine that could be made, which takes no pods: while it is open, spread constraints see its zone as
+    /// one that is there and empty, so that what is to be made is spread over all that can be had.
+    pub fn add_possible(&mut self, node: Arc<Node>) -> SpotIx {
+        let spot = self.add_spot(node, Presence::Possible);
+        self.bar(spot);
+        spot
+    }
+
+    fn add_spot(&mut self, node: Arc<Node>, presence: Presence) -> SpotIx {
+        self.sites.add(node, presence, self.classes.vocabulary());
         self.topology.add_spot(&self.sites);
         self.spots.push(Spot::default());
         self.log.push(Undo::Added);

@@ -4,10 +4,11 @@ use super::{World, pool_id};
 use jiff::SignedDuration;
 use model::{
     Bytes, Change, DaemonSet, DaemonSetKey, Effect, HostPort, LabelSelector, Labels, LocalVolume, Machine,
-    MachineId, MachineState, MicroUsdPerHour, MilliCpu, Node, NodeCondition, NodeName, NodeSelectorTerm,
-    NodeTemplate, Operator, Owner, Pdb, PdbKey, Pod, PodKey, PodPhase, PodShape, Pool, PoolOptions, Profile,
-    ProviderKind, Readiness, Requirement, ResourceName, Resources, SafeToEvict, Taint, Toleration,
-    TolerationOperator, UnhealthyPodEviction, UnmodelledRule, Workload, WorkloadKey,
+    MachineId, MachineState, MicroUsdPerHour, MilliCpu, Node, NodeCondition, NodeInclusion, NodeName,
+    NodeSelectorTerm, NodeTemplate, Operator, Owner, Pdb, PdbKey, Pod, PodKey, PodPhase, PodShape, PodTerm,
+    Pool, PoolOptions, Profile, ProviderKind, Readiness, Requirement, ResourceName, Resources, SafeToEvict,
+    SpreadConstraint, Taint, Toleration, TolerationOperator, UnhealthyPodEviction, UnmodelledRule, Workload,
+    WorkloadKey,
 };
 use std::sync::Arc;
 
@@ -353,16 +354,16 @@ fn kind_of(short: &str) -> &str {
 
 fn rule(name: &str) -> UnmodelledRule {
     match name {
-        "spread" => UnmodelledRule::TopologySpread,
-        "affinity" => UnmodelledRule::PodAffinity,
         "volume" => UnmodelledRule::Volumes,
-        _ => UnmodelledRule::PodAntiAffinity,
+        _ => UnmodelledRule::ResourceClaims,
     }
 }
 
 fn shape(a: &Attributes<'_>, unmodelled: Vec<UnmodelledRule>) -> PodShape {
     let mut requests = a.resources(1);
     requests.pods = 1;
+    // Terms speak of pods with the labels that the pod itself has.
+    let own = LabelSelector { match_labels: a.labels("label:"), ..Default::default() };
     let tolerations = a.prefixed("tol:").map(|(key, value)| Toleration {
         key: Some(key.into()),
         operator: if value.is_empty() { TolerationOperator::Exists } else { TolerationOperator::Equal },
@@ -385,9 +386,34 @@ fn shape(a: &Attributes<'_>, unmodelled: Vec<UnmodelledRule>) -> PodShape {
             .into_iter()
             .collect(),
         priority: a.get("prio").map_or(0, |v| v.parse().unwrap()),
+        spread: a.get("spread").map(|text| spread(text, &own)).into_iter().collect(),
+        pod_affinity: a.get("near").map(|key| near(key, &own)).into_iter().collect(),
+        pod_anti_affinity: a.get("apart").map(|key| near(key, &own)).into_iter().collect(),
         volumes: None,
         unmodelled,
         ..Default::default()
+    }
+}
+
+/// `zone:2` is a spread over zones with a skew of 2.
+fn spread(text: &str, selector: &LabelSelector) -> SpreadConstraint {
+    let (key, skew) = text.split_once(':').unwrap_or((text, "1"));
+    SpreadConstraint {
+        topology_key: key.into(),
+        max_skew: skew.parse().unwrap(),
+        selector: Some(selector.clone()),
+        min_domains: 1,
+        node_affinity_policy: NodeInclusion::Honor,
+        node_taints_policy: NodeInclusion::Ignore,
+    }
+}
+
+fn near(key: &str, selector: &LabelSelector) -> PodTerm {
+    PodTerm {
+        topology_key: key.into(),
+        selector: Some(selector.clone()),
+        namespaces: Vec::new(),
+        namespace_selector: None,
     }
 }
 

@@ -4,7 +4,7 @@ use super::make::machine_id;
 use super::{World, pool_id};
 use crate::world::Attributes;
 use model::{Change, Machine, MachineState, NodeName, OutcomeKind, Pod, PodPhase, PoolId, Readiness, Step};
-use packing::{Ask, NodeView, first_rejection};
+use packing::{Room, SpotIx, Vocabulary};
 use std::sync::Arc;
 
 impl World {
@@ -144,14 +144,11 @@ impl World {
             .filter(|pod| !pod.gated && pod.shape.unmodelled.is_empty())
             .map(Arc::clone)
             .collect();
+        let (mut room, names) = self.room();
         for pod in waiting {
-            let place = self.cluster.nodes().values().find(|node| {
-                let on = self.cluster.pods_on(&node.name).filter(|other| other.occupies());
-                let view = NodeView::holding(Arc::clone(node), on.map(|other| &*other.shape));
-                let ready = matches!(node.readiness, Readiness::Ready { .. });
-                ready && first_rejection(&Ask::of(&pod.shape), &view).is_none()
-            });
-            let place = place.map(|node| node.name.clone());
+            let class = room.class(&pod.shape, &pod.key.namespace, &pod.labels);
+            let place = (0..room.len()).map(SpotIx).find(|spot| room.place_on(class, *spot));
+            let place = place.map(|spot| names[spot.0].clone());
             let now = self.now;
             self.change_pod(&pod.key, |pod| match place {
                 Some(node) => {
@@ -163,6 +160,28 @@ impl World {
                 None => pod.unschedulable_since = Some(pod.unschedulable_since.unwrap_or(now)),
             });
         }
+    }
+
+    /// All nodes with what is on them, as the scheduler sees them.
+    fn room(&self) -> (Room, Vec<NodeName>) {
+        let vocabulary = Vocabulary::of(self.cluster.pods().values().map(|pod| &*pod.shape));
+        let mut room = Room::new(vocabulary, self.cluster.namespaces());
+        let mut names = Vec::new();
+        for node in self.cluster.nodes().values() {
+            let spot = room.add(Arc::clone(node));
+            names.push(node.name.clone());
+            for pod in self.cluster.pods_on(&node.name).filter(|pod| pod.occupies()) {
+                let class = match pod.deletion_at {
+                    Some(_) => room.terminating_class(&pod.shape, &pod.key.namespace, &pod.labels),
+                    None => room.class(&pod.shape, &pod.key.namespace, &pod.labels),
+                };
+                room.hold(class, spot, 1);
+            }
+            if !matches!(node.readiness, Readiness::Ready { .. }) {
+                room.bar(spot);
+            }
+        }
+        (room, names)
     }
 }
 

@@ -55,6 +55,17 @@ impl Amounts {
     }
 }
 
+/// How real a spot is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Presence {
+    /// A node, with the host name that its labels say.
+    Standing,
+    /// A machine on its way: its host name is not known, and nobody else's.
+    Promised,
+    /// A machine that could be made: its zone is one to spread over.
+    Possible,
+}
+
 /// What is asked of a node itself, whoever is on it.
 #[derive(Clone, Debug)]
 struct Need {
@@ -84,7 +95,7 @@ pub(super) struct Sites {
     free: Amounts,
     requests: Amounts,
     nodes: Vec<Arc<Node>>,
-    promised: Vec<bool>,
+    presence: Vec<Presence>,
     ports: Interner<HostPort>,
     /// Ports in use at each spot; one entry for each pod that uses it.
     used_ports: Vec<Vec<u32>>,
@@ -105,15 +116,15 @@ impl Sites {
         &self.nodes[spot]
     }
 
-    pub(super) fn is_promised(&self, spot: usize) -> bool {
-        self.promised[spot]
+    pub(super) fn presence(&self, spot: usize) -> Presence {
+        self.presence[spot]
     }
 
     pub(super) fn kind(&self, spot: usize) -> u32 {
         self.kind_of[spot]
     }
 
-    pub(super) fn add(&mut self, node: Arc<Node>, promised: bool, vocabulary: &Vocabulary) {
+    pub(super) fn add(&mut self, node: Arc<Node>, presence: Presence, vocabulary: &Vocabulary) {
         let offer = self.dense(&node.allocatable, LARGEST_OFFER);
         self.free.push(&offer);
         self.used_ports.push(Vec::new());
@@ -128,14 +139,14 @@ impl Sites {
             self.kinds.push(hash, kind)
         });
         self.kind_of.push(number);
-        self.promised.push(promised);
+        self.presence.push(presence);
         self.nodes.push(node);
     }
 
     /// Takes the last spot away again.
     pub(super) fn remove_last(&mut self) {
         self.nodes.pop();
-        self.promised.pop();
+        self.presence.pop();
         self.kind_of.pop();
         self.used_ports.pop();
         let rows = self.free.cells.len() / self.free.width;

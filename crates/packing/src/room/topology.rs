@@ -4,7 +4,7 @@
 //! nodes a spread constraint leaves out. The rules themselves are in `filters`.
 
 use super::classes::Classes;
-use super::sites::Sites;
+use super::sites::{Presence, Sites};
 use crate::intern::{Interner, hash_of};
 use model::{Effect, Labels, Node, NodeInclusion, NodeSelectorTerm, PodShape, SpreadConstraint, Toleration};
 use std::collections::BTreeMap;
@@ -50,9 +50,9 @@ struct Key {
 }
 
 impl Key {
-    fn add(&mut self, node: &Node, promised: bool) {
+    fn add(&mut self, node: &Node, presence: Presence) {
         let spot = self.of_spot.len();
-        let domain = if promised && &*self.name == HOSTNAME {
+        let domain = if presence != Presence::Standing && &*self.name == HOSTNAME {
             // No label has a control character, so the name is nobody else's.
             let own: Arc<str> = format!("\u{0}{spot}").into();
             self.values.intern(&own, || Arc::clone(&own)).0
@@ -173,6 +173,8 @@ pub(crate) struct Topology {
     key_list: Vec<Key>,
     inclusions: Interner<Inclusion>,
     included: Vec<Included>,
+    /// Whether each spot is one that only could be.
+    possible: Vec<bool>,
     set_numbers: Interner<(u32, u32)>,
     sets: Vec<DomainSet>,
     counted: Interner<Counted>,
@@ -188,7 +190,7 @@ impl Topology {
         if new {
             let mut key = Key { name: Arc::clone(name), values: Interner::default(), of_spot: Vec::new() };
             for spot in 0..sites.len() {
-                key.add(sites.node(spot), sites.is_promised(spot));
+                key.add(sites.node(spot), sites.presence(spot));
             }
             self.key_list.push(key);
         }
@@ -206,11 +208,12 @@ impl Topology {
     pub(super) fn add_spot(&mut self, sites: &Sites) {
         let spot = sites.len() - 1;
         for key in &mut self.key_list {
-            key.add(sites.node(spot), sites.is_promised(spot));
+            key.add(sites.node(spot), sites.presence(spot));
         }
         for (number, inclusion) in self.inclusions.items().iter().enumerate() {
             self.included[number].add(inclusion, &self.key_list, sites);
         }
+        self.possible.push(sites.presence(spot) == Presence::Possible);
         self.count_node(spot, true);
     }
 
@@ -221,16 +224,23 @@ impl Topology {
         for included in &mut self.included {
             included.spots.pop();
         }
+        self.possible.pop();
     }
 
     /// A node comes to, or leaves, the domains that it is in.
     pub(super) fn count_node(&mut self, spot: usize, comes: bool) {
         for (at, (inclusion, key)) in self.set_numbers.items().iter().enumerate() {
-            if self.included[*inclusion as usize].spots[spot] {
+            let counts = self.counts_as_domain(spot, *key);
+            if counts && self.included[*inclusion as usize].spots[spot] {
                 let domain = self.key_list[*key as usize].of_spot[spot];
                 self.sets[at].count_node(domain, comes);
             }
         }
+    }
+
+    /// A machine that could be made has a zone to spread over; that its host is empty holds nobody back.
+    fn counts_as_domain(&self, spot: usize, key: u32) -> bool {
+        !(self.possible[spot] && &*self.key_list[key as usize].name == HOSTNAME)
     }
 
     fn inclusion(&mut self, inclusion: Inclusion, sites: &Sites) -> u32 {
@@ -251,7 +261,7 @@ impl Topology {
         if new {
             let mut set = DomainSet::default();
             for (spot, included) in self.included[inclusion as usize].spots.iter().enumerate() {
-                if *included && !gone(spot) {
+                if *included && !gone(spot) && self.counts_as_domain(spot, key) {
                     set.count_node(self.key_list[key as usize].of_spot[spot], true);
                 }
             }
