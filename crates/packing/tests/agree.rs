@@ -152,10 +152,10 @@ fn shape(dice: &mut Dice) -> PodShape {
         shape.spread.push(spread(dice));
     }
     if dice.one_in(3) {
-        shape.pod_affinity = (0..1 + dice.below(2)).map(|_| term(dice)).collect();
+        shape.pod_affinity = (0..=dice.below(2)).map(|_| term(dice)).collect();
     }
     if dice.one_in(3) {
-        shape.pod_anti_affinity = (0..1 + dice.below(2)).map(|_| term(dice)).collect();
+        shape.pod_anti_affinity = (0..=dice.below(2)).map(|_| term(dice)).collect();
     }
     shape
 }
@@ -191,7 +191,7 @@ impl World {
     }
 
     fn refuses(&self, kind: usize, at: usize) -> Option<PoolRejection> {
-        let node = self.nodes[at].as_ref().unwrap();
+        let node = self.nodes[at].as_ref()?;
         let pod = &self.kinds[kind];
         let shape = &pod.shape;
         let tolerates = |taint: &Taint| shape.tolerations.iter().any(|t| t.tolerates(taint));
