@@ -76,6 +76,9 @@ pub struct Policies {
     pub ignore_mirror_pods_utilization: bool,
     pub max_total_unready_percent: u32,
     pub ok_total_unready_count: u32,
+    /// Whether preferences of pods (preferred affinity, `ScheduleAnyway`, `PreferNoSchedule`) are honoured where that
+    /// leaves no pod out, or not looked at at all.
+    pub respect_preferences: bool,
     /// Missing replicas of pending pods' owners that a round plans for ahead of their creation.
     pub missing_replicas_limit: u32,
 }
@@ -117,6 +120,7 @@ impl Default for Policies {
             ignore_mirror_pods_utilization: false,
             max_total_unready_percent: 45,
             ok_total_unready_count: 3,
+            respect_preferences: true,
             missing_replicas_limit: 5000,
         }
     }

@@ -329,7 +329,12 @@ impl Supply {
         if group.is_empty() || spots.is_empty() {
             return;
         }
-        for placed in self.room.place(group.class, group.count(), spots) {
+        let placed = if round.policies.respect_preferences {
+            self.room.place_wishing(group.class, group.count(), spots)
+        } else {
+            self.room.place(group.class, group.count(), spots)
+        };
+        for placed in placed {
             self.take(round, group, placed);
         }
     }

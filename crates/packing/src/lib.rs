@@ -13,6 +13,7 @@ mod room;
 pub mod solve;
 mod view;
 mod vocabulary;
+mod wishes;
 
 pub use estimate::{Estimate, Group, NodeLimit, Template, estimate, extend, size_units};
 pub use filters::{Around, Ask, FILTERS, Filter, first_lasting_rejection, first_rejection, rejections};
@@ -20,3 +21,4 @@ pub use message::{FailedScheduling, named_nodes};
 pub use room::{ClassIx, Mark, Placed, Room, SpotIx};
 pub use view::NodeView;
 pub use vocabulary::Vocabulary;
+pub use wishes::{Wish, wishes};

@@ -9,6 +9,7 @@ mod classes;
 mod facts;
 mod sites;
 mod topology;
+mod wishes;
 
 pub(crate) use topology::{Spread, Topology};
 
@@ -76,6 +77,8 @@ struct Facts {
     covered: bool,
     /// The first spot that may still have room, for classes to which other pods are nothing but load.
     cursor: usize,
+    /// Worked out when first asked for.
+    wishes: Option<Arc<[wishes::Known]>>,
 }
 
 /// A picture of free room.

@@ -117,6 +117,9 @@ policy_flags! {
     /// Leave DaemonSet pods out when a node's use is computed [default: false]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     ignore_daemonsets_utilization: bool => ignore_daemonsets_utilization,
+    /// Honour what pods merely prefer (affinity, spread, PreferNoSchedule) where that leaves no pod out [default: true]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    respect_preferences: bool => respect_preferences,
     /// Leave static pods out when a node's use is computed [default: false]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     ignore_mirror_pods_utilization: bool => ignore_mirror_pods_utilization,

@@ -86,6 +86,8 @@ pub(super) struct ClassKey {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Classes {
     vocabulary: Vocabulary,
+    /// The namespace of all pods, where namespaces tell nothing apart.
+    everywhere: Arc<str>,
     namespace_labels: BTreeMap<Arc<str>, Arc<Labels>>,
     namespaces: Interner<Arc<str>>,
     pairs: Interner<(Arc<str>, Arc<str>)>,
@@ -165,7 +167,7 @@ impl Classes {
 
     fn set(&mut self, namespace: &Arc<str>, labels: &Labels) -> u32 {
         // Where no term speaks of pods, all are alike.
-        let namespace = if self.vocabulary.speaks_of_pods { namespace } else { &Arc::from("") };
+        let namespace = if self.vocabulary.speaks_of_pods { namespace } else { &self.everywhere };
         let (namespace_number, _) = self.namespaces.intern(namespace, || Arc::clone(namespace));
         let mut pairs = std::mem::take(&mut self.scratch);
         pairs.clear();

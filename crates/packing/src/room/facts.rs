@@ -33,7 +33,7 @@ impl Room {
         number
     }
 
-    fn spread_of(
+    pub(super) fn spread_of(
         &mut self,
         shape: &PodShape,
         constraints: &[SpreadConstraint],
@@ -80,12 +80,17 @@ impl Room {
             }
         }
         for term in &shape.pod_anti_affinity {
-            let group = self.group(Group::of_terms(std::iter::once(term), namespace));
-            let repels_itself = self.classes.groups_of(set).contains(&group);
-            let counter = self.matching(group, term);
+            let (counter, repels_itself) = self.single_term(term, namespace, set);
             terms.anti.push(Anti { counter, repels_itself });
         }
         terms
+    }
+
+    /// The counter of the pods that a term speaks of, and whether pods of this label set are among them.
+    pub(super) fn single_term(&mut self, term: &PodTerm, namespace: &Arc<str>, set: u32) -> (u32, bool) {
+        let group = self.group(Group::of_terms(std::iter::once(term), namespace));
+        let own = self.classes.groups_of(set).contains(&group);
+        (self.matching(group, term), own)
     }
 
     fn matching(&mut self, group: u32, term: &PodTerm) -> u32 {

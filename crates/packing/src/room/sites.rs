@@ -5,7 +5,9 @@
 
 use crate::intern::{Interner, hash_of};
 use crate::{Ask, NodeView, Vocabulary, first_lasting_rejection};
-use model::{Bytes, HostPort, MilliCpu, Node, NodeSelectorTerm, PodShape, ResourceName, Resources, Taint};
+use model::{
+    Bytes, Effect, HostPort, MilliCpu, Node, NodeSelectorTerm, PodShape, ResourceName, Resources, Taint,
+};
 use std::sync::Arc;
 
 /// Columns that every problem has: cpu, memory, ephemeral storage, pods.
@@ -103,6 +105,8 @@ pub(super) struct Sites {
     /// The first node of each kind, which answers for all.
     samples: Vec<u32>,
     kind_of: Vec<u32>,
+    /// Whether any node so far had a `PreferNoSchedule` taint.
+    soft_taints: bool,
     needs: Interner<Need>,
     answers: Vec<Vec<Answer>>,
 }
@@ -110,6 +114,10 @@ pub(super) struct Sites {
 impl Sites {
     pub(super) fn len(&self) -> usize {
         self.nodes.len()
+    }
+
+    pub(super) fn has_soft_taints(&self) -> bool {
+        self.soft_taints
     }
 
     pub(super) fn node(&self, spot: usize) -> &Arc<Node> {
@@ -133,6 +141,7 @@ impl Sites {
         });
         let kind =
             Kind { labels: labels.collect(), taints: node.taints.clone(), unschedulable: node.unschedulable };
+        self.soft_taints |= kind.taints.iter().any(|taint| taint.effect == Effect::PreferNoSchedule);
         let hash = hash_of(&kind);
         let number = self.kinds.find(hash, |known| *known == kind).unwrap_or_else(|| {
             self.samples.push(self.nodes.len() as u32);

@@ -323,6 +323,60 @@ fn what_could_be_made_is_a_zone_to_spread_over_and_no_host() {
     assert_eq!(where_to(&room.place(classes[1], 4, 0..3)), [(0, 1), (1, 1), (0, 1), (1, 1)]);
 }
 
+/// Nodes a1 and b1 in their zones, c1 with a soft taint; which spots two pods with these preferences take.
+#[test]
+fn wishes_are_met_where_that_is_free() {
+    use model::{NodeSelectorTerm, Preferences, Weighted};
+    let near = |zone: &str| {
+        let is = Requirement { key: ZONE.into(), operator: model::Operator::In, values: vec![zone.into()] };
+        NodeSelectorTerm { match_expressions: vec![is], ..Default::default() }
+    };
+    let prefer = |weight: u32, zone: &str| Weighted { weight, term: near(zone) };
+    let by_zone =
+        |list: Vec<Weighted<NodeSelectorTerm>>| Preferences { node_affinity: list, ..Default::default() };
+    let pods = |selector: &str| Weighted { weight: 1, term: term(HOST, app(selector)) };
+    let table = [
+        ("nothing but clean nodes", Preferences::default(), vec![(0, 2)]),
+        ("a zone", by_zone(vec![prefer(1, "b")]), vec![(1, 2)]),
+        ("a zone that nobody has", by_zone(vec![prefer(1, "x")]), vec![(0, 2)]),
+        (
+            "the heaviest cannot be had",
+            by_zone(vec![prefer(100, "x"), prefer(50, "b"), prefer(1, "b")]),
+            vec![(1, 2)],
+        ),
+        ("a zone whose node is unwelcome", by_zone(vec![prefer(1, "c")]), vec![(0, 2)]),
+        (
+            "apart from its own kind",
+            Preferences { pod_anti_affinity: vec![pods("web")], ..Default::default() },
+            vec![(0, 1), (1, 1)],
+        ),
+        ("near others", Preferences { pod_affinity: vec![pods("db")], ..Default::default() }, vec![(1, 2)]),
+        (
+            "spread",
+            Preferences { spread: vec![spread(ZONE, 1, app("web"))], ..Default::default() },
+            vec![(0, 1), (1, 1)],
+        ),
+    ];
+    for (name, preferences, expected) in table {
+        let web = PodShape { preferences, ..shape(100) };
+        let db = shape(100);
+        let mut nodes = zones(&[("a1", "a"), ("b1", "b"), ("c1", "c")]);
+        nodes[2].taints = vec![Taint { key: "t".into(), value: "".into(), effect: Effect::PreferNoSchedule }];
+        let pods: [(&PodShape, &[(&str, &str)]); 2] = [(&web, &[("app", "web")]), (&db, &[("app", "db")])];
+        let (mut room, classes) = room(nodes, &pods);
+        room.hold(classes[1], SpotIx(1), 1);
+        let mark = room.mark();
+        assert_eq!(where_to(&room.place_wishing(classes[0], 2, 0..3)), expected, "{name}");
+        room.rollback(mark);
+        let all = room.place_wishing(classes[0], 400, 0..3);
+        assert_eq!(
+            all.iter().map(|placed| placed.count).sum::<u32>(),
+            299,
+            "{name}: no wish leaves a pod out"
+        );
+    }
+}
+
 #[test]
 fn a_class_met_late_finds_what_is_there() {
     let web = PodShape { spread: vec![spread(ZONE, 1, app("web"))], ..shape(1) };
