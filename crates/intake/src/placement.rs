@@ -32,8 +32,7 @@ pub(crate) fn spread(
             }
         }
     }
-    hard.sort();
-    soft.sort();
+    // In the spec's order: the first that refuses a node is the one that is told.
     Ok((hard, soft))
 }
 
