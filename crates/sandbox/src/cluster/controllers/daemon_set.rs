@@ -67,7 +67,7 @@ impl Controllers {
             Err(error) => return Err(ApiError::BadRequest(error.to_string())),
         };
         let nodes = self.daemon_sets.remove(key).map(|daemons| daemons.nodes).unwrap_or_default();
-        let all = self.scheduler.views().map(|(name, _)| name.to_owned());
+        let all = self.scheduler.node_names().map(str::to_owned);
         let all = all.chain(nodes.keys().cloned()).chain(self.index.daemon_nodes(set.uid()).cloned());
         self.work.extend(all.map(|node| Work::DaemonOnNode(key.clone(), node)));
         let daemons = Daemons {
@@ -86,7 +86,7 @@ impl Controllers {
         let Some(set) = self.store.find(DAEMON_SETS, &key.0, &key.1) else { return Ok(()) };
         let Some(daemons) = self.daemon_sets.get(key) else { return Ok(()) };
         let (hash, shape) = (daemons.hash.clone(), Arc::clone(&daemons.shape));
-        let fits = |view| first_lasting_rejection(&Ask::of(&shape), view).is_none();
+        let fits = |view: NodeView| first_lasting_rejection(&Ask::of(&shape), &view).is_none();
         let wanted = self.scheduler.view(node).is_some_and(fits);
         let pods: Vec<Arc<Object>> = self
             .index

@@ -6,8 +6,8 @@ use super::objects::{
 };
 use super::{Controllers, Work};
 use crate::store::resource::{
-    CRON_JOBS, DAEMON_SETS, DEPLOYMENTS, EVENTS, JOBS, NODES, POD_DISRUPTION_BUDGETS, PODS, REPLICA_SETS,
-    REPLICATION_CONTROLLERS, SERVICES, STATEFUL_SETS,
+    CRON_JOBS, DAEMON_SETS, DEPLOYMENTS, EVENTS, JOBS, NAMESPACES, NODES, POD_DISRUPTION_BUDGETS, PODS,
+    REPLICA_SETS, REPLICATION_CONTROLLERS, SERVICES, STATEFUL_SETS,
 };
 use crate::store::{Change, ChangeKind, Object};
 use std::sync::Arc;
@@ -26,6 +26,8 @@ impl Controllers {
             self.route_pod(change);
         } else if resource == NODES {
             self.route_node(change);
+        } else if resource == NAMESPACES {
+            self.scheduler.namespace_changed(change);
         } else if resource == DEPLOYMENTS {
             self.work.insert(Work::Deployment(key_of(object)));
         } else if resource == REPLICA_SETS || resource == REPLICATION_CONTROLLERS {

@@ -1,88 +1,78 @@
-//! The default scheduler of the embedded cluster: puts waiting pods on nodes by the filters of crate `packing`.
+//! The default scheduler of the embedded cluster: puts waiting pods on nodes by the rules of crate `packing`.
 //!
-//! Owns the queue, the picture of free room, binding, and saying why a pod cannot be placed. A shape of pod that
-//! fits nowhere waits as one until a node changes so that it fits, so thousands of equal pods cost one look.
-//! Left out: preemption, and the rules that `packing` does not model yet (topology spread, pod affinity, volumes),
-//! which are treated as absent.
+//! Owns the order of pods, binding, and saying why a pod cannot be placed. A class of pods that fits nowhere waits as
+//! one until something changes for it, so thousands of equal pods cost one look. The picture of free room is
+//! `picture`'s, the choice among nodes that fit is `score`'s. Left out: preemption.
 
+mod picture;
 mod queue;
+mod score;
 mod verdict;
 
 use super::controllers::objects::{Key, has_ended, key_of, node_of, set_condition};
 use crate::store::resource::PODS;
 use crate::store::{ApiError, Change, ChangeKind, Object, Part, Store};
 use jiff::Timestamp;
-use model::{Effect, PodShape};
-use packing::{Ask, NodeView, first_rejection, named_nodes};
+use packing::{ClassIx, NodeView, SpotIx, named_nodes};
+use picture::{Kind, Picture};
 use queue::{Queue, Ticket};
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 /// The name that pods without another get.
 const NAME: &str = "default-scheduler";
 
-struct SchedulerNode {
-    view: NodeView,
-    /// Pods that hold room here.
-    pods: BTreeMap<Key, (String, Arc<PodShape>)>,
-}
-
-impl SchedulerNode {
-    fn recount(&mut self) {
-        let shapes = self.pods.values().map(|(_, shape)| &**shape);
-        self.view = NodeView::holding(Arc::clone(self.view.node()), shapes);
-    }
-}
-
 /// The scheduler's state, fed with the store's changes.
 pub(crate) struct Scheduler {
     store: Store,
     events: bool,
-    nodes: BTreeMap<String, SchedulerNode>,
-    /// Bound pods whose node is not known (yet).
-    strays: BTreeMap<String, BTreeMap<Key, (String, Arc<PodShape>)>>,
+    picture: Picture,
     queue: Queue,
+    /// The picture's generation that the queue's classes are of.
+    generation: u64,
+    /// Pods came, went or changed since parked classes that heed other pods were brought back.
+    pods_moved: bool,
 }
 
 impl Scheduler {
     pub(crate) fn new(store: Store, events: bool) -> Self {
-        Self { store, events, nodes: BTreeMap::new(), strays: BTreeMap::new(), queue: Queue::default() }
+        let (picture, queue) = (Picture::default(), Queue::default());
+        Self { store, events, picture, queue, generation: 0, pods_moved: false }
     }
 
     pub(crate) fn has_work(&self) -> bool {
-        self.queue.has_ready()
+        self.queue.has_ready() || self.pods_moved
     }
 
-    /// The nodes as the filters see them, for the DaemonSet controller.
-    pub(crate) fn views(&self) -> impl Iterator<Item = (&str, &NodeView)> {
-        self.nodes.iter().map(|(name, node)| (name.as_str(), &node.view))
+    /// The nodes' names.
+    pub(crate) fn node_names(&self) -> impl Iterator<Item = &str> {
+        self.picture.node_names()
     }
 
-    pub(crate) fn view(&self, node: &str) -> Option<&NodeView> {
-        self.nodes.get(node).map(|node| &node.view)
+    /// A node as the filters see it, for the DaemonSet controller.
+    pub(crate) fn view(&self, node: &str) -> Option<NodeView> {
+        self.picture.view(node)
     }
 
     pub(crate) fn pod_changed(&mut self, change: &Change) {
         let pod = &change.object;
         let key = key_of(pod);
         let gone = change.kind == ChangeKind::Deleted || has_ended(pod);
+        let same = |path: &str| change.previous.as_ref().is_some_and(|old| old.at(path) == pod.at(path));
+        let same_pod = change.previous.as_ref().is_some_and(|old| old.uid() == pod.uid());
+        let same_kind = same_pod && same("spec") && same("metadata.labels");
         if let Some(node) = node_of(pod) {
             self.queue.remove(&key);
             if gone {
-                self.release(node, &key, pod.uid());
-            } else if let Some(shape) = self.shape_if_new(node, &key, pod) {
-                self.hold(node, key, pod.uid().to_owned(), shape);
+                self.release(&key, pod.uid());
+            } else if !(same_kind && same("metadata.deletionTimestamp")) {
+                self.note_bound(node, key, pod);
             }
             return;
         }
         if gone || pod.is_terminating() || !is_ours(pod) {
             self.queue.remove(&key);
-            return;
-        }
-        let relevant = change.previous.as_ref().is_none_or(|old| {
-            old.uid() != pod.uid() || old.at("spec") != pod.at("spec") || node_of(old).is_some()
-        });
-        if relevant {
+        } else if !same_kind {
             self.enqueue(key, pod);
         }
     }
@@ -90,70 +80,58 @@ impl Scheduler {
     fn enqueue(&mut self, key: Key, pod: &Object) {
         self.queue.remove(&key);
         match read(pod) {
+            Ok(model) if model.gated => self.queue.put_gated(key),
             Ok(model) => {
                 let ticket = Ticket { priority: model.shape.priority, created_at: model.created_at, key };
-                self.queue.put(ticket, &model.shape, model.gated);
+                let kind = kind_of(model);
+                let class = self.picture.class_of(&kind);
+                self.queue.put(ticket, kind, class);
+                self.keep_classes();
             }
             Err(message) => tracing::warn!(%message, "the simulated scheduler leaves a pod alone"),
         }
     }
 
-    fn shape_if_new(&self, node: &str, key: &Key, pod: &Object) -> Option<Arc<PodShape>> {
-        let held = match self.nodes.get(node) {
-            Some(known) => known.pods.get(key),
-            None => self.strays.get(node).and_then(|pods| pods.get(key)),
-        };
-        if held.is_some_and(|(uid, _)| uid == pod.uid()) {
-            return None;
-        }
+    fn note_bound(&mut self, node: &str, key: Key, pod: &Object) {
         match read(pod) {
-            Ok(model) => Some(model.shape),
-            Err(message) => {
-                tracing::warn!(%message, "a bound pod's room is not counted");
-                None
-            }
+            Ok(model) => self.hold(node, key, pod.uid().to_owned(), kind_of(model)),
+            Err(message) => tracing::warn!(%message, "a bound pod's room is not counted"),
         }
     }
 
-    fn hold(&mut self, node: &str, key: Key, uid: String, shape: Arc<PodShape>) {
-        let Some(known) = self.nodes.get_mut(node) else {
-            self.strays.entry(node.to_owned()).or_default().insert(key, (uid, shape));
-            return;
-        };
-        known.view.take(&shape);
-        if known.pods.insert(key, (uid, shape)).is_some() {
-            known.recount();
+    fn hold(&mut self, node: &str, key: Key, uid: String, kind: Kind) {
+        self.pods_moved |= self.picture.hold(key, uid, node, kind);
+        self.keep_classes();
+    }
+
+    fn release(&mut self, key: &Key, uid: &str) {
+        if let Some(spot) = self.picture.release(key, uid) {
+            self.pods_moved = true;
+            self.improved(spot);
         }
     }
 
-    fn release(&mut self, node: &str, key: &Key, uid: &str) {
-        if let Some(pods) = self.strays.get_mut(node) {
-            pods.remove(key);
-            if pods.is_empty() {
-                self.strays.remove(node);
-            }
-        }
-        let Some(known) = self.nodes.get_mut(node) else { return };
-        if known.pods.get(key).is_some_and(|(held, _)| held == uid) {
-            known.pods.remove(key);
-            known.recount();
-            self.queue.node_improved(&known.view);
+    pub(crate) fn namespace_changed(&mut self, change: &Change) {
+        let labels = (change.kind != ChangeKind::Deleted)
+            .then(|| change.object.typed::<intake::slim::Namespace>().ok())
+            .flatten()
+            .map(|namespace| intake::namespace(&namespace).1);
+        if self.picture.set_namespace(change.object.name(), labels) {
+            self.keep_classes();
         }
     }
 
     pub(crate) fn node_changed(&mut self, change: &Change) {
         let name = change.object.name();
         if change.kind == ChangeKind::Deleted {
-            if let Some(lost) = self.nodes.remove(name)
-                && !lost.pods.is_empty()
-            {
-                self.strays.insert(name.to_owned(), lost.pods);
-            }
+            self.picture.remove_node(name);
+            self.pods_moved = true;
+            self.keep_classes();
             return;
         }
         let same =
             |path: &str| change.previous.as_ref().is_some_and(|old| old.at(path) == change.object.at(path));
-        if self.nodes.contains_key(name)
+        if self.picture.spot(name).is_some()
             && same("spec")
             && same("metadata.labels")
             && same("status.allocatable")
@@ -165,21 +143,32 @@ impl Scheduler {
             .typed::<intake::slim::Node>()
             .map_err(|error| error.to_string())
             .and_then(|slim| intake::node(&slim).map_err(|error| error.to_string()));
-        let model = match model {
-            Ok(model) => Arc::new(model),
-            Err(message) => {
-                tracing::warn!(%message, "the simulated scheduler leaves a node alone");
-                return;
+        match model {
+            Ok(model) => {
+                let spot = self.picture.set_node(name, Arc::new(model));
+                self.pods_moved = true;
+                self.keep_classes();
+                // The room may have been made anew on the way.
+                let spot = self.picture.spot(name).unwrap_or(spot);
+                self.improved(spot);
             }
-        };
-        let pods = match self.nodes.remove(name) {
-            Some(known) => known.pods,
-            None => self.strays.remove(name).unwrap_or_default(),
-        };
-        let mut node = SchedulerNode { view: NodeView::new(model), pods };
-        node.recount();
-        self.queue.node_improved(&node.view);
-        self.nodes.insert(name.to_owned(), node);
+            Err(message) => tracing::warn!(%message, "the simulated scheduler leaves a node alone"),
+        }
+    }
+
+    /// Brings back parked classes that fit on a spot now.
+    fn improved(&mut self, spot: SpotIx) {
+        let Self { picture, queue, .. } = self;
+        queue.bring_back(|class| picture.fits(class, spot));
+    }
+
+    /// Sorts the queue in again where classes have got new numbers.
+    fn keep_classes(&mut self) {
+        let Self { picture, queue, generation, .. } = self;
+        if *generation != picture.generation() {
+            queue.renumber(|kind| picture.class_of(kind));
+            *generation = picture.generation();
+        }
     }
 
     /// Places what can be placed, by priority and age, and says of the rest why not.
@@ -187,39 +176,55 @@ impl Scheduler {
         for key in self.queue.take_gated() {
             self.report_gated(&key, now)?;
         }
-        while let Some((ticket, shape)) = self.queue.next() {
-            let Some(node) = self.choose(&shape) else {
-                let message = verdict::message(&shape, self.nodes.values().map(|node| &node.view));
-                for ticket in self.queue.park(&ticket, &shape) {
-                    self.report_unschedulable(&ticket.key, &message, now)?;
-                }
-                continue;
-            };
-            self.queue.remove(&ticket.key);
-            if let Some(uid) = self.bind(&ticket.key, &node, now)? {
-                self.hold(&node, ticket.key, uid, shape);
+        loop {
+            if std::mem::take(&mut self.pods_moved) {
+                let Self { picture, queue, .. } = self;
+                queue.bring_back(|class| picture.room().heeds_pods(class));
             }
+            while let Some((ticket, kind, class)) = self.queue.next() {
+                self.place(&ticket, kind, class, now)?;
+            }
+            if !self.pods_moved {
+                return Ok(());
+            }
+        }
+    }
+
+    fn place(&mut self, ticket: &Ticket, kind: Kind, class: ClassIx, now: Timestamp) -> Result<(), ApiError> {
+        let Some(node) = self.choose(&kind, class) else {
+            let message = verdict::message(&self.picture, class, &kind.shape);
+            for ticket in self.queue.park(ticket, class) {
+                self.report_unschedulable(&ticket.key, &message, now)?;
+            }
+            return Ok(());
+        };
+        self.queue.remove(&ticket.key);
+        if let Some(uid) = self.bind(&ticket.key, &node, now)? {
+            self.hold(&node, ticket.key.clone(), uid, kind);
         }
         Ok(())
     }
 
-    /// The node that fits and has the most room left, least unwanted taints first.
-    fn choose(&self, shape: &PodShape) -> Option<String> {
-        let ask = Ask::of(shape);
-        let rank = |node: &SchedulerNode| {
-            let fits = first_rejection(&ask, &node.view).is_none();
-            fits.then(|| {
-                (unwanted_taints(shape, &node.view), std::cmp::Reverse(least_allocated(shape, &node.view)))
-            })
-        };
-        let best = match named_nodes(shape) {
+    /// The best node that fits, the first by name of equals.
+    fn choose(&mut self, kind: &Kind, class: ClassIx) -> Option<String> {
+        let asked: Vec<(String, SpotIx)> = match named_nodes(&kind.shape) {
             // A DaemonSet's pod names its node: no need to look at the others.
-            Some(names) => {
-                names.into_iter().filter_map(|name| Some((rank(self.nodes.get(name)?)?, name))).min()
-            }
-            None => self.nodes.iter().filter_map(|(name, node)| Some((rank(node)?, name.as_str()))).min(),
+            Some(names) => names
+                .into_iter()
+                .filter_map(|name| Some((name.to_owned(), self.picture.spot(name)?)))
+                .collect(),
+            None => self.picture.spots().map(|(name, spot)| (name.to_owned(), spot)).collect(),
         };
-        best.map(|(_, name)| name.to_owned())
+        let mut feasible = asked;
+        feasible.retain(|(_, spot)| self.picture.fits(class, *spot));
+        if feasible.len() <= 1 {
+            return feasible.pop().map(|(name, _)| name);
+        }
+        let spots: Vec<SpotIx> = feasible.iter().map(|(_, spot)| *spot).collect();
+        let scores = score::scores(&self.picture, kind, &spots);
+        let best =
+            scores.into_iter().zip(feasible).min_by_key(|(score, (name, _))| (Reverse(*score), name.clone()));
+        best.map(|(_, (name, _))| name)
     }
 
     /// Binds a pod; its uid, or nothing where it no longer waits.
@@ -246,10 +251,14 @@ impl Scheduler {
     }
 
     fn report_unschedulable(&mut self, key: &Key, message: &str, now: Timestamp) -> Result<(), ApiError> {
+        let mut news = false;
         let done = self.store.modify(PODS, &key.0, &key.1, Part::Status, |value| {
-            set_condition(value, "PodScheduled", "False", "Unschedulable", message, now)
+            news = set_condition(value, "PodScheduled", "False", "Unschedulable", message, now);
+            news
         });
         match done {
+            // Another look with the same outcome is not told again.
+            Ok(_) if !news => Ok(()),
             Ok(pod) => {
                 self.event(&pod, true, "FailedScheduling", message, now);
                 Ok(())
@@ -294,22 +303,11 @@ fn read(pod: &Object) -> Result<model::Pod, String> {
     intake::pod(&slim).map_err(|error| error.to_string())
 }
 
-fn unwanted_taints(shape: &PodShape, node: &NodeView) -> usize {
-    node.taints()
-        .iter()
-        .filter(|taint| taint.effect == Effect::PreferNoSchedule)
-        .filter(|taint| !shape.tolerations.iter().any(|t| t.tolerates(taint)))
-        .count()
-}
-
-/// kube-scheduler's `LeastAllocated` score, 0 to 100: the mean of the shares of CPU and memory that stay free.
-fn least_allocated(shape: &PodShape, node: &NodeView) -> u64 {
-    let share = |asked: u64, free: u64, all: u64| {
-        let left = u128::from(free.saturating_sub(asked));
-        (left * 100).checked_div(u128::from(all)).unwrap_or(0) as u64
-    };
-    let (free, all) = (node.free(), node.allocatable());
-    let cpu = share(shape.requests.cpu.0, free.cpu.0, all.cpu.0);
-    let memory = share(shape.requests.memory.0, free.memory.0, all.memory.0);
-    u64::midpoint(cpu, memory)
+fn kind_of(pod: model::Pod) -> Kind {
+    Kind {
+        terminating: pod.deletion_at.is_some(),
+        shape: pod.shape,
+        namespace: pod.key.namespace,
+        labels: Arc::new(pod.labels),
+    }
 }

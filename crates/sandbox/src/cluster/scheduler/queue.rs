@@ -1,14 +1,13 @@
-//! Pods that wait for a node, in the order of priority and age, grouped by shape.
+//! Pods that wait for a node, in the order of priority and age, grouped by class.
 //!
-//! Owns which shapes are worth a try: a shape that fits nowhere is parked until a node becomes better for it.
+//! Owns which classes are worth a try: a class that fits nowhere is parked until something changes for it.
 
+use super::picture::Kind;
 use crate::cluster::controllers::objects::Key;
 use jiff::Timestamp;
-use model::PodShape;
-use packing::{Ask, NodeView, first_rejection};
+use packing::ClassIx;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 /// A pod's place in the queue: higher priority first, then older, then by name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,12 +43,12 @@ struct Waiting {
 
 #[derive(Default)]
 pub(super) struct Queue {
-    shapes: BTreeMap<Arc<PodShape>, Waiting>,
-    /// The first ticket of each shape that is not parked.
-    heads: BTreeMap<Ticket, Arc<PodShape>>,
-    place: BTreeMap<Key, (Ticket, Arc<PodShape>)>,
+    classes: BTreeMap<ClassIx, Waiting>,
+    /// The first ticket of each class that is not parked.
+    heads: BTreeMap<Ticket, ClassIx>,
+    place: BTreeMap<Key, (Ticket, Kind, ClassIx)>,
     /// Pods behind scheduling gates that were not yet told so.
-    gated: BTreeMap<Key, Ticket>,
+    gated: BTreeSet<Key>,
 }
 
 impl Queue {
@@ -57,79 +56,84 @@ impl Queue {
         !self.heads.is_empty() || !self.gated.is_empty()
     }
 
-    pub(super) fn put(&mut self, ticket: Ticket, shape: &Arc<PodShape>, gated: bool) {
-        if gated {
-            self.gated.insert(ticket.key.clone(), ticket);
-            return;
-        }
-        let shape = match self.shapes.get_key_value(shape) {
-            Some((known, _)) => Arc::clone(known),
-            None => Arc::clone(shape),
-        };
-        let waiting = self.shapes.entry(Arc::clone(&shape)).or_default();
+    pub(super) fn put_gated(&mut self, key: Key) {
+        self.gated.insert(key);
+    }
+
+    pub(super) fn put(&mut self, ticket: Ticket, kind: Kind, class: ClassIx) {
+        let waiting = self.classes.entry(class).or_default();
         let old_head = waiting.tickets.first().cloned();
         waiting.tickets.insert(ticket.clone());
         waiting.untold.insert(ticket.clone());
-        // A newcomer of a parked shape brings the shape up once more: it has to be told, by the same look.
+        // A newcomer of a parked class brings the class up once more: it has to be told, by the same look.
         waiting.parked = false;
         let head = waiting.tickets.first().cloned();
-        self.place.insert(ticket.key.clone(), (ticket, Arc::clone(&shape)));
-        self.set_head(old_head.as_ref(), head, &shape);
+        self.place.insert(ticket.key.clone(), (ticket, kind, class));
+        self.set_head(old_head.as_ref(), head, class);
     }
 
-    fn set_head(&mut self, old: Option<&Ticket>, new: Option<Ticket>, shape: &Arc<PodShape>) {
+    fn set_head(&mut self, old: Option<&Ticket>, new: Option<Ticket>, class: ClassIx) {
         if let Some(old) = old {
             self.heads.remove(old);
         }
         if let Some(new) = new {
-            self.heads.insert(new, Arc::clone(shape));
+            self.heads.insert(new, class);
         }
     }
 
     pub(super) fn remove(&mut self, key: &Key) {
         self.gated.remove(key);
-        let Some((ticket, shape)) = self.place.remove(key) else { return };
-        let Some(waiting) = self.shapes.get_mut(&shape) else { return };
+        let Some((ticket, _, class)) = self.place.remove(key) else { return };
+        let Some(waiting) = self.classes.get_mut(&class) else { return };
         let was_head = waiting.tickets.first() == Some(&ticket);
         waiting.tickets.remove(&ticket);
         waiting.untold.remove(&ticket);
         let (parked, next) = (waiting.parked, waiting.tickets.first().cloned());
         if next.is_none() {
-            self.shapes.remove(&shape);
+            self.classes.remove(&class);
         }
         if was_head {
-            self.set_head(Some(&ticket), next.filter(|_| !parked), &shape);
+            self.set_head(Some(&ticket), next.filter(|_| !parked), class);
         }
     }
 
-    pub(super) fn take_gated(&mut self) -> Vec<Key> {
-        std::mem::take(&mut self.gated).into_keys().collect()
+    pub(super) fn take_gated(&mut self) -> BTreeSet<Key> {
+        std::mem::take(&mut self.gated)
     }
 
     /// The pod whose turn it is; it stays in the queue until removed or parked.
-    pub(super) fn next(&self) -> Option<(Ticket, Arc<PodShape>)> {
-        self.heads.first_key_value().map(|(ticket, shape)| (ticket.clone(), Arc::clone(shape)))
+    pub(super) fn next(&self) -> Option<(Ticket, Kind, ClassIx)> {
+        let (ticket, _) = self.heads.first_key_value()?;
+        self.place.get(&ticket.key).cloned()
     }
 
-    /// The shape fits nowhere: parks it. Gives the pods that are to be told: this one, and those never told before.
-    pub(super) fn park(&mut self, ticket: &Ticket, shape: &Arc<PodShape>) -> Vec<Ticket> {
+    /// The class fits nowhere: parks it. Gives the pods that are to be told: this one, and those never told before.
+    pub(super) fn park(&mut self, ticket: &Ticket, class: ClassIx) -> BTreeSet<Ticket> {
         self.heads.remove(ticket);
-        let Some(waiting) = self.shapes.get_mut(shape) else { return Vec::new() };
+        let Some(waiting) = self.classes.get_mut(&class) else { return BTreeSet::new() };
         waiting.parked = true;
         let mut told = std::mem::take(&mut waiting.untold);
         told.insert(ticket.clone());
-        told.into_iter().collect()
+        told
     }
 
-    /// A node has come, has changed, or has more room: brings back the parked shapes that fit there now.
-    pub(super) fn node_improved(&mut self, node: &NodeView) {
-        let mut heads = Vec::new();
-        for (shape, waiting) in &mut self.shapes {
-            if waiting.parked && first_rejection(&Ask::of(shape), node).is_none() {
+    /// Brings back the parked classes that are worth another look.
+    pub(super) fn bring_back(&mut self, mut worth: impl FnMut(ClassIx) -> bool) {
+        for (class, waiting) in &mut self.classes {
+            if waiting.parked && worth(*class) {
                 waiting.parked = false;
-                heads.extend(waiting.tickets.first().map(|ticket| (ticket.clone(), Arc::clone(shape))));
+                self.heads.extend(waiting.tickets.first().map(|ticket| (ticket.clone(), *class)));
             }
         }
-        self.heads.extend(heads);
+    }
+
+    /// Classes have new numbers: everything is sorted in again, and is worth another look.
+    pub(super) fn renumber(&mut self, mut class_of: impl FnMut(&Kind) -> ClassIx) {
+        self.classes.clear();
+        self.heads.clear();
+        for (ticket, kind, _) in std::mem::take(&mut self.place).into_values() {
+            let class = class_of(&kind);
+            self.put(ticket, kind, class);
+        }
     }
 }
