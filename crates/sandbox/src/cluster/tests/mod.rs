@@ -2,6 +2,7 @@
 
 mod machines;
 mod others;
+mod scheduling;
 mod workloads;
 
 use crate::store::resource::{NODES, PODS};
