@@ -7,11 +7,13 @@
 mod drains;
 mod fit;
 mod growth;
+mod placement;
 mod plan;
 mod removals;
 mod time;
 mod violation;
 
+pub use placement::{Misplaced, Site, check_placement};
 pub use plan::check_plan;
 pub use time::Watcher;
 pub use violation::{Rule, Violation};

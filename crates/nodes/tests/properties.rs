@@ -7,9 +7,10 @@
 
 mod world;
 
-use checker::Watcher;
+use checker::{Site, Watcher, check_placement};
 use jiff::SignedDuration;
-use model::{Change, Cluster, MachineState, OutcomeKind, Readiness, RemovalPhase, Step};
+use model::{Change, Cluster, MachineState, OutcomeKind, Pod, Readiness, RemovalPhase, Step};
+use packing::{ClassIx, Room, SpotIx};
 use proptest::prelude::*;
 use proptest::test_runner::{FileFailurePersistence, TestCaseResult};
 use std::sync::Arc;
@@ -342,4 +343,102 @@ fn drained_pods_do_not_take_the_place_of_one_that_has_no_other() {
         Pass(122),
         PodEnds(3),
     ]);
+}
+
+#[derive(Clone, Debug)]
+struct PodsAsked {
+    count: usize,
+    cpu: u32,
+    app: u8,
+    rule: u8,
+    bound: bool,
+}
+
+fn asked() -> impl Strategy<Value = PodsAsked> {
+    (1..5usize, prop::sample::select(vec![50, 200, 450]), 0..3u8, 0..10u8, any::<bool>())
+        .prop_map(|(count, cpu, app, rule, bound)| PodsAsked { count, cpu, app, rule, bound })
+}
+
+fn rule(number: u8) -> &'static str {
+    match number {
+        0 => "spread=zone:1",
+        1 => "spread=kubernetes.io/hostname:1",
+        2 => "spread=zone:2 select:disk=ssd",
+        3 => "near=zone",
+        4 => "apart=kubernetes.io/hostname",
+        5 => "apart=zone",
+        6 => "port=80",
+        7 => "tol:gpu=",
+        8 => "select:disk=ssd",
+        _ => "",
+    }
+}
+
+fn world_of(nodes: &[(u8, bool, bool)], asked: &[PodsAsked]) -> World {
+    let mut world = World::new();
+    world.make_pool("p", &Attributes::of("cpu=1000 max=100".split_whitespace()));
+    for (at, (zone, ssd, tainted)) in nodes.iter().enumerate() {
+        let disk = if *ssd { "ssd" } else { "hdd" };
+        let taint = if *tainted { "taint:gpu=yes:NoSchedule" } else { "" };
+        let line = format!(
+            "pool=p cpu=1000 label:zone=z{zone} label:disk={disk} \
+                            label:kubernetes.io/hostname=n{at} {taint}"
+        );
+        world.make_node(&format!("n{at}"), &Attributes::of(line.split_whitespace()));
+    }
+    for (group, asked) in asked.iter().enumerate() {
+        for at in 0..asked.count {
+            let on = if asked.bound { format!("on=n{}", (group + at) % nodes.len()) } else { String::new() };
+            let line = format!("cpu={} label:app=a{} {} {on}", asked.cpu, asked.app, rule(asked.rule));
+            world.make_pod(&format!("g{group}-{at}"), &Attributes::of(line.split_whitespace()));
+        }
+    }
+    world
+}
+
+/// Places every waiting pod, class by class; gives for each node the pods that it got.
+fn place(world: &World, room: &mut Room) -> Vec<Vec<Arc<Pod>>> {
+    let mut got: Vec<Vec<Arc<Pod>>> = vec![Vec::new(); room.len()];
+    let mut groups: Vec<(ClassIx, Vec<Arc<Pod>>)> = Vec::new();
+    for pod in world.cluster.waiting_pods() {
+        let class = room.class(&pod.shape, &pod.key.namespace, &pod.labels);
+        match groups.iter_mut().find(|(known, _)| *known == class) {
+            Some((_, pods)) => pods.push(Arc::clone(pod)),
+            None => groups.push((class, vec![Arc::clone(pod)])),
+        }
+    }
+    for (class, pods) in groups {
+        let mut pods = pods.into_iter();
+        for placed in room.place(class, u32::try_from(pods.len()).unwrap(), 0..room.len()) {
+            got[placed.spot.0].extend(pods.by_ref().take(placed.count as usize));
+        }
+    }
+    got
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_rule_is_kept_by_what_is_placed(
+        nodes in prop::collection::vec((0..3u8, any::<bool>(), prop::bool::weighted(0.2)), 1..7),
+        asked in prop::collection::vec(asked(), 1..8),
+    ) {
+        let world = world_of(&nodes, &asked);
+        let (mut room, _) = world.room();
+        let got = place(&world, &mut room);
+        let there: Vec<Vec<Arc<Pod>>> = (0..room.len())
+            .map(|at| world.cluster.pods_on(&room.node(SpotIx(at)).name).cloned().collect())
+            .collect();
+        let sites: Vec<Site<'_>> = (0..room.len())
+            .map(|at| Site {
+                node: room.node(SpotIx(at)),
+                promised: false,
+                there: there[at].iter().map(AsRef::as_ref).collect(),
+                placed: got[at].iter().map(AsRef::as_ref).collect(),
+            })
+            .collect();
+        let wrong = check_placement(world.cluster.namespaces(), &sites);
+        prop_assert!(wrong.is_empty(), "{wrong:?}");
+    }
 }

@@ -133,7 +133,8 @@ fn load(nodes: &[Arc<Node>], pods: &[Pod]) -> Room {
 fn node(number: usize, cpu: u64, pods: u32) -> Node {
     let name = format!("node-{number}");
     let zone = ["a", "b", "c"][number % 3];
-    let labels = [(HOST, name.as_str()), (ZONE, zone), ("disk", if number % 2 == 0 { "ssd" } else { "hdd" })];
+    let labels =
+        [(HOST, name.as_str()), (ZONE, zone), ("disk", if number.is_multiple_of(2) { "ssd" } else { "hdd" })];
     Node {
         name: name.as_str().into(),
         uid: name.as_str().into(),

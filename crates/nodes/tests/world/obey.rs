@@ -163,7 +163,7 @@ impl World {
     }
 
     /// All nodes with what is on them, as the scheduler sees them.
-    fn room(&self) -> (Room, Vec<NodeName>) {
+    pub(crate) fn room(&self) -> (Room, Vec<NodeName>) {
         let vocabulary = Vocabulary::of(self.cluster.pods().values().map(|pod| &*pod.shape));
         let mut room = Room::new(vocabulary, self.cluster.namespaces());
         let mut names = Vec::new();
