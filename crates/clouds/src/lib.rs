@@ -3,14 +3,23 @@
 //! A provider reports pools and machines as changes of the model and carries out three orders, each idempotent.
 //! It decides nothing: what to order is `nodes`' business, when and with which guard the controller's.
 
+#[cfg(feature = "alibaba")]
+pub mod alibaba;
 pub mod backoff;
+#[cfg(feature = "network")]
+pub mod calls;
 pub mod cluster_api;
 mod objects;
+#[cfg(feature = "network")]
+pub mod secret;
 pub mod simulated;
+#[cfg(feature = "network")]
+pub mod transport;
 pub mod watching;
 
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
+use jiff::SignedDuration;
 use model::{Buy, Change, Lower, ProviderKind, Release};
 use std::sync::Arc;
 
@@ -36,9 +45,30 @@ pub enum ProviderError {
     /// Worth another try after a wait (conflict, throttling, time-out, server error).
     #[error("{attempted}: {source}")]
     Transient { attempted: String, source: Box<dyn std::error::Error + Send + Sync> },
+    /// The provider is well and asks to wait: another change of the same pool is under way.
+    #[error("{attempted} has to wait: {why}")]
+    Later { attempted: String, why: String, wait: SignedDuration },
     /// The provider refuses: sold out, quota, permission.
     #[error("{attempted} was refused with {code}: {message}")]
     Refused { attempted: String, code: String, message: String },
+}
+
+impl ProviderError {
+    /// The same error for another order that failed with the first.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        match self {
+            Self::Transient { attempted, source } => {
+                Self::Transient { attempted: attempted.clone(), source: source.to_string().into() }
+            }
+            Self::Later { attempted, why, wait } => {
+                Self::Later { attempted: attempted.clone(), why: why.clone(), wait: *wait }
+            }
+            Self::Refused { attempted, code, message } => {
+                Self::Refused { attempted: attempted.clone(), code: code.clone(), message: message.clone() }
+            }
+        }
+    }
 }
 
 /// One way of getting nodes.
@@ -66,4 +96,24 @@ pub trait Provider: Send + Sync {
 
     /// Terminates one named machine, lowering the target with it, never under the minimum.
     fn release<'a>(&'a self, order: &'a Release) -> BoxFuture<'a, Result<OrderAnswer, ProviderError>>;
+
+    /// The same for several machines of one pool, with an answer for each. A provider whose changes take minutes, and
+    /// run one at a time, takes them together.
+    fn release_several<'a>(
+        &'a self,
+        orders: &'a [Release],
+    ) -> BoxFuture<'a, Vec<Result<OrderAnswer, ProviderError>>> {
+        Box::pin(async move {
+            let mut answers = Vec::with_capacity(orders.len());
+            for order in orders {
+                answers.push(self.release(order).await);
+            }
+            answers
+        })
+    }
+
+    /// Releases that are handed to `release_several` at once.
+    fn most_releases_at_once(&self) -> usize {
+        1
+    }
 }

@@ -18,8 +18,8 @@ use jiff::SignedDuration;
 use kube::Client;
 use kube::api::{Api, DynamicObject};
 use kube::core::ApiResource;
-use model::{NodeName, Outcome, OutcomeKind, PodKey, PoolId, Step};
-use std::collections::{BTreeMap, VecDeque};
+use model::{NodeName, Outcome, OutcomeKind, PodKey, PoolId, Release, Step};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc};
@@ -120,9 +120,16 @@ struct Shared {
     breakers: Mutex<Breakers>,
 }
 
+/// The steps of one subject: those under way, then those that wait.
+#[derive(Default)]
+struct Line {
+    steps: VecDeque<Step>,
+    under_way: usize,
+}
+
 pub(crate) struct Executor {
     shared: Arc<Shared>,
-    running: BTreeMap<Subject, VecDeque<Step>>,
+    running: BTreeMap<Subject, Line>,
     outcomes: mpsc::Sender<Outcome>,
 }
 
@@ -155,45 +162,52 @@ impl Executor {
 
     /// Takes the steps of a plan. What is already under way is not taken twice.
     pub(crate) fn submit(&mut self, steps: &[Step]) {
+        let mut touched = BTreeSet::new();
         for step in steps {
-            let queue = self.running.entry(subject(step)).or_default();
-            if queue.iter().any(|known| same_work(known, step)) {
+            let subject = subject(step);
+            let line = self.running.entry(subject.clone()).or_default();
+            if line.steps.iter().any(|known| same_work(known, step)) {
                 continue;
             }
-            if queue.len() > MOST_WAITING {
+            if line.steps.len() > MOST_WAITING {
                 // Every step is answered: whoever decided it waits to hear.
                 self.put_off(step.clone());
                 continue;
             }
-            queue.push_back(step.clone());
-            if queue.len() == 1 {
-                self.begin(step.clone());
-            }
+            line.steps.push_back(step.clone());
+            touched.insert(subject);
+        }
+        // Begun only when all are known: some may go together.
+        for subject in touched {
+            self.begin(&subject);
         }
     }
 
     /// Notes that a step has ended, and begins the next one of its subject.
     pub(crate) fn ended(&mut self, step: &Step) {
         let subject = subject(step);
-        let Some(queue) = self.running.get_mut(&subject) else { return };
-        // A step that was put off never stood in the queue.
-        if queue.front() != Some(step) {
-            return;
-        }
-        queue.pop_front();
-        match queue.front().cloned() {
-            Some(next) => self.begin(next),
-            None => drop(self.running.remove(&subject)),
+        let Some(line) = self.running.get_mut(&subject) else { return };
+        // A step that was put off never stood in the line.
+        let Some(at) = line.steps.iter().take(line.under_way).position(|known| known == step) else { return };
+        line.steps.remove(at);
+        line.under_way -= 1;
+        if line.steps.is_empty() {
+            self.running.remove(&subject);
+        } else {
+            self.begin(&subject);
         }
     }
 
     /// Notes that a step has ended without beginning another: for the way out.
     pub(crate) fn drop_queued(&mut self, step: &Step) {
-        self.running.remove(&subject(step));
+        let subject = subject(step);
+        let Some(line) = self.running.get_mut(&subject) else { return };
+        line.steps.truncate(line.under_way);
+        self.ended(step);
     }
 
     pub(crate) fn under_way(&self) -> usize {
-        self.running.values().map(VecDeque::len).sum()
+        self.running.values().map(|line| line.steps.len()).sum()
     }
 
     fn put_off(&self, step: Step) {
@@ -204,13 +218,24 @@ impl Executor {
         });
     }
 
-    fn begin(&self, step: Step) {
+    /// Begins what is first in a line, unless something of it is under way.
+    fn begin(&mut self, subject: &Subject) {
+        let Some(line) = self.running.get_mut(subject).filter(|line| line.under_way == 0) else { return };
+        let most = line.steps.front().map_or(1, |first| self.shared.most_at_once(first));
+        let together = line.steps.iter().take_while(|step| matches!(step, Step::Release(_)));
+        line.under_way = together.take(most).count().max(1);
+        let steps: Vec<Step> = line.steps.iter().take(line.under_way).cloned().collect();
         let (shared, outcomes) = (self.shared.clone(), self.outcomes.clone());
         tokio::spawn(async move {
-            let kind = shared.carry_out(&step).await;
-            let outcome = Outcome { at: shared.clock.now(), step, kind };
-            // The receiver is gone only when the controller has ended.
-            let _ = outcomes.send(outcome).await;
+            let kinds = match steps.as_slice() {
+                [step] => vec![shared.carry_out(step).await],
+                several => shared.carry_out_releases(several).await,
+            };
+            for (step, kind) in steps.into_iter().zip(kinds) {
+                let outcome = Outcome { at: shared.clock.now(), step, kind };
+                // The receiver is gone only when the controller has ended.
+                let _ = outcomes.send(outcome).await;
+            }
         });
     }
 }
@@ -233,6 +258,61 @@ impl Shared {
             self.breakers().note(pool, ill, self.clock.now());
         }
         kind
+    }
+
+    /// How many steps like this one its provider takes in one call.
+    fn most_at_once(&self, step: &Step) -> usize {
+        match (step, self.provider_of(step)) {
+            (Step::Release(_), Some((provider, _))) => provider.most_releases_at_once().max(1),
+            _ => 1,
+        }
+    }
+
+    /// Gives several machines of one pool back in one call. What got no answer is put off, not tried again at once:
+    /// a provider that takes them together takes minutes for each change anyway.
+    async fn carry_out_releases(&self, steps: &[Step]) -> Vec<OutcomeKind> {
+        let put_off = |why: &str| -> Vec<OutcomeKind> {
+            steps.iter().map(|_| self.later(PUT_OFF, why.into())).collect()
+        };
+        let Ok(_permit) = self.permits.acquire().await else { return put_off("the executor has ended") };
+        let Some((provider, pool)) = steps.first().and_then(|step| self.provider_of(step)) else {
+            return put_off("no provider of this controller owns the pool");
+        };
+        let turn = self.breakers().admit(provider.kind(), &pool, self.clock.now());
+        match turn {
+            Ok(at) => self.clock.sleep_until(at).await,
+            Err((until, why)) => {
+                return steps.iter().map(|_| OutcomeKind::Deferred { until, why: why.clone() }).collect();
+            }
+        }
+        if !self.fence.allows(self.limit) {
+            return put_off("leadership would not outlast the call");
+        }
+        let orders: Vec<Release> = steps
+            .iter()
+            .filter_map(|step| match step {
+                Step::Release(order) => Some(order.clone()),
+                _ => None,
+            })
+            .collect();
+        let chain = self.limit.saturating_mul(4);
+        let Ok(answers) = tokio::time::timeout(chain, provider.release_several(&orders)).await else {
+            self.breakers().note(&pool, true, self.clock.now());
+            return put_off(&format!("no end of the step within {} s", chain.as_secs()));
+        };
+        let attempts: Vec<Attempt> = answers.into_iter().map(of_order).collect();
+        let ill = attempts.iter().any(|attempt| matches!(attempt, Attempt::Retry(_)));
+        self.breakers().note(&pool, ill, self.clock.now());
+        attempts
+            .into_iter()
+            .map(|attempt| match attempt {
+                Attempt::Done => OutcomeKind::Done,
+                Attempt::Obsolete(why) => OutcomeKind::Obsolete { why },
+                Attempt::Later { wait, why } => self.later(wait, why),
+                Attempt::Refused { code, message } => OutcomeKind::Failed { code, message },
+                Attempt::Retry(why) => self.later(PUT_OFF, why),
+            })
+            .collect()
     }
 
     /// Tries a step until it has an answer, for a bounded time. True beside the outcome: there was none.
@@ -313,6 +393,9 @@ fn of_order(answer: Result<OrderAnswer, ProviderError>) -> Attempt {
         Ok(OrderAnswer::Obsolete { why }) => Attempt::Obsolete(why),
         Err(ProviderError::Refused { code, message, attempted }) => {
             Attempt::Refused { code: Arc::from(code), message: Arc::from(format!("{attempted}: {message}")) }
+        }
+        Err(ProviderError::Later { attempted, why, wait }) => {
+            Attempt::Later { wait, why: Arc::from(format!("{attempted}: {why}")) }
         }
         Err(error @ ProviderError::Transient { .. }) => Attempt::Retry(Arc::from(error.to_string())),
     }

@@ -75,14 +75,16 @@ impl Controller {
         let mut kinds = config.providers.clone();
         kinds.sort_unstable();
         kinds.dedup();
-        let provider = |kind| -> Arc<dyn Provider> {
+        let provider = |kind| -> Option<Arc<dyn Provider>> {
             let orders = WatchSettings { call_timeout: config.call_timeout(), ..settings };
             match kind {
-                ProviderKind::Simulated => Arc::new(Simulated::new(client.clone(), clock, orders)),
-                ProviderKind::ClusterApi => Arc::new(ClusterApi::new(client.clone(), clock, orders)),
+                ProviderKind::Simulated => Some(Arc::new(Simulated::new(client.clone(), clock, orders))),
+                ProviderKind::ClusterApi => Some(Arc::new(ClusterApi::new(client.clone(), clock, orders))),
+                // Needs more than the cluster's own API: see `with_provider`.
+                ProviderKind::Alicloud => None,
             }
         };
-        let providers = kinds.into_iter().map(provider).collect();
+        let providers = kinds.into_iter().filter_map(provider).collect();
         let recorder = match &config.journal {
             Some(journal) => {
                 let sink =
@@ -119,6 +121,14 @@ impl Controller {
         self.handle.clone()
     }
 
+    /// Serves the pools of a provider that needs more than the cluster's API, such as a cloud's keys.
+    #[must_use]
+    pub fn with_provider(mut self, provider: Arc<dyn Provider>) -> Self {
+        self.providers.retain(|known| known.kind() != provider.kind());
+        self.providers.push(provider);
+        self
+    }
+
     /// Records rounds into another sink than the configured directory.
     #[must_use]
     pub fn with_journal(mut self, sink: Box<dyn Sink>) -> Self {
@@ -142,6 +152,13 @@ impl Controller {
 
     /// Runs until `shutdown` resolves, or until it cannot go on safely.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), ControllerError> {
+        let served = |kind| self.providers.iter().any(|provider| provider.kind() == kind);
+        if let Some(kind) = self.config.providers.iter().find(|kind| !served(**kind)) {
+            return Err(ControllerError::Config {
+                field: "providers".to_owned(),
+                problem: format!("{kind:?} is listed and was not given its settings; use with_provider"),
+            });
+        }
         let election = self.config.leader_election.enabled.then(|| {
             let identity = identity(&self.config, self.clock);
             Election::start(

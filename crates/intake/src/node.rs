@@ -38,10 +38,12 @@ pub fn node(node: &slim::Node) -> Result<Node, IntakeError> {
         .map_err(|error| error.under("status.allocatable").of("Node", "", name))?
         .unwrap_or_default();
     let readiness = readiness(&node.status, &taints, created_at);
+    let provider_id = node.spec.provider_id.as_deref().filter(|id| !id.is_empty());
     Ok(Node {
         name: NodeName::new(name),
         uid: Uid::new(meta.uid.as_deref().unwrap_or_default()),
-        machine: node.spec.provider_id.as_deref().filter(|id| !id.is_empty()).map(Into::into),
+        machine: provider_id.map(Into::into),
+        addresses: if provider_id.is_some() { Vec::new() } else { addresses(&node.status) },
         labels: labels(meta.labels.as_ref()),
         annotations: meta
             .annotations
@@ -62,6 +64,12 @@ pub fn node(node: &slim::Node) -> Result<Node, IntakeError> {
 }
 
 /// Reads a taint.
+fn addresses(status: &slim::NodeStatus) -> Vec<Arc<str>> {
+    let known = status.addresses.iter().flatten();
+    let internal = known.filter(|address| matches!(address.type_.as_str(), "InternalIP" | "Hostname"));
+    internal.map(|address| Arc::from(address.address.to_ascii_lowercase())).collect()
+}
+
 pub fn taint(taint: &core::Taint) -> Result<Taint, IntakeError> {
     Ok(Taint {
         key: taint.key.as_str().into(),

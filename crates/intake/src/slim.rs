@@ -239,6 +239,7 @@ pub struct NodeSpec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct NodeStatus {
+    pub addresses: Option<Vec<core::NodeAddress>>,
     pub allocatable: Option<BTreeMap<String, Quantity>>,
     pub capacity: Option<BTreeMap<String, Quantity>>,
     pub conditions: Option<Vec<Condition>>,

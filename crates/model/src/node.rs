@@ -33,6 +33,10 @@ pub struct Node {
     /// From `spec.providerID`; the pool is that of the machine, see [`crate::Cluster::pool_of`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<MachineId>,
+    /// Internal addresses and host name, in small letters, where it has no `spec.providerID`: they lead to the
+    /// machine instead.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<Arc<str>>,
     #[serde(default)]
     pub labels: Labels,
     /// Only annotations that Tideline reads.

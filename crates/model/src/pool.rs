@@ -14,6 +14,8 @@ use std::sync::Arc;
 pub enum ProviderKind {
     Simulated,
     ClusterApi,
+    /// Alibaba Cloud's Auto Scaling; the name is Cluster Autoscaler's.
+    Alicloud,
 }
 
 /// What a new node of a pool will look like.
@@ -55,6 +57,9 @@ pub struct Machine {
     /// The node that it became, where the provider knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<NodeName>,
+    /// Other names by which a node may be known to be this machine (private address, host name), in small letters.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aliases: Vec<Arc<str>>,
 }
 
 /// How a pool gets its machines.

@@ -121,6 +121,7 @@ fn node(number: u64, allocatable: &Resources, now: Timestamp) -> (Node, Machine)
         state: MachineState::Running,
         created_at,
         node: Some(name.clone()),
+        aliases: Vec::new(),
     };
     let labels =
         (0..10).map(|at| (Arc::from(format!("label-{at}")), Arc::from(format!("{number}")))).collect();
@@ -128,6 +129,7 @@ fn node(number: u64, allocatable: &Resources, now: Timestamp) -> (Node, Machine)
         uid: name.as_str().into(),
         name,
         machine: Some(id),
+        addresses: Vec::new(),
         labels,
         annotations: BTreeMap::new(),
         taints: Vec::new(),

@@ -496,6 +496,7 @@ fn promised_node(pool: &PoolId, template: &NodeTemplate) -> Node {
         name: NodeName::from(name.as_str()),
         uid: Uid::from(name.as_str()),
         machine: None,
+        addresses: Vec::new(),
         labels,
         annotations: BTreeMap::new(),
         taints: template.taints.iter().filter(|taint| !is_passing(taint)).cloned().collect(),

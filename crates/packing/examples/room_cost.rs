@@ -139,6 +139,7 @@ fn node(number: usize, cpu: u64, pods: u32) -> Node {
         name: name.as_str().into(),
         uid: name.as_str().into(),
         machine: None,
+        addresses: Vec::new(),
         labels: labels.iter().map(|(k, v)| (Arc::from(*k), Arc::from(*v))).collect(),
         annotations: BTreeMap::new(),
         taints: Vec::new(),

@@ -176,6 +176,7 @@ mod tests {
             name: "new".into(),
             uid: "new".into(),
             machine: None,
+            addresses: Vec::new(),
             labels: Labels::new(),
             annotations: BTreeMap::default(),
             taints: Vec::new(),

@@ -58,6 +58,7 @@ fn node(dice: &mut Dice, number: usize) -> Node {
         name: name.as_str().into(),
         uid: name.as_str().into(),
         machine: None,
+        addresses: Vec::new(),
         labels: of_node,
         annotations: BTreeMap::new(),
         taints,

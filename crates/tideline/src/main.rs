@@ -8,6 +8,7 @@
     reason = "the comments of arguments are help texts, where backticks are noise"
 )]
 
+mod alibaba_flags;
 mod commands;
 mod configuration;
 mod duration;

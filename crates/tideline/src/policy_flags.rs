@@ -164,8 +164,6 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
 
 /// Flags of Cluster Autoscaler whose meaning would be lost if they were taken silently.
 const NOT_SERVED: &[&str] = &[
-    "cloud-config",
-    "nodes",
     "node-group-auto-discovery",
     "expander",
     "balance-similar-node-groups",

@@ -30,6 +30,7 @@ const FLOORS: &[(&str, u32)] = &[
     // Equipment: used by tests and developers only.
     ("testbed", 8),
     ("contract", 8),
+    ("doubles", 8),
     ("acceptance", 9),
     ("fidelity", 9),
     ("xtask", 8),

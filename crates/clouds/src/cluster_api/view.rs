@@ -250,6 +250,7 @@ impl View {
             state,
             created_at: object.creation_timestamp().map_or(Timestamp::UNIX_EPOCH, |at| at.0),
             node: node.map(NodeName::from),
+            aliases: Vec::new(),
         })
     }
 }

@@ -5,7 +5,7 @@
 
 use api::{labels, taints};
 use clouds::cluster_api;
-use model::{Change, Cluster, Machine, MachineId, Node, NodeName, NodeTemplate, Pool, PoolId};
+use model::{Change, Cluster, Machine, MachineId, MachineState, Node, NodeName, NodeTemplate, Pool, PoolId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -15,7 +15,8 @@ pub(crate) struct Joins {
     /// Pools whose provider describes no node, with what a live node has shown. A pool keeps this when its last
     /// node goes: better a description that was true than none.
     shown: BTreeMap<PoolId, Option<NodeTemplate>>,
-    /// Machines of Cluster API, where a node's id may be written with another path.
+    /// Machines that a node may know by another name: of Cluster API, where an id may be written with another path, and
+    /// of clouds whose nodes may have no id at all.
     foreign: BTreeSet<MachineId>,
     touched: bool,
 }
@@ -32,7 +33,9 @@ impl Joins {
             Change::Machine(id, machine) => {
                 self.touched = true;
                 match &machine {
-                    Some(machine) if machine.pool.as_str().starts_with(cluster_api::NAME) => {
+                    Some(machine)
+                        if machine.pool.provider() == cluster_api::NAME || !machine.aliases.is_empty() =>
+                    {
                         self.foreign.insert(id.clone());
                     }
                     _ => {
@@ -87,11 +90,13 @@ impl Joins {
             machines.iter().filter_map(|machine| Some((machine.node.as_ref()?, &machine.id))).collect();
         let by_segment: BTreeMap<&str, &MachineId> =
             machines.iter().map(|machine| (last_segment(machine.id.as_str()), &machine.id)).collect();
+        let by_alias = by_alias(&machines);
         let mut changes = Vec::new();
         for node in nodes {
             let spelled = node.machine.as_ref().and_then(|id| by_segment.get(last_segment(id.as_str())));
-            if let Some(id) = spelled.or_else(|| by_node.get(&node.name)) {
-                let node = Node { machine: Some((*id).clone()), ..(**node).clone() };
+            let called = || node.addresses.iter().find_map(|name| *by_alias.get(&**name)?);
+            if let Some(id) = spelled.or_else(|| by_node.get(&node.name)).copied().or_else(called) {
+                let node = Node { machine: Some(id.clone()), ..(**node).clone() };
                 changes.push(Change::Node(node.name.clone(), Some(Arc::new(node))));
             }
         }
@@ -122,6 +127,22 @@ impl Joins {
         }
         changes
     }
+}
+
+/// Machines by their other names; `None` where two that stay share one: then it says nothing. An address that one
+/// machine gives up as another takes it is the other's.
+fn by_alias<'a>(machines: &[&'a Arc<Machine>]) -> BTreeMap<&'a str, Option<&'a MachineId>> {
+    let mut found: BTreeMap<&str, Option<&MachineId>> = BTreeMap::new();
+    for leaving in [false, true] {
+        let known: BTreeSet<&str> = found.keys().copied().collect();
+        for machine in machines.iter().filter(|one| (one.state == MachineState::Deleting) == leaving) {
+            for alias in machine.aliases.iter().filter(|alias| !known.contains(&***alias)) {
+                let unique = !found.contains_key(&**alias);
+                found.insert(alias, unique.then_some(&machine.id));
+            }
+        }
+    }
+    found
 }
 
 fn last_segment(id: &str) -> &str {

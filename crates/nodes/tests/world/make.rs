@@ -137,6 +137,7 @@ impl World {
             pool: pool_id(pool),
             created_at: self.ago(a.time("age").unwrap_or(SignedDuration::from_hours(24))),
             node: None,
+            aliases: Vec::new(),
             state,
         };
         if machine.state != MachineState::Deleting
@@ -175,6 +176,7 @@ impl World {
             name: NodeName::from(name),
             uid: format!("node-{name}").into(),
             machine: (a.has("pool") || a.has("machine")).then(|| machine_id(name)),
+            addresses: Vec::new(),
             labels,
             annotations: a.labels("annotation:"),
             taints,

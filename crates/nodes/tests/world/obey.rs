@@ -87,6 +87,7 @@ impl World {
                 state: MachineState::Creating,
                 created_at: self.now,
                 node: None,
+                aliases: Vec::new(),
             };
             self.cluster.apply(Change::Machine(machine.id.clone(), Some(Arc::new(machine))));
         }

@@ -12,6 +12,7 @@ fn node() -> Node {
         name: "n1".into(),
         uid: "n1".into(),
         machine: None,
+        addresses: Vec::new(),
         labels: [("zone".into(), "a".into())].into(),
         annotations: std::collections::BTreeMap::default(),
         taints: Vec::new(),

@@ -20,6 +20,7 @@ fn node(name: &str, cpu: u64, of_node: &[(&str, &str)]) -> Node {
         name: name.into(),
         uid: name.into(),
         machine: None,
+        addresses: Vec::new(),
         labels,
         annotations: BTreeMap::new(),
         taints: Vec::new(),

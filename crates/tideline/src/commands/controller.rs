@@ -4,16 +4,19 @@
 //! controller crate's business.
 
 use super::{asked_to_end, client, runtime};
+use crate::alibaba_flags::AlibabaFlags;
 use crate::configuration::Watched;
 use crate::error::CommandError;
 use crate::policy_flags::PolicyFlags;
 use crate::{duration, logs, page};
 use clock::Clock;
+use clouds::calls::CallLimits;
 use controller::{Config, Controller, Handle, JournalConfig, LeaderElection};
 use jiff::SignedDuration;
 use model::ProviderKind;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -28,7 +31,7 @@ pub(crate) struct Arguments {
     /// Kubeconfig of the cluster [default: KUBECONFIG, else the cluster around us]
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
-    /// Where nodes come from; may be given more than once [default: both]
+    /// Where nodes come from; may be given more than once [default: simulated and clusterapi]
     #[arg(long, value_enum, value_name = "PROVIDER")]
     cloud_provider: Vec<CloudProvider>,
     /// Configuration in YAML; its policies are read again whenever it changes, and flags go before it
@@ -49,6 +52,8 @@ pub(crate) struct Arguments {
     #[arg(short, long = "v", value_name = "LEVEL", default_value_t = 0)]
     verbosity: u8,
     #[command(flatten)]
+    alibaba: AlibabaFlags,
+    #[command(flatten)]
     policies: PolicyFlags,
 }
 
@@ -57,6 +62,8 @@ enum CloudProvider {
     Simulated,
     #[value(name = "clusterapi")]
     ClusterApi,
+    /// Alibaba Cloud's Auto Scaling (ESS)
+    Alicloud,
 }
 
 /// Whether a value of `--cloud-provider` is served.
@@ -90,6 +97,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CommandError> {
     logs::start(arguments.verbosity);
     let file = arguments.config.as_deref().map(Watched::read).transpose()?;
     let config = configured(arguments, file.as_ref().map(Watched::text))?;
+    let on_alibaba = config.providers.contains(&ProviderKind::Alicloud);
+    if let Some(flag) = arguments.alibaba.given().filter(|_| !on_alibaba) {
+        return Err(CommandError::Usage(format!(
+            "{flag} is for scaling groups of Alibaba Cloud; add --cloud-provider=alicloud, or remove it \
+             (pools of Cluster API are declared by annotations, docs/controller.md)"
+        )));
+    }
     let address = match (&arguments.address, config.listen) {
         (Some(text), _) => address(text)?,
         (None, Some(address)) => Some(address),
@@ -99,7 +113,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CommandError> {
     let without_socket = Config { listen: None, ..config.clone() };
     runtime()?.block_on(async {
         let client = client(arguments.kubeconfig.as_deref()).await?;
-        let mut controller = Controller::new(client, without_socket, Clock::system())?;
+        let clock = Clock::system();
+        let mut controller = Controller::new(client, without_socket, clock)?;
+        if on_alibaba {
+            // No call of the cloud's may outlast the time for which the Lease is known to be ours.
+            let timeout = Duration::from_secs(u64::from(config.calls.timeout_seconds));
+            let limits = CallLimits { timeout, seed: config.seed, ..CallLimits::default() };
+            controller = controller.with_provider(arguments.alibaba.provider(limits, clock).await?);
+        }
         if let Some(file) = file {
             let (told, policies) = watch::channel(config.policies.clone());
             controller = controller.with_policies(policies);
@@ -133,6 +154,7 @@ pub(crate) fn configured(arguments: &Arguments, file: Option<(&str, &str)>) -> R
             .map(|provider| match provider {
                 CloudProvider::Simulated => ProviderKind::Simulated,
                 CloudProvider::ClusterApi => ProviderKind::ClusterApi,
+                CloudProvider::Alicloud => ProviderKind::Alicloud,
             })
             .collect();
     }

@@ -16,7 +16,16 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 /// Flags that say where and how the program runs, not what it does: they stay on the command line.
-const STAY: [&str; 4] = ["kubeconfig", "v", "journal-dir", "address"];
+const STAY: [&str; 8] = [
+    "kubeconfig",
+    "v",
+    "journal-dir",
+    "address",
+    "nodes",
+    "cloud-config",
+    "alicloud-region",
+    "alicloud-endpoint",
+];
 
 /// Prints another autoscaler's settings as a configuration of Tideline.
 #[derive(clap::Args)]

@@ -41,6 +41,7 @@ fn node(name: &str) -> Change {
         name: name.into(),
         uid: name.into(),
         machine: None,
+        addresses: Vec::new(),
         labels: crate::Labels::new(),
         annotations: BTreeMap::new(),
         taints: Vec::new(),

@@ -210,6 +210,7 @@ fn blank_node(template: &NodeTemplate) -> Node {
         name: NodeName::from("new"),
         uid: Uid::from("new"),
         machine: None,
+        addresses: Vec::new(),
         labels: template.labels.clone(),
         annotations: BTreeMap::new(),
         taints: template.taints.clone(),

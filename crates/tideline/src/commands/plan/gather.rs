@@ -300,6 +300,7 @@ impl Gathering {
                 state: MachineState::Running,
                 created_at: node.created_at,
                 node: Some(node.name.clone()),
+                aliases: Vec::new(),
             };
             changes.push(Change::Machine(id.clone(), Some(Arc::new(machine))));
         }
