@@ -36,6 +36,7 @@ pub use quantity::{micro_usd, resources};
 pub use selector::label_selector;
 pub use simulated::{simulated_machine, simulated_pool};
 pub use volumes::{
-    attachment, csi_driver, node_drivers, persistent_volume, storage_capacity, storage_class, volume_claim,
+    attachment, csi_driver, node_drivers, persistent_volume, storage_capacity, storage_change, storage_class,
+    volume_claim,
 };
 pub use workload::{daemon_set, job, pdb, replica_set, replication_controller, stateful_set};

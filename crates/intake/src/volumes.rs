@@ -2,6 +2,7 @@
 //!
 //! Owns the moves of in-tree disks to the CSI drivers that serve them now, as far as counting attachments needs them.
 
+use crate::files::Object;
 use crate::selector::{labels, node_selector};
 use crate::slim::{self, storage};
 use crate::{IntakeError, label_selector, quantity};
@@ -9,8 +10,8 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use model::{
     AccessMode, BindingMode, Bytes, CsiDriver, CsiSource, DriverLimits, InlineDisk, NodeSelectorTerm,
-    Operator, PersistentVolume, PodClaims, PodVolumeClaim, Requirement, StorageCapacity, StorageClass, Uid,
-    VolumeAttachment, VolumeClaim, VolumeClaimKey, VolumeMode, VolumeName, VolumeNeeds,
+    Operator, PersistentVolume, PodClaims, PodVolumeClaim, Requirement, StorageCapacity, StorageChange,
+    StorageClass, Uid, VolumeAttachment, VolumeClaim, VolumeClaimKey, VolumeMode, VolumeName, VolumeNeeds,
 };
 use std::sync::Arc;
 
@@ -36,6 +37,46 @@ const GCE: &str = "pd.csi.storage.gke.io";
 const AZURE: &str = "disk.csi.azure.com";
 const CINDER: &str = "cinder.csi.openstack.org";
 const VSPHERE: &str = "csi.vsphere.vmware.com";
+
+/// Reads an object of one of the kinds of storage; `None` where it is of another kind, or says nothing that counts.
+pub fn storage_change(object: &Object) -> Result<Option<StorageChange>, IntakeError> {
+    let group = object.api_version().split_once('/').map_or("", |(group, _)| group);
+    let change = match (group, object.kind()) {
+        ("", "PersistentVolumeClaim") => {
+            let claim = volume_claim(&object.decode()?)?;
+            StorageChange::Claim(claim.key.clone(), Some(Arc::new(claim)))
+        }
+        ("", "PersistentVolume") => {
+            let volume = persistent_volume(&object.decode()?)?;
+            StorageChange::Volume(volume.name.clone(), Some(Arc::new(volume)))
+        }
+        ("storage.k8s.io", "StorageClass") => {
+            let class = storage_class(&object.decode()?)?;
+            StorageChange::Class(class.name.clone(), Some(Arc::new(class)))
+        }
+        ("storage.k8s.io", "CSIDriver") => {
+            let driver = csi_driver(&object.decode()?);
+            StorageChange::Driver(driver.name.clone(), Some(Arc::new(driver)))
+        }
+        ("storage.k8s.io", "CSINode") => {
+            let node: storage::CsiNode = object.decode()?;
+            let drivers = Some(Arc::new(node_drivers(&node)));
+            StorageChange::NodeDrivers(name(&node.metadata).into(), drivers)
+        }
+        ("storage.k8s.io", "CSIStorageCapacity") => {
+            let capacity: storage::CsiStorageCapacity = object.decode()?;
+            let room = storage_capacity(&capacity)?;
+            StorageChange::Capacity(claim_key(&capacity.metadata), Some(Arc::new(room)))
+        }
+        ("storage.k8s.io", "VolumeAttachment") => {
+            let read: storage::VolumeAttachment = object.decode()?;
+            let Some(counts) = attachment(&read) else { return Ok(None) };
+            StorageChange::Attachment(name(&read.metadata).into(), Some(Arc::new(counts)))
+        }
+        _ => return Ok(None),
+    };
+    Ok(Some(change))
+}
 
 /// The claims that a pod names; that of a generic ephemeral volume is named after both.
 pub(crate) fn claims_of(pod: &str, spec: &slim::PodSpec) -> Option<Box<PodClaims>> {
@@ -355,6 +396,27 @@ spec:
         assert_eq!(names, [("data-web-0".into(), false), ("web-0-scratch".into(), true)]);
         let disk = InlineDisk::GcePersistentDisk { name: "one".into(), read_only: true };
         assert_eq!(pod.shape.volumes.as_ref().unwrap().disks, [disk]);
+    }
+
+    #[test]
+    fn every_kind_of_storage_is_known_by_its_kind() {
+        let kinds = [
+            ("v1", "PersistentVolumeClaim"),
+            ("v1", "PersistentVolume"),
+            ("storage.k8s.io/v1", "StorageClass"),
+            ("storage.k8s.io/v1", "CSIDriver"),
+            ("storage.k8s.io/v1", "CSINode"),
+            ("storage.k8s.io/v1", "CSIStorageCapacity"),
+        ];
+        let object = |version: &str, kind: &str| Object {
+            origin: "f".into(),
+            value: serde_json::json!({"apiVersion": version, "kind": kind, "metadata": {"name": "x"}}),
+        };
+        for (version, kind) in kinds {
+            assert!(storage_change(&object(version, kind)).unwrap().is_some(), "{kind}");
+        }
+        assert_eq!(storage_change(&object("storage.k8s.io/v1", "VolumeAttachment")), Ok(None));
+        assert_eq!(storage_change(&object("v1", "Pod")), Ok(None));
     }
 
     #[test]

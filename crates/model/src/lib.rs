@@ -47,13 +47,15 @@ pub use plan::{
 pub use pod::{HostPort, LocalVolume, Pod, PodClaims, PodPhase, PodShape, SafeToEvict, UnmodelledRule};
 pub use policies::{Policies, PoolOptions, Profile};
 pub use pool::{Machine, MachineState, NodeTemplate, Pool, PoolKind, ProviderKind};
-pub use reason::{BlockedPod, CoolDown, FilterName, PodBlock, PoolChange, PoolRejection, Reason};
+pub use reason::{
+    BlockedPod, CoolDown, FilterName, PodBlock, PoolChange, PoolRejection, Reason, VolumeConflict,
+};
 pub use resources::{Bytes, MilliCpu, ResourceName, Resources};
 pub use taints::{Effect, Taint, Toleration, TolerationOperator};
 pub use verdicts::Verdicts;
 pub use volumes::{
     AccessMode, BindingMode, CsiDriver, CsiSource, DriverLimits, Fittings, InlineDisk, PersistentVolume,
     PodVolumeClaim, StorageCapacity, StorageClass, UnboundVolume, VolumeAttachment, VolumeClaim, VolumeMode,
-    VolumeNeeds, VolumeRefusal, VolumeZone,
+    VolumeNeeds, VolumeRefusal, VolumeZone, add_zone_aliases,
 };
 pub use workload::{DaemonSet, Owner, Pdb, UnhealthyPodEviction, Workload};

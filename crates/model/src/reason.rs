@@ -5,7 +5,7 @@
 
 use crate::{
     Input, MachineId, NodeName, PodKey, PoolId, RemovalCause, RemovalPhase, ResourceName, Taint,
-    UnmodelledRule,
+    UnmodelledRule, VolumeRefusal,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -21,8 +21,25 @@ pub enum FilterName {
     NodeAffinity,
     NodePorts,
     NodeResourcesFit,
+    VolumeRestrictions,
+    NodeVolumeLimits,
+    VolumeBinding,
+    VolumeZone,
     PodTopologySpread,
     InterPodAffinity,
+}
+
+/// What keeps volumes from a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum VolumeConflict {
+    /// A bound volume cannot be used there.
+    NodeAffinity,
+    /// No volume that exists fits, and none can be made there.
+    NoneToBind,
+    NotEnoughSpace,
+    /// A claim is bound to a volume that does not exist.
+    NotFound,
 }
 
 /// Why one pool, or one node, cannot take a pod.
@@ -39,6 +56,23 @@ pub enum PoolRejection {
     PortConflict,
     Insufficient {
         resources: Vec<ResourceName>,
+    },
+    /// A disk that the pod names is in use on the node.
+    DiskConflict,
+    /// A claim that one pod at a time may use is in use.
+    ExclusiveClaimInUse,
+    VolumeLimitExceeded,
+    CsiDriverMissing {
+        driver: Arc<str>,
+    },
+    /// Everything that keeps the pod's volumes from the node.
+    VolumeConflicts {
+        conflicts: Vec<VolumeConflict>,
+    },
+    VolumeZoneMismatch,
+    /// No node will do, whatever it is.
+    VolumesRefused {
+        why: VolumeRefusal,
     },
     /// The node's domain would have too many of the pods that a spread constraint counts.
     SpreadMismatch,
@@ -155,6 +189,10 @@ pub enum Reason {
     },
     BoundToNamedNode,
     DaemonPod,
+    /// Its volumes keep it off every node, new ones too.
+    VolumesRefused {
+        why: VolumeRefusal,
+    },
     ScaleUpDisabled,
     /// Held back by scheduling gates.
     Gated,

@@ -1,6 +1,9 @@
 //! The one place that puts reasons into words.
 
-use crate::{CoolDown, Input, PodBlock, PoolRejection, Reason, RemovalCause, RemovalPhase};
+use crate::{
+    CoolDown, Input, PodBlock, PoolRejection, Reason, RemovalCause, RemovalPhase, VolumeConflict,
+    VolumeRefusal,
+};
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -24,6 +27,23 @@ impl fmt::Display for PoolRejection {
                 }
                 Ok(())
             }
+            Self::DiskConflict => f.write_str("node(s) had no available disk"),
+            Self::ExclusiveClaimInUse => f.write_str(
+                "node(s) unavailable due to PersistentVolumeClaim with ReadWriteOncePod access mode already \
+                 in-use by another pod",
+            ),
+            Self::VolumeLimitExceeded => f.write_str("node(s) exceed max volume count"),
+            Self::CsiDriverMissing { driver } => {
+                write!(f, "{driver} CSI driver is not installed on the node")
+            }
+            Self::VolumeConflicts { conflicts } => {
+                for (i, conflict) in conflicts.iter().enumerate() {
+                    write!(f, "{}{conflict}", if i > 0 { ", " } else { "" })?;
+                }
+                Ok(())
+            }
+            Self::VolumeZoneMismatch => f.write_str("node(s) had no available volume zone"),
+            Self::VolumesRefused { why } => write!(f, "{why}"),
             Self::SpreadMismatch => f.write_str("node(s) didn't match pod topology spread constraints"),
             Self::SpreadLabelMissing => {
                 f.write_str("node(s) didn't match pod topology spread constraints (missing required label)")
@@ -46,6 +66,43 @@ impl fmt::Display for PoolRejection {
             Self::RoundLimit { max_per_round } => {
                 write!(f, "limit of {max_per_round} new nodes per scale-up reached")
             }
+        }
+    }
+}
+
+impl fmt::Display for VolumeConflict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NodeAffinity => "node(s) didn't match PersistentVolume's node affinity",
+            Self::NoneToBind => "node(s) didn't find available persistent volumes to bind",
+            Self::NotEnoughSpace => "node(s) did not have enough free storage",
+            Self::NotFound => "node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)",
+        })
+    }
+}
+
+impl fmt::Display for VolumeRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ClaimNotFound { claim } => write!(f, "persistentvolumeclaim \"{claim}\" not found"),
+            Self::EphemeralClaimNotMade { claim } => {
+                write!(
+                    f,
+                    "waiting for ephemeral volume controller to create the persistentvolumeclaim \"{claim}\""
+                )
+            }
+            Self::ClaimOfAnother { claim, pod } => {
+                let namespace = &claim.namespace;
+                write!(f, "PVC {claim} was not created for pod {namespace}/{pod} (pod is not owner)")
+            }
+            Self::ClaimLost { claim, volume } => write!(
+                f,
+                "persistentvolumeclaim \"{claim}\" bound to non-existent persistentvolume \"{volume}\""
+            ),
+            Self::ClaimDeleting { claim } => {
+                write!(f, "persistentvolumeclaim \"{claim}\" is being deleted")
+            }
+            Self::UnboundImmediate => f.write_str("pod has unbound immediate PersistentVolumeClaims"),
         }
     }
 }
@@ -131,6 +188,12 @@ fn counted<'a>(rejections: impl Iterator<Item = &'a PoolRejection>) -> String {
                     *counts.entry(one.to_string()).or_default() += 1;
                 }
             }
+            // So it counts each conflict of volumes.
+            PoolRejection::VolumeConflicts { conflicts } => {
+                for conflict in conflicts {
+                    *counts.entry(conflict.to_string()).or_default() += 1;
+                }
+            }
             other => *counts.entry(other.to_string()).or_default() += 1,
         }
     }
@@ -175,6 +238,7 @@ impl fmt::Display for Reason {
             Self::DaemonPod => {
                 f.write_str("a DaemonSet pod waits for its own node: a new node would not help")
             }
+            Self::VolumesRefused { why } => write!(f, "pod didn't trigger scale-up: {why}"),
             Self::ScaleUpDisabled => f.write_str("scale-up is switched off"),
             Self::Gated => f.write_str("held back by its scheduling gates"),
             Self::AwaitsScheduler => f.write_str("the scheduler has not looked at it yet"),

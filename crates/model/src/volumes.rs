@@ -336,7 +336,29 @@ pub struct VolumeNeeds {
 }
 
 impl VolumeNeeds {
+    /// Whether other pods may have taken what they ask for, wherever those run.
+    pub fn are_scarce(&self) -> bool {
+        !self.exclusive.is_empty() || self.unbound.iter().any(|volume| !volume.provisionable)
+    }
+
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+}
+
+/// Labels by which CSI drivers know zones. They come onto a node with the driver, after it has joined.
+const ZONE_ALIASES: [&str; 5] = [
+    "topology.ebs.csi.aws.com/zone",
+    "topology.gke.io/zone",
+    "topology.disk.csi.azure.com/zone",
+    "topology.cinder.csi.openstack.org/zone",
+    "topology.diskplugin.csi.alibabacloud.com/zone",
+];
+
+/// What a node that is promised will be labelled with once the CSI drivers run on it: its zone by their names.
+pub fn add_zone_aliases(labels: &mut Labels) {
+    let Some(zone) = labels.get("topology.kubernetes.io/zone").cloned() else { return };
+    for alias in ZONE_ALIASES {
+        labels.entry(Arc::from(alias)).or_insert_with(|| Arc::clone(&zone));
     }
 }

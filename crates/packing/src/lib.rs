@@ -13,6 +13,7 @@ mod room;
 pub mod solve;
 mod view;
 mod vocabulary;
+mod volumes;
 mod wishes;
 
 pub use estimate::{Estimate, Group, NodeLimit, Template, estimate, extend, size_units};
@@ -21,4 +22,5 @@ pub use message::{FailedScheduling, named_nodes};
 pub use room::{ClassIx, Mark, Placed, Room, SpotIx};
 pub use view::NodeView;
 pub use vocabulary::Vocabulary;
+pub use volumes::{ClusterVolumes, NodeVolumes};
 pub use wishes::{Wish, wishes};

@@ -3,7 +3,7 @@
 //! Owns the counting of reasons and the form of the sentence; the reasons themselves are the filters'. A pod whose
 //! required affinity names nodes by `matchFields` is a case of its own: kube-scheduler looks at no other node.
 
-use model::{NodeName, NodeSelectorTerm, Operator, PodShape, PoolRejection};
+use model::{NodeName, NodeSelectorTerm, Operator, PodShape, PoolRejection, VolumeRefusal};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -32,12 +32,15 @@ fn names_of(term: &NodeSelectorTerm) -> Option<BTreeSet<&str>> {
 pub struct FailedScheduling<'a> {
     named: Option<BTreeSet<&'a str>>,
     nodes: usize,
+    /// Volumes may keep a pod off every node before any is looked at.
+    refused: Option<&'a VolumeRefusal>,
     reasons: BTreeMap<String, usize>,
 }
 
 impl<'a> FailedScheduling<'a> {
     pub fn of(shape: &'a PodShape) -> Self {
-        Self { named: named_nodes(shape), nodes: 0, reasons: BTreeMap::new() }
+        let refused = shape.volumes.as_ref().and_then(|needs| needs.refused.as_ref());
+        Self { named: named_nodes(shape), nodes: 0, refused, reasons: BTreeMap::new() }
     }
 
     /// Counts a node that refuses the pod.
@@ -47,6 +50,10 @@ impl<'a> FailedScheduling<'a> {
             PoolRejection::Insufficient { resources } => {
                 let each = |name: &_| PoolRejection::Insufficient { resources: vec![Clone::clone(name)] };
                 self.refused_because(node, resources.iter().map(|name| each(name).to_string()));
+            }
+            // And so is each conflict of volumes.
+            PoolRejection::VolumeConflicts { conflicts } => {
+                self.refused_because(node, conflicts.iter().map(ToString::to_string));
             }
             other => self.refused_because(node, [other.to_string()]),
         }
@@ -74,6 +81,9 @@ impl fmt::Display for FailedScheduling<'_> {
         write!(f, "0/{} nodes are available: ", self.nodes)?;
         if self.named.as_ref().is_some_and(BTreeSet::is_empty) {
             return f.write_str("pod affinity terms conflict.");
+        }
+        if let Some(why) = self.refused {
+            return write!(f, "{why}.");
         }
         // Sorted as text, numbers included, as kube-scheduler has it.
         let mut parts: Vec<String> =

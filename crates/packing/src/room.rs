@@ -9,19 +9,21 @@ mod classes;
 mod facts;
 mod sites;
 mod topology;
+mod volumes;
 mod wishes;
 
 pub(crate) use topology::{Spread, Topology};
 
 use crate::filters::inter_pod_affinity::{self, Terms};
 use crate::filters::{Around, pod_topology_spread};
-use crate::{Ask, NodeView, Vocabulary, first_rejection};
+use crate::{Ask, ClusterVolumes, NodeView, Vocabulary, first_rejection};
 use classes::Classes;
 use model::{Labels, Node, PodShape, PoolRejection, Resources};
 use sites::{Presence, Sites};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
+use volumes::RoomVolumes;
 
 /// A spot of one room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -87,6 +89,7 @@ pub struct Room {
     classes: Classes,
     sites: Sites,
     topology: Topology,
+    volumes: RoomVolumes,
     facts: Vec<Facts>,
     spots: Vec<Spot>,
     log: Vec<Undo>,
@@ -96,6 +99,17 @@ impl Room {
     /// An empty room for pods whose shapes name only the vocabulary's keys.
     pub fn new(vocabulary: Vocabulary, namespaces: &BTreeMap<Arc<str>, Arc<Labels>>) -> Self {
         Self { classes: Classes::new(vocabulary, namespaces), ..Self::default() }
+    }
+
+    /// The same room with the cluster's open volumes.
+    #[must_use]
+    pub fn with_volumes(self, volumes: ClusterVolumes) -> Self {
+        Self { volumes: RoomVolumes::of(volumes), ..self }
+    }
+
+    /// The cluster's open volumes are others now; those that pods in this room were given are no longer among them.
+    pub fn set_volumes(&mut self, volumes: ClusterVolumes) {
+        self.volumes.renew(volumes);
     }
 
     /// Adds a node behind all other spots.
@@ -143,7 +157,12 @@ impl Room {
 
     /// The node with what is left on it, as the filters see it.
     pub fn view(&self, spot: SpotIx) -> NodeView {
-        self.sites.view(spot.0)
+        self.sites.view(spot.0, self.volumes.here(spot.0))
+    }
+
+    /// The cluster's open volumes, less those that pods in this room have been given.
+    pub fn volumes(&self) -> &ClusterVolumes {
+        self.volumes.everywhere()
     }
 
     /// Whether the room can tell where pods of this shape may go; if not, it was made with too small a vocabulary.
@@ -198,6 +217,7 @@ impl Room {
         let groups = self.classes.groups_of(self.classes.key(class.0).set);
         self.shape_of(class).depends_on_pods()
             || groups.iter().any(|group| !self.topology.repelling_of(*group).is_empty())
+            || self.shape_of(class).volumes.as_ref().is_some_and(|needs| needs.are_scarce())
     }
 
     pub fn mark(&self) -> Mark {
@@ -233,6 +253,7 @@ impl Room {
             self.topology.count_node(last, false);
         }
         self.topology.remove_last_spot();
+        self.volumes.remove_spot(last);
         self.sites.remove_last();
         self.spots.pop();
     }
@@ -286,6 +307,9 @@ impl Room {
         if !facts.ports.is_empty() {
             self.sites.use_ports(&facts.ports, spot.0, count);
         }
+        if let Some(needs) = &self.classes.shape(class.0).volumes {
+            self.volumes.hold(needs, class.0, spot.0, self.sites.node(spot.0), count);
+        }
         if !self.spots[spot.0].closed {
             self.count(class, spot.0, i64::from(count));
         }
@@ -315,6 +339,9 @@ impl Room {
         let facts = &self.facts[class.0 as usize];
         if !facts.ports.is_empty() {
             self.sites.free_ports(&facts.ports, spot, count);
+        }
+        if let Some(needs) = &self.classes.shape(class.0).volumes {
+            self.volumes.remove(needs, class.0, spot, count);
         }
         if !self.spots[spot].closed {
             self.count(class, spot, -i64::from(count));
@@ -357,6 +384,9 @@ impl Room {
         self.topology.count_pods(&self.classes, key.set, key.terminating, spot, count);
         for counter in &self.facts[class.0 as usize].holds {
             self.topology.bump(*counter, spot, count);
+        }
+        if let Some(needs) = &self.classes.shape(class.0).volumes {
+            self.volumes.count(needs, count);
         }
     }
 
@@ -451,7 +481,7 @@ impl Room {
             return 0;
         }
         let mut times = self.sites.times(class.0 as usize, at, most);
-        if times == 0 || !self.sites.admits(facts.need, at) {
+        if times == 0 || !self.sites.admits(facts.need, at, self.volumes.everywhere()) {
             return 0;
         }
         if !facts.ports.is_empty() {
@@ -459,6 +489,12 @@ impl Room {
                 return 0;
             }
             times = times.min(1);
+        }
+        if let Some(needs) = &self.classes.shape(class.0).volumes {
+            times = self.volumes.times(needs, at, self.sites.node(at), times);
+            if times == 0 {
+                return 0;
+            }
         }
         let groups = self.classes.groups_of(self.classes.key(class.0).set);
         pod_topology_spread::times(&self.topology, &facts.spread, at, times)
@@ -472,6 +508,7 @@ impl Room {
             shape: self.shape_of(class),
             node_name: None,
             around: Some(Around { room: self, class, spot }),
+            volumes: Some(self.volumes.everywhere()),
         };
         first_rejection(&ask, &self.view(spot))
     }

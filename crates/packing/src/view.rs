@@ -2,6 +2,7 @@
 //!
 //! Owns the bookkeeping of free resources and used host ports of one node; many nodes together are a `Room`.
 
+use crate::NodeVolumes;
 use model::{HostPort, Labels, Node, NodeName, PodShape, Resources, Taint};
 use std::sync::Arc;
 
@@ -11,13 +12,14 @@ pub struct NodeView {
     node: Arc<Node>,
     free: Resources,
     used_ports: Vec<HostPort>,
+    volumes: NodeVolumes,
 }
 
 impl NodeView {
     /// An empty node.
     pub fn new(node: Arc<Node>) -> Self {
         let free = node.allocatable.clone();
-        Self { node, free, used_ports: Vec::new() }
+        Self { node, free, used_ports: Vec::new(), volumes: NodeVolumes::default() }
     }
 
     /// A node that holds pods of these shapes.
@@ -30,8 +32,13 @@ impl NodeView {
     }
 
     /// A node with what is left on it.
-    pub(crate) fn with(node: Arc<Node>, free: Resources, used_ports: Vec<HostPort>) -> Self {
-        Self { node, free, used_ports }
+    pub(crate) fn with(
+        node: Arc<Node>,
+        free: Resources,
+        used_ports: Vec<HostPort>,
+        volumes: NodeVolumes,
+    ) -> Self {
+        Self { node, free, used_ports, volumes }
     }
 
     pub fn name(&self) -> &NodeName {
@@ -62,6 +69,11 @@ impl NodeView {
         &self.used_ports
     }
 
+    /// What the volumes of the pods here use.
+    pub fn volumes(&self) -> &NodeVolumes {
+        &self.volumes
+    }
+
     /// Pods on the node, as far as the kubelet's limit counts them.
     pub fn pod_count(&self) -> u32 {
         self.node.allocatable.pods.saturating_sub(self.free.pods)
@@ -75,5 +87,8 @@ impl NodeView {
     pub fn take(&mut self, shape: &PodShape) {
         self.free.subtract(&shape.requests);
         self.used_ports.extend(shape.host_ports.iter().cloned());
+        if let Some(needs) = &shape.volumes {
+            self.volumes.add(needs, 1);
+        }
     }
 }

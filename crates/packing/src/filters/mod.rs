@@ -10,11 +10,15 @@ mod node_name;
 mod node_ports;
 mod node_resources_fit;
 mod node_unschedulable;
+pub(crate) mod node_volume_limits;
 pub(crate) mod pod_topology_spread;
 mod taint_toleration;
+mod volume_binding;
+mod volume_restrictions;
+mod volume_zone;
 
-use crate::NodeView;
 use crate::room::{ClassIx, Room, SpotIx};
+use crate::{ClusterVolumes, NodeView};
 use model::{FilterName, NodeName, PodShape, PoolRejection};
 
 /// What is to be placed.
@@ -25,6 +29,8 @@ pub struct Ask<'a> {
     pub node_name: Option<&'a NodeName>,
     /// Where the pod stands among others.
     pub around: Option<Around<'a>>,
+    /// Volumes and claims of the whole cluster; where nothing is known of them, none are open and none in use.
+    pub volumes: Option<&'a ClusterVolumes>,
 }
 
 /// A spot of a room, with all that the room knows of other pods.
@@ -47,26 +53,31 @@ impl Around<'_> {
 
 impl<'a> Ask<'a> {
     pub fn of(shape: &'a PodShape) -> Self {
-        Self { shape, node_name: None, around: None }
+        Self { shape, node_name: None, around: None, volumes: None }
     }
 }
 
 /// One rule: `None` where the node passes it.
 pub struct Filter {
     pub name: FilterName,
-    /// True where the answer depends only on what the node is, not on the pods that it holds.
+    /// True where the answer depends only on what the node is and which volumes are open, not on the pods that it
+    /// holds.
     pub lasting: bool,
     pub check: fn(&Ask<'_>, &NodeView) -> Option<PoolRejection>,
 }
 
 /// Every filter that is modelled, in the order in which kube-scheduler asks them.
-pub const FILTERS: [Filter; 8] = [
+pub const FILTERS: [Filter; 12] = [
     Filter { name: FilterName::NodeUnschedulable, lasting: true, check: node_unschedulable::check },
     Filter { name: FilterName::NodeName, lasting: true, check: node_name::check },
     Filter { name: FilterName::TaintToleration, lasting: true, check: taint_toleration::check },
     Filter { name: FilterName::NodeAffinity, lasting: true, check: node_affinity::check },
     Filter { name: FilterName::NodePorts, lasting: false, check: node_ports::check },
     Filter { name: FilterName::NodeResourcesFit, lasting: false, check: node_resources_fit::check },
+    Filter { name: FilterName::VolumeRestrictions, lasting: false, check: volume_restrictions::check },
+    Filter { name: FilterName::NodeVolumeLimits, lasting: false, check: node_volume_limits::check },
+    Filter { name: FilterName::VolumeBinding, lasting: true, check: volume_binding::check },
+    Filter { name: FilterName::VolumeZone, lasting: true, check: volume_zone::check },
     Filter { name: FilterName::PodTopologySpread, lasting: false, check: pod_topology_spread::check },
     Filter { name: FilterName::InterPodAffinity, lasting: false, check: inter_pod_affinity::check },
 ];
@@ -91,3 +102,5 @@ pub fn rejections(ask: &Ask<'_>, node: &NodeView) -> Vec<(FilterName, PoolReject
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod volume_tests;

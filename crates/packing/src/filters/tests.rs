@@ -53,9 +53,8 @@ fn a_cordon_refuses_what_does_not_tolerate_it() {
 fn a_named_node_is_the_only_one() {
     let shape = pod(1);
     let view = NodeView::new(Arc::new(node()));
-    let ask = |name| {
-        first_rejection(&Ask { shape: &shape, node_name: Some(&NodeName::new(name)), around: None }, &view)
-    };
+    let ask =
+        |name| first_rejection(&Ask { node_name: Some(&NodeName::new(name)), ..Ask::of(&shape) }, &view);
     assert_eq!(ask("n1"), None);
     assert_eq!(ask("n2"), Some(PoolRejection::NodeNameMismatch));
 }

@@ -4,7 +4,7 @@
 //! of node (equal taints, cordon and labels in play) and each kind of need. Which pods are there is the room's.
 
 use crate::intern::{Interner, hash_of};
-use crate::{Ask, NodeView, Vocabulary, first_lasting_rejection};
+use crate::{Ask, ClusterVolumes, NodeView, NodeVolumes, Vocabulary, first_lasting_rejection};
 use model::{
     Bytes, Effect, HostPort, MilliCpu, Node, NodeSelectorTerm, PodShape, ResourceName, Resources, Taint,
 };
@@ -102,6 +102,8 @@ pub(super) struct Sites {
     /// Ports in use at each spot; one entry for each pod that uses it.
     used_ports: Vec<Vec<u32>>,
     kinds: Interner<Kind>,
+    /// The first node of each kind, which answers for all.
+    samples: Vec<u32>,
     kind_of: Vec<u32>,
     /// Whether any node so far had a `PreferNoSchedule` taint.
     soft_taints: bool,
@@ -141,8 +143,10 @@ impl Sites {
             Kind { labels: labels.collect(), taints: node.taints.clone(), unschedulable: node.unschedulable };
         self.soft_taints |= kind.taints.iter().any(|taint| taint.effect == Effect::PreferNoSchedule);
         let hash = hash_of(&kind);
-        let number =
-            self.kinds.find(hash, |known| *known == kind).unwrap_or_else(|| self.kinds.push(hash, kind));
+        let number = self.kinds.find(hash, |known| *known == kind).unwrap_or_else(|| {
+            self.samples.push(self.nodes.len() as u32);
+            self.kinds.push(hash, kind)
+        });
         self.kind_of.push(number);
         self.presence.push(presence);
         self.nodes.push(node);
@@ -211,10 +215,10 @@ impl Sites {
     }
 
     /// Whether a node may run a pod of this need at all.
-    pub(super) fn admits(&mut self, need: u32, spot: usize) -> bool {
+    pub(super) fn admits(&mut self, need: u32, spot: usize, volumes: &ClusterVolumes) -> bool {
         let asked = &self.needs.items()[need as usize];
         if asked.by_name {
-            return self.passes(&asked.shape, spot);
+            return self.passes(&asked.shape, spot, volumes);
         }
         let kind = self.kind_of[spot] as usize;
         let known = self.answers[need as usize].get(kind).copied().unwrap_or(Answer::Unasked);
@@ -222,10 +226,10 @@ impl Sites {
             Answer::Passes => true,
             Answer::Refuses => false,
             Answer::Unasked => {
-                let passes = self.passes(&asked.shape, spot);
+                let passes = self.passes(&asked.shape, self.samples[kind] as usize, volumes);
                 let answers = &mut self.answers[need as usize];
                 if answers.len() <= kind {
-                    answers.resize(self.kinds.len(), Answer::Unasked);
+                    answers.resize(self.samples.len(), Answer::Unasked);
                 }
                 answers[kind] = if passes { Answer::Passes } else { Answer::Refuses };
                 passes
@@ -233,9 +237,9 @@ impl Sites {
         }
     }
 
-    pub(super) fn passes(&self, shape: &PodShape, spot: usize) -> bool {
+    pub(super) fn passes(&self, shape: &PodShape, spot: usize, volumes: &ClusterVolumes) -> bool {
         let view = NodeView::new(Arc::clone(&self.nodes[spot]));
-        first_lasting_rejection(&Ask::of(shape), &view).is_none()
+        first_lasting_rejection(&Ask { volumes: Some(volumes), ..Ask::of(shape) }, &view).is_none()
     }
 
     /// How many pods with these requests, up to `most`, there is room for.
@@ -302,8 +306,8 @@ impl Sites {
     }
 
     /// The node with what is left on it, as the filters see it.
-    pub(super) fn view(&self, spot: usize) -> NodeView {
+    pub(super) fn view(&self, spot: usize, volumes: NodeVolumes) -> NodeView {
         let ports = self.used_ports[spot].iter().map(|port| self.ports.items()[*port as usize].clone());
-        NodeView::with(Arc::clone(&self.nodes[spot]), self.free(spot), ports.collect())
+        NodeView::with(Arc::clone(&self.nodes[spot]), self.free(spot), ports.collect(), volumes)
     }
 }

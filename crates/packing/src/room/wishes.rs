@@ -59,7 +59,9 @@ impl Room {
             times = match wish {
                 Known::Terms(terms) => inter_pod_affinity::times(&self.topology, terms, &[], at, times),
                 Known::Spread(spread) => pod_topology_spread::times(&self.topology, spread, at, times),
-                Known::Nodes(need) => Ok(if self.sites.admits(*need, at) { times } else { 0 }),
+                Known::Nodes(need) => {
+                    Ok(if self.sites.admits(*need, at, self.volumes.everywhere()) { times } else { 0 })
+                }
                 Known::Untainted => {
                     let unwelcome = is_unwelcome(self.classes.shape(class.0), self.sites.node(at));
                     Ok(if unwelcome { 0 } else { times })

@@ -4,7 +4,7 @@
 //! have taken of it.
 
 use super::amounts::Amounts;
-use super::rates::{Ask, Rates};
+use super::rates::Rates;
 use super::state::State;
 use std::collections::BTreeMap;
 
@@ -20,39 +20,32 @@ impl<const D: usize> State<'_, D> {
                 *solo.entry(group).or_default() += count;
             }
         }
-        // Nodes without room for the smallest request take nothing off the need for machines.
-        let buckets = || self.units.buckets.iter().zip(&placed).filter(|(_, n)| **n > 0);
-        let mut least = Amounts::<D>([u64::MAX; D]);
-        for (least, at) in least.0.iter_mut().zip(0..D) {
-            *least = buckets().map(|(bucket, _)| bucket.req.0[at]).min().unwrap_or(0);
-        }
-        let spots = self.problem.spots.iter().filter(|spot| least.fits(&Amounts::of(&spot.free))).count();
+        let spots = self.problem.spots.len();
         let beyond = |(cap, pods): (u32, u32)| {
             let on_spots = u32::try_from(spots).unwrap_or(u32::MAX).saturating_mul(cap);
             pods.saturating_sub(on_spots).div_ceil(cap.max(1))
         };
         let forced = solo.into_iter().map(|((_, cap), pods)| beyond((cap, pods))).max().unwrap_or(0);
-        let (_, asks) = self.asks(&placed, forced);
-        let (bound, strict) = match &self.priced {
-            Some(known) if known.counts == placed && known.forced == forced => {
-                (known.bound, known.strict.clone())
-            }
-            _ => {
-                let rates = Rates::search(&asks, forced);
-                (rates.bound, rates.strict)
-            }
-        };
-        if spots == 0 { bound } else { bound.saturating_sub(self.saved_by_spots(&strict, &asks)) }
+        let demands = self.demands(|_, bucket| placed[bucket]);
+        let rates = self.rates(&demands, forced);
+        if spots == 0 {
+            return rates.bound;
+        }
+        rates.bound.saturating_sub(self.saved_by_spots(&rates, &placed))
     }
 
     /// The most worth that existing room can take, in micro-USD, rounded up.
-    fn saved_by_spots(&self, strict: &[u64], asks: &[Ask<D>]) -> u64 {
+    fn saved_by_spots(&mut self, rates: &Rates, placed: &[u32]) -> u64 {
+        let mut highest = 0;
         let mut least = Amounts::<D>([u64::MAX; D]);
         // By resource: the most worth that comes with one unit of it, as a fraction.
         let mut density = [0u128; D];
-        for (ask, worth) in asks.iter().zip(strict) {
-            let worth = (u128::from(*worth) + 1) << FRACTION;
-            for ((least, density), req) in least.0.iter_mut().zip(&mut density).zip(&ask.req.0) {
+        for (ix, _) in placed.iter().enumerate().filter(|(_, n)| **n > 0) {
+            let (req, profile) = (self.units.buckets[ix].req, self.units.buckets[ix].profile);
+            let price = self.price_of(rates, profile);
+            highest = highest.max(price);
+            let worth = (u128::from(rates.worth(&req, price)) + 1) << FRACTION;
+            for ((least, density), req) in least.0.iter_mut().zip(&mut density).zip(&req.0) {
                 *least = (*least).min(*req);
                 let here = worth.checked_div(u128::from(*req)).map_or(u128::MAX, |d| d + 1);
                 *density = (*density).max(here);
@@ -61,16 +54,24 @@ impl<const D: usize> State<'_, D> {
         let mut saved = 0u128;
         for spot in &self.problem.spots {
             let free = Amounts::<D>::of(&spot.free);
-            if least.fits(&free) {
-                let by_one = free
-                    .0
-                    .iter()
-                    .zip(&density)
-                    .map(|(free, d)| d.saturating_mul(u128::from(*free)) >> FRACTION);
-                saved = saved.saturating_add(by_one.min().unwrap_or(0) + 1);
+            if !least.fits(&free) {
+                continue;
             }
+            let weighed = u128::from(rates.worth(&free, highest)) + 1;
+            let by_one =
+                free.0.iter().zip(&density).map(|(free, d)| d.saturating_mul(u128::from(*free)) >> FRACTION);
+            saved += by_one.min().map_or(weighed, |one| weighed.min(one + 1));
         }
         u64::try_from(saved / 1000 + 1).unwrap_or(u64::MAX)
+    }
+
+    /// The least price per worth among the offerings of a profile.
+    pub(super) fn price_of(&mut self, rates: &Rates, profile: usize) -> u128 {
+        let offers = self.catalog.best_of(profile);
+        let price = |ix: &usize| {
+            rates.price_per_worth(&self.catalog.offers[*ix].room, self.catalog.offers[*ix].price)
+        };
+        offers.iter().map(price).min().unwrap_or(0)
     }
 }
 
