@@ -1,8 +1,9 @@
 //! Whether a pod could run on a machine, asked in the simplest way that is right.
 //!
-//! Knows resources, labels, taints and host ports; pods with rules beyond these fit nowhere here, so that no finding
+//! Knows resources, labels, taints, host ports and plain volumes; pods with rules beyond these fit nowhere here, so that no finding
 //! rests on them.
 
+use crate::volumes::{Attachments, suit};
 use model::{Cluster, Effect, Labels, Node, NodeName, Pod, PodPhase, PodShape, Pool, Resources, Taint};
 
 /// Taints that a node loses when it gets ready.
@@ -21,18 +22,22 @@ pub(crate) struct Bin {
     taints: Vec<Taint>,
     left: Resources,
     ports: Vec<model::HostPort>,
+    attachments: Attachments,
 }
 
 impl Bin {
     /// What a new machine of a pool offers, less its `DaemonSet` pods.
     pub(crate) fn promised(cluster: &Cluster, pool: &Pool) -> Option<Self> {
         let template = pool.template.as_ref()?;
+        let mut labels = template.labels.clone();
+        model::add_zone_aliases(&mut labels);
         let mut bin = Self {
             name: format!("{}-new", pool.id),
-            labels: template.labels.clone(),
+            labels,
             taints: template.taints.iter().filter(|taint| !passes_away(taint)).cloned().collect(),
             left: template.allocatable.clone(),
             ports: Vec::new(),
+            attachments: Attachments::of(template.fittings.as_ref()),
         };
         for set in cluster.daemon_sets().values() {
             if bin.admits(&set.shape) {
@@ -50,6 +55,7 @@ impl Bin {
             taints: node.taints.clone(),
             left: node.allocatable.clone(),
             ports: Vec::new(),
+            attachments: Attachments::of(node.fittings.as_ref()),
         };
         for pod in live_on(cluster, &node.name).filter(|pod| pod.shape.priority >= cutoff) {
             bin.put(&pod.shape);
@@ -76,11 +82,15 @@ impl Bin {
         self.admits(shape)
             && shape.requests.short_of(&self.left).is_empty()
             && !shape.host_ports.iter().any(collides)
+            && shape.volumes.as_ref().is_none_or(|needs| suit(needs, &self.labels, &self.attachments))
     }
 
     pub(crate) fn put(&mut self, shape: &PodShape) {
         self.left.subtract(&shape.requests);
         self.ports.extend(shape.host_ports.iter().cloned());
+        if let Some(needs) = &shape.volumes {
+            self.attachments.put(needs);
+        }
     }
 }
 

@@ -12,6 +12,7 @@ mod plan;
 mod removals;
 mod time;
 mod violation;
+mod volumes;
 
 pub use placement::{Misplaced, Site, check_placement};
 pub use plan::check_plan;

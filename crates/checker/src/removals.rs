@@ -51,7 +51,11 @@ pub(crate) fn check_mark(case: &mut Case<'_>, mark: &MarkNode) {
 /// Some node that stays could take the pod, were it the only one that moves.
 fn check_place(case: &mut Case<'_>, from: &NodeName, pod: &Pod) {
     let cutoff = case.policies.expendable_pods_priority_cutoff;
-    let spared = !pod.shape.unmodelled.is_empty() || pod.shape.priority < cutoff || pod.deletion_at.is_some();
+    let intricate = pod.shape.volumes.as_ref().is_some_and(|needs| !crate::volumes::are_plain(needs));
+    let spared = intricate
+        || !pod.shape.unmodelled.is_empty()
+        || pod.shape.priority < cutoff
+        || pod.deletion_at.is_some();
     if spared {
         return;
     }

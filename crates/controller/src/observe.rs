@@ -16,7 +16,7 @@ use futures::StreamExt as _;
 use futures::stream::{BoxStream, SelectAll, select_all};
 use intake::Interner;
 use kube::Client;
-use model::{Change, Cluster, Input};
+use model::{Change, Cluster, Input, InputState};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -68,6 +68,8 @@ impl Observer {
             Input::DaemonSets,
             Input::Pdbs,
             Input::Namespaces,
+            Input::Volumes,
+            Input::Attachments,
         ];
         let freshness = expected
             .iter()
@@ -120,19 +122,36 @@ impl Observer {
                 }
                 news.changes.push(instead);
             }
-            Heard::Synced(source) => self.note(source, None, news),
-            Heard::Broken(source, why) => self.note(source, Some(why), news),
+            Heard::Synced(source) => self.note(source, Freshness::synced, news),
+            Heard::Broken(source, why) => {
+                let now = self.clock.now();
+                self.note(source, |freshness, place| freshness.broken(place, &why, now), news);
+            }
+            Heard::Absent(source, why) => {
+                let now = self.clock.now();
+                // Of these kinds an old server may lack one; any other that is missing is a fault.
+                let may_lack = matches!(source, Source::Attachments(_));
+                let note = |freshness: &mut Freshness, place| {
+                    if may_lack {
+                        freshness.absent(place, &why, now)
+                    } else {
+                        freshness.broken(place, &why, now)
+                    }
+                };
+                self.note(source, note, news);
+            }
         }
     }
 
-    fn note(&mut self, source: Source, failure: Option<Arc<str>>, news: &mut News) {
+    fn note(
+        &mut self,
+        source: Source,
+        note: impl Fn(&mut Freshness, usize) -> Option<InputState>,
+        news: &mut News,
+    ) {
         let (input, place) = source.input();
-        let now = self.clock.now();
         let Some(freshness) = self.freshness.get_mut(&input) else { return };
-        let state = match failure {
-            None => freshness.synced(place),
-            Some(why) => freshness.broken(place, &why, now),
-        };
+        let state = note(freshness, place);
         news.changes.extend(state.map(|state| Change::Input(input, state)));
     }
 }

@@ -118,8 +118,8 @@ impl Assurance {
     fn suitable(&mut self, room: &Room, mover: &Mover, leaving: &BTreeSet<SpotIx>) -> Vec<usize> {
         let known = self.suits.entry(mover.ix).or_insert_with(|| vec![None; self.free.len()]);
         let fits = |at: &usize| mover.asks.iter().zip(&self.free[*at]).all(|(ask, free)| ask <= free);
-        let suits =
-            |at: usize| first_lasting_rejection(&Ask::of(&mover.shape), &room.view(SpotIx(at))).is_none();
+        let ask = Ask { volumes: Some(room.volumes()), ..Ask::of(&mover.shape) };
+        let suits = |at: usize| first_lasting_rejection(&ask, &room.view(SpotIx(at))).is_none();
         // A resource that no node has.
         let alien = mover.shape.requests.extended.keys().any(|name| !self.names.contains(name));
         let spots = if alien { 0 } else { self.free.len() };

@@ -140,6 +140,9 @@ fn classify(round: &mut Round<'_>, pod: &Pod) -> Class {
     if let Some(rule) = pod.shape.unmodelled.first() {
         return Class::Unmodelled(Reason::PodNotModelled { rule: *rule });
     }
+    if let Some(why) = pod.shape.volumes.as_ref().and_then(|needs| needs.refused.clone()) {
+        return Class::LeftOut(Reason::VolumesRefused { why });
+    }
     if let Some(node) = named {
         return Class::Named(Reason::BoundToNamedNode, node);
     }
@@ -175,6 +178,12 @@ fn missing_replicas(
     limit: u32,
 ) -> Option<(WorkloadKey, u32)> {
     let owner = pod.owner.as_ref()?;
+    // Each replica of a StatefulSet has volumes of its own: where those are, the next one's are unknown.
+    if pod.shape.volumes.as_ref().is_some_and(|needs| !needs.bound.is_empty())
+        && &*owner.kind == "StatefulSet"
+    {
+        return None;
+    }
     let key = WorkloadKey::new(&owner.kind, &pod.key.namespace, &owner.name);
     let workload = round.cluster.workloads().get(&key)?;
     if workload.blocked || workload.uid != owner.uid || !owners.insert(key.clone()) {

@@ -25,6 +25,11 @@ impl Freshness {
         let workloads = fresh(round, Input::Workloads);
         let daemon_sets = fresh(round, Input::DaemonSets);
         let budgets = fresh(round, Input::Pdbs);
+        if round.cluster.storage().is_used() {
+            // Only pods with claims need these, and each of them says so itself.
+            let _volumes = fresh(round, Input::Volumes);
+            let _attachments = fresh(round, Input::Attachments);
+        }
         let providers: BTreeSet<Arc<str>> =
             pools_named(round).map(|pool| Arc::from(pool.provider())).collect();
         let stale_providers =

@@ -14,7 +14,8 @@ use model::{
     RemovalPhase, Resources, Taint, Uid, WorkloadKey,
 };
 use packing::{
-    Ask, ClassIx, NodeView, Placed, Room, SpotIx, Template, Vocabulary, first_lasting_rejection, size_units,
+    Ask, ClassIx, ClusterVolumes, NodeView, Placed, Room, SpotIx, Template, Vocabulary,
+    first_lasting_rejection, size_units,
 };
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -443,7 +444,7 @@ fn empty_room(cluster: &Cluster) -> Room {
     for set in cluster.daemon_sets().values() {
         vocabulary.add(&set.shape);
     }
-    Room::new(vocabulary, cluster.namespaces())
+    Room::new(vocabulary, cluster.namespaces()).with_volumes(ClusterVolumes::of(cluster))
 }
 
 /// The room's name for pods like this one.
@@ -466,6 +467,10 @@ fn starting_node(fleet: &Fleet, node: &FleetNode) -> Node {
     if let Some(template) = template {
         // Until its kubelet and device plug-ins have reported, the template knows better.
         fill_gaps(&mut plain.allocatable, &template.allocatable);
+        if plain.fittings.is_none() {
+            plain.fittings.clone_from(&template.fittings);
+        }
+        model::add_zone_aliases(&mut plain.labels);
     }
     plain
 }
@@ -491,7 +496,8 @@ pub(crate) fn template(round: &Round<'_>, account: &PoolAccount, room: &mut Room
 
 fn promised_node(pool: &PoolId, template: &NodeTemplate) -> Node {
     let name = format!("{pool}-new");
-    let labels: Labels = template.labels.clone();
+    let mut labels: Labels = template.labels.clone();
+    model::add_zone_aliases(&mut labels);
     Node {
         name: NodeName::from(name.as_str()),
         uid: Uid::from(name.as_str()),

@@ -3,6 +3,8 @@
 //! Owns the table of kinds and the stand-ins for unreadable objects. A stand-in errs to the side of leaving things
 //! alone: an unreadable pod holds its node, an unreadable budget allows no disruption.
 
+mod storage;
+
 use clouds::watching::{Seen, WatchSettings, watch};
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
@@ -29,6 +31,10 @@ pub(crate) enum Source {
     DaemonSets,
     Pdbs,
     Namespaces,
+    /// Claims, volumes, classes.
+    Volumes(usize),
+    /// CSI drivers on nodes, drivers, capacities, attachments.
+    Attachments(usize),
 }
 
 impl Source {
@@ -41,11 +47,18 @@ impl Source {
             Self::DaemonSets => (Input::DaemonSets, 0),
             Self::Pdbs => (Input::Pdbs, 0),
             Self::Namespaces => (Input::Namespaces, 0),
+            Self::Volumes(place) => (Input::Volumes, place),
+            Self::Attachments(place) => (Input::Attachments, place),
         }
     }
 
     pub(crate) fn count_of(input: &Input) -> usize {
-        if *input == Input::Workloads { 4 } else { 1 }
+        match input {
+            Input::Workloads => 4,
+            Input::Volumes => storage::VOLUME_SOURCES,
+            Input::Attachments => storage::ATTACHMENT_SOURCES,
+            _ => 1,
+        }
     }
 }
 
@@ -60,6 +73,8 @@ pub(crate) enum Heard {
     },
     Synced(Source),
     Broken(Source, Arc<str>),
+    /// The server does not know the kind.
+    Absent(Source, Arc<str>),
 }
 
 /// How one kind becomes changes.
@@ -76,6 +91,7 @@ struct Kind<K, Key> {
 pub(crate) fn all(client: &Client, settings: WatchSettings) -> Vec<BoxStream<'static, Heard>> {
     let mut feeds = vec![nodes(client, settings), pods(client, settings), pdbs(client, settings)];
     feeds.push(daemon_sets(client, settings));
+    feeds.extend(storage::all(client, settings));
     feeds.push(namespaces(client, settings));
     feeds.push(workloads(client, settings, 0, "replicasets", "ReplicaSet", |set: &slim::ReplicaSet| {
         intake::replica_set(set)
@@ -271,6 +287,7 @@ where
                     out.extend(listing.end().into_iter().map(|name| Heard::Change(gone(name))));
                     out.push_back(Heard::Synced(source));
                 }
+                Seen::Broken { why, missing_kind: true } => out.push_back(Heard::Absent(source, why)),
                 Seen::Broken { why, .. } => out.push_back(Heard::Broken(source, why)),
             }
             stream::iter(out)

@@ -9,6 +9,7 @@ mod manifest;
 mod offerings;
 mod print;
 mod seen;
+mod storage;
 
 use crate::error::CommandError;
 use crate::policy_flags::PolicyFlags;

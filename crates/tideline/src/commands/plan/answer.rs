@@ -183,7 +183,8 @@ fn spread<'a>(
         .filter(|set| packing::first_lasting_rejection(&packing::Ask::of(&set.shape), &view).is_none())
         .collect();
     let shapes = order.iter().map(|(shape, _)| &***shape).chain(daemons.iter().map(|set| &*set.shape));
-    let mut room = Room::new(Vocabulary::of(shapes), cluster.namespaces());
+    let mut room = Room::new(Vocabulary::of(shapes), cluster.namespaces())
+        .with_volumes(packing::ClusterVolumes::of(cluster));
     for _ in 0..count {
         let spot = room.add_promised(Arc::clone(&node));
         for set in &daemons {

@@ -7,6 +7,7 @@
 use super::manifest;
 use super::offerings;
 use super::seen::Seen;
+use super::storage::Storage;
 use crate::error::CommandError;
 use api::simulated::{SimulatedMachine, SimulatedPool};
 use clock::Clock;
@@ -51,12 +52,15 @@ pub(super) fn from_files(
 /// Lists a live cluster; nothing is written to it.
 pub(super) fn from_cluster(kubeconfig: &Path, now: Timestamp) -> Result<Gathered, CommandError> {
     let runtime = crate::commands::runtime()?;
-    let objects = runtime.block_on(async {
+    let (objects, refused) = runtime.block_on(async {
         let client = crate::commands::client(Some(kubeconfig)).await?;
         list(client).await
     })?;
     let mut gathering = Gathering::new(now);
     gathering.live = true;
+    for why in refused {
+        gathering.storage.refused(why);
+    }
     for object in objects {
         gathering.take(&object)?;
     }
@@ -79,6 +83,13 @@ const KINDS: &[(&str, &str, &str, &str, bool)] = &[
     ("", "v1", "Namespace", "namespaces", true),
     ("", "v1", "Pod", "pods", true),
     ("", "v1", "ReplicationController", "replicationcontrollers", true),
+    ("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims", true),
+    ("", "v1", "PersistentVolume", "persistentvolumes", true),
+    ("storage.k8s.io", "v1", "StorageClass", "storageclasses", true),
+    ("storage.k8s.io", "v1", "CSIDriver", "csidrivers", false),
+    ("storage.k8s.io", "v1", "CSINode", "csinodes", false),
+    ("storage.k8s.io", "v1", "CSIStorageCapacity", "csistoragecapacities", false),
+    ("storage.k8s.io", "v1", "VolumeAttachment", "volumeattachments", false),
     ("apps", "v1", "ReplicaSet", "replicasets", true),
     ("apps", "v1", "StatefulSet", "statefulsets", true),
     ("apps", "v1", "DaemonSet", "daemonsets", true),
@@ -94,9 +105,11 @@ const KINDS: &[(&str, &str, &str, &str, bool)] = &[
 /// Objects that one request answers with at most.
 const PAGE: u32 = 500;
 
-async fn list(client: kube::Client) -> Result<Vec<Object>, CommandError> {
+/// Everything that is there, and what we may not list although only some pods need it.
+async fn list(client: kube::Client) -> Result<(Vec<Object>, Vec<String>), CommandError> {
     use kube::core::{ApiResource, GroupVersionKind};
     let mut all = Vec::new();
+    let mut refused = Vec::new();
     for (group, version, kind, plural, everywhere) in KINDS {
         let resource =
             ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural);
@@ -106,6 +119,10 @@ async fn list(client: kube::Client) -> Result<Vec<Object>, CommandError> {
             let page = match api.list(&parameters).await {
                 Ok(page) => page,
                 Err(kube::Error::Api(status)) if status.code == 404 && !everywhere => break,
+                Err(kube::Error::Api(status)) if status.code == 403 && is_storage(plural) => {
+                    refused.push(format!("{plural} may not be listed: {}", status.message));
+                    break;
+                }
                 Err(source) => {
                     return Err(CommandError::Api {
                         attempted: format!("list {plural}"),
@@ -129,7 +146,15 @@ async fn list(client: kube::Client) -> Result<Vec<Object>, CommandError> {
             }
         }
     }
-    Ok(all)
+    Ok((all, refused))
+}
+
+/// Kinds that roles from before volumes were planned for may not grant.
+fn is_storage(plural: &str) -> bool {
+    plural.starts_with("persistentvolume")
+        || plural.starts_with("csi")
+        || plural.starts_with("storage")
+        || plural == "volumeattachments"
 }
 
 /// A cluster under construction.
@@ -140,6 +165,7 @@ struct Gathering {
     live: bool,
     seen: Seen,
     cluster_api: Vec<DynamicObject>,
+    storage: Storage,
     left_out: BTreeMap<String, usize>,
     assumed_unschedulable: usize,
     assumed_ready: usize,
@@ -153,6 +179,7 @@ impl Gathering {
             live: false,
             seen: Seen::default(),
             cluster_api: Vec::new(),
+            storage: Storage::default(),
             left_out: BTreeMap::new(),
             assumed_unschedulable: 0,
             assumed_ready: 0,
@@ -164,7 +191,19 @@ impl Gathering {
         let group = object.api_version().split_once('/').map_or("", |(group, _)| group).to_owned();
         let kind = kind.as_str();
         match (group.as_str(), kind) {
-            ("", "Pod" | "Node" | "Namespace" | "ReplicationController")
+            (
+                "",
+                "Pod"
+                | "Node"
+                | "Namespace"
+                | "ReplicationController"
+                | "PersistentVolumeClaim"
+                | "PersistentVolume",
+            )
+            | (
+                "storage.k8s.io",
+                "StorageClass" | "CSIDriver" | "CSINode" | "CSIStorageCapacity" | "VolumeAttachment",
+            )
             | ("apps", "ReplicaSet" | "StatefulSet" | "DaemonSet" | "Deployment")
             | ("batch", "Job")
             | ("policy", "PodDisruptionBudget")
@@ -177,7 +216,12 @@ impl Gathering {
         }
         self.seen.note(kind, &full_name(object)?, &object.origin)?;
         if !self.live && manifest::is_unapplied(object) && manifest::makes_pods(kind) {
-            for pod in manifest::pods(object)? {
+            for mut pod in manifest::pods(object)? {
+                if kind == "StatefulSet" {
+                    let name = pod.metadata.name.clone().unwrap_or_default();
+                    let claims = self.storage.claims_of_manifest(object, &name, &mut self.cluster)?;
+                    pod.spec.volumes.get_or_insert_default().extend(claims);
+                }
                 self.take_pod(&pod, &object.origin)?;
             }
             return Ok(());
@@ -228,7 +272,8 @@ impl Gathering {
                 return Ok(());
             }
             // A Deployment of a live cluster has its ReplicaSets beside it.
-            _ => return Ok(()),
+            "Deployment" => return Ok(()),
+            _ => return self.storage.take(object, &mut self.cluster),
         };
         self.cluster.apply(change);
         Ok(())
@@ -264,6 +309,10 @@ impl Gathering {
             self.cluster.apply(change);
         }
         let made_up = self.make_up_machines();
+        if !self.live {
+            self.storage.assume_classes(&mut self.cluster);
+        }
+        self.storage.declare(self.live, &mut self.cluster);
         self.declare_fresh();
         let mut notes = Vec::new();
         let mut note = |count: usize, text: &str| {
@@ -274,6 +323,7 @@ impl Gathering {
         note(self.assumed_unschedulable, "pending pods say nothing of scheduling; taken as unschedulable");
         note(self.assumed_ready, "nodes have no conditions; taken as ready");
         note(made_up, "nodes have no SimulatedMachine beside them; taken as running machines of their pool");
+        notes.extend(self.storage.notes());
         for (kind, count) in &self.left_out {
             notes.push(format!("{count} objects of kind {kind} play no part in a plan; left out"));
         }
