@@ -12,6 +12,7 @@ pub mod kubelet;
 mod mirror;
 mod nodes;
 mod scheduler;
+mod volumes;
 
 pub use delays::Delays;
 

@@ -19,6 +19,7 @@ mod replica_set;
 mod route;
 mod selected;
 mod stateful_set;
+mod volume_claims;
 
 use super::deadlines::{Deadlines, after, sleep_until};
 use super::scheduler::Scheduler;
@@ -85,6 +86,10 @@ enum Work {
     DaemonOnNode(Key, String),
     DaemonStatus(Key),
     Budget(Key),
+    VolumeClaim(Key),
+    EphemeralClaims(Key),
+    /// The volume of a claim that is gone, by the claim's uid.
+    UnclaimedVolume(String),
     Endpoints(Key),
     Schedule,
     ForgetEvents,
@@ -237,6 +242,9 @@ impl Controllers {
             Work::DaemonOnNode(key, node) => self.reconcile_daemon(key, node, now),
             Work::DaemonStatus(key) => self.report_daemon_set(key),
             Work::Budget(key) => self.reconcile_budget(key, now),
+            Work::VolumeClaim(key) => self.reconcile_claim(key, now),
+            Work::EphemeralClaims(pod) => self.make_ephemeral_claims(pod),
+            Work::UnclaimedVolume(claim) => super::volumes::release(&self.store, claim),
             Work::Endpoints(key) => self.reconcile_endpoints(key),
             Work::Schedule => self.scheduler.work(now),
             Work::ForgetEvents => self.events.forget_old(now, &mut self.due),

@@ -4,6 +4,7 @@ use super::daemon_set::pinned_to;
 use super::objects::{
     self, Key, Reference, condition_status, controller_of, has_ended, key_of, node_of, owner_uids,
 };
+use super::volume_claims::{ephemeral_volumes, is_storage};
 use super::{Controllers, Work};
 use crate::store::resource::{
     CRON_JOBS, DAEMON_SETS, DEPLOYMENTS, EVENTS, JOBS, NAMESPACES, NODES, POD_DISRUPTION_BUDGETS, PODS,
@@ -50,6 +51,8 @@ impl Controllers {
             self.budget_changed(change);
         } else if resource == SERVICES {
             self.service_changed(change);
+        } else if is_storage(resource) {
+            self.storage_changed(change);
         }
         if self.scheduler.has_work() {
             self.work.insert(Work::Schedule);
@@ -84,6 +87,9 @@ impl Controllers {
     fn route_pod(&mut self, change: &Change) {
         let (pod, previous) = (&change.object, change.previous.as_ref());
         self.scheduler.pod_changed(change);
+        if change.kind == ChangeKind::Added && ephemeral_volumes(pod).next().is_some() {
+            self.work.insert(Work::EphemeralClaims(key_of(pod)));
+        }
         if self.too_many_ended() {
             self.work.insert(Work::EndedPods);
         }

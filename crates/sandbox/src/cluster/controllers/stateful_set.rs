@@ -1,6 +1,6 @@
 //! `StatefulSet`s: numbered pods, one after the other or all at once.
 //!
-//! Left out: storage behind the claims (a claim is made and called bound).
+//! The claims that it makes are bound by others; they stay when pods go.
 
 use super::objects::{
     Key, PodName, has_ended, int, is_active, is_ready, owner_reference, pod_from_template, template_hash,
@@ -128,7 +128,7 @@ impl Controllers {
         }
     }
 
-    /// Makes the pod's claims, bound at once, and mounts them.
+    /// Makes the pod's claims and mounts them.
     fn claim(&mut self, set: &Object, pod_name: &str, pod: &mut Value) -> Result<(), ApiError> {
         let templates = set.at("spec.volumeClaimTemplates").and_then(Value::as_array);
         for template in templates.into_iter().flatten() {
@@ -137,21 +137,8 @@ impl Controllers {
             let mut claim = template.clone();
             claim["metadata"]["name"] = name.as_str().into();
             match self.store.create(PERSISTENT_VOLUME_CLAIMS, set.namespace(), claim) {
-                Err(error) if error.is_already_exists() => {}
-                Err(error) => return Err(error),
-                Ok(made) => {
-                    let done = self.store.modify(
-                        PERSISTENT_VOLUME_CLAIMS,
-                        set.namespace(),
-                        made.name(),
-                        Part::Status,
-                        |value| {
-                            value["status"]["phase"] = "Bound".into();
-                            true
-                        },
-                    );
-                    ignore_missing(done)?;
-                }
+                Err(error) if !error.is_already_exists() => return Err(error),
+                _ => {}
             }
             let mount = json!({"name": volume, "persistentVolumeClaim": {"claimName": name}});
             match pod["spec"]["volumes"].as_array_mut() {

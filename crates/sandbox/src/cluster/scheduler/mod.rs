@@ -2,18 +2,21 @@
 //!
 //! Owns the order of pods, binding, and saying why a pod cannot be placed. A class of pods that fits nowhere waits as
 //! one until something changes for it, so thousands of equal pods cost one look. The picture of free room is
-//! `picture`'s, the choice among nodes that fit is `score`'s. Left out: preemption.
+//! `picture`'s, what claims of volumes ask for `claims`'s, the choice among nodes that fit `score`'s. Left out: preemption.
 
+mod claims;
 mod picture;
 mod queue;
 mod score;
 mod verdict;
 
 use super::controllers::objects::{Key, has_ended, key_of, node_of, set_condition};
-use crate::store::resource::PODS;
+use crate::cluster::volumes::{self, SELECTED_NODE};
+use crate::store::resource::{NODES, PERSISTENT_VOLUME_CLAIMS, PODS};
 use crate::store::{ApiError, Change, ChangeKind, Object, Part, Store};
+use claims::Claims;
 use jiff::Timestamp;
-use packing::{ClassIx, NodeView, SpotIx};
+use packing::{ClassIx, NodeView, SpotIx, named_nodes};
 use picture::{Kind, Picture};
 use queue::{Queue, Ticket};
 use std::cmp::Reverse;
@@ -28,6 +31,7 @@ pub(crate) struct Scheduler {
     events: bool,
     picture: Picture,
     queue: Queue,
+    claims: Claims,
     /// The picture's generation that the queue's classes are of.
     generation: u64,
     /// Pods came, went or changed since parked classes that heed other pods were brought back.
@@ -36,12 +40,12 @@ pub(crate) struct Scheduler {
 
 impl Scheduler {
     pub(crate) fn new(store: Store, events: bool) -> Self {
-        let (picture, queue) = (Picture::default(), Queue::default());
-        Self { store, events, picture, queue, generation: 0, pods_moved: false }
+        let (picture, queue, claims) = (Picture::default(), Queue::default(), Claims::default());
+        Self { store, events, picture, queue, claims, generation: 0, pods_moved: false }
     }
 
     pub(crate) fn has_work(&self) -> bool {
-        self.queue.has_ready() || self.pods_moved
+        self.queue.has_ready() || self.pods_moved || self.claims.have_changed()
     }
 
     /// The nodes' names.
@@ -58,6 +62,9 @@ impl Scheduler {
         let pod = &change.object;
         let key = key_of(pod);
         let gone = change.kind == ChangeKind::Deleted || has_ended(pod);
+        if gone {
+            self.claims.forget(&key);
+        }
         let same = |path: &str| change.previous.as_ref().is_some_and(|old| old.at(path) == pod.at(path));
         let same_pod = change.previous.as_ref().is_some_and(|old| old.uid() == pod.uid());
         let same_kind = same_pod && same("spec") && same("metadata.labels");
@@ -83,7 +90,7 @@ impl Scheduler {
             Ok(model) if model.gated => self.queue.put_gated(key),
             Ok(model) => {
                 let ticket = Ticket { priority: model.shape.priority, created_at: model.created_at, key };
-                let kind = kind_of(model);
+                let kind = kind_of(self.claims.resolved(model));
                 let class = self.picture.class_of(&kind);
                 self.queue.put(ticket, kind, class);
                 self.keep_classes();
@@ -94,7 +101,10 @@ impl Scheduler {
 
     fn note_bound(&mut self, node: &str, key: Key, pod: &Object) {
         match read(pod) {
-            Ok(model) => self.hold(node, key, pod.uid().to_owned(), kind_of(model)),
+            Ok(model) => {
+                let kind = kind_of(self.claims.resolved(model));
+                self.hold(node, key, pod.uid().to_owned(), kind);
+            }
             Err(message) => tracing::warn!(%message, "a bound pod's room is not counted"),
         }
     }
@@ -145,7 +155,8 @@ impl Scheduler {
             .and_then(|slim| intake::node(&slim).map_err(|error| error.to_string()));
         match model {
             Ok(model) => {
-                let spot = self.picture.set_node(name, Arc::new(model));
+                let node = self.claims.fitted(&Arc::new(model));
+                let spot = self.picture.set_node(name, node);
                 self.pods_moved = true;
                 self.keep_classes();
                 // The room may have been made anew on the way.
@@ -153,6 +164,32 @@ impl Scheduler {
                 self.improved(spot);
             }
             Err(message) => tracing::warn!(%message, "the simulated scheduler leaves a node alone"),
+        }
+    }
+
+    /// Storage is not what it was: nodes are fitted anew, and pods that wait with claims are looked at again.
+    pub(crate) fn storage_changed(&mut self, change: &Change) {
+        for key in self.claims.changed(change) {
+            if let Some(pod) = self.store.find(PODS, &key.0, &key.1).filter(|pod| node_of(pod).is_none()) {
+                self.enqueue(key, &pod);
+            }
+        }
+        if claims::concerns_nodes(&change.object) {
+            self.fit_nodes();
+        }
+    }
+
+    fn fit_nodes(&mut self) {
+        let nodes: Vec<_> = self.picture.nodes().cloned().collect();
+        for node in nodes {
+            let fitted = self.claims.fitted(&node);
+            if !Arc::ptr_eq(&fitted, &node) {
+                let name = node.name.to_string();
+                let spot = self.picture.set_node(&name, fitted);
+                self.keep_classes();
+                let spot = self.picture.spot(&name).unwrap_or(spot);
+                self.improved(spot);
+            }
         }
     }
 
@@ -175,6 +212,11 @@ impl Scheduler {
     pub(crate) fn work(&mut self, now: Timestamp) -> Result<(), ApiError> {
         for key in self.queue.take_gated() {
             self.report_gated(&key, now)?;
+        }
+        if let Some(volumes) = self.claims.take_changed() {
+            self.picture.set_volumes(volumes);
+            let Self { picture, queue, .. } = self;
+            queue.bring_back(|class| picture.room().shape_of(class).volumes.is_some());
         }
         loop {
             if std::mem::take(&mut self.pods_moved) {
@@ -207,17 +249,24 @@ impl Scheduler {
 
     /// The best node that fits, the first by name of equals.
     fn choose(&mut self, kind: &Kind, class: ClassIx) -> Option<String> {
-        let feasible = self.picture.feasible(kind, class);
-        let best = match &feasible[..] {
-            [] => None,
-            [only] => Some(*only),
-            _ => {
-                let scores = score::scores(&self.picture, kind, &feasible).into_iter().zip(&feasible);
-                // They come by name, and the first of the highest is taken.
-                scores.min_by_key(|(score, _)| Reverse(*score)).map(|(_, spot)| *spot)
-            }
+        let asked: Vec<(String, SpotIx)> = match named_nodes(&kind.shape) {
+            // A DaemonSet's pod names its node: no need to look at the others.
+            Some(names) => names
+                .into_iter()
+                .filter_map(|name| Some((name.to_owned(), self.picture.spot(name)?)))
+                .collect(),
+            None => self.picture.spots().map(|(name, spot)| (name.to_owned(), spot)).collect(),
         };
-        best.map(|spot| self.picture.room().node(spot).name.as_str().to_owned())
+        let mut feasible = asked;
+        feasible.retain(|(_, spot)| self.picture.fits(class, *spot));
+        if feasible.len() <= 1 {
+            return feasible.pop().map(|(name, _)| name);
+        }
+        let spots: Vec<SpotIx> = feasible.iter().map(|(_, spot)| *spot).collect();
+        let scores = score::scores(&self.picture, kind, &spots);
+        let best =
+            scores.into_iter().zip(feasible).min_by_key(|(score, (name, _))| (Reverse(*score), name.clone()));
+        best.map(|(_, (name, _))| name)
     }
 
     /// Binds a pod; its uid, or nothing where it no longer waits.
@@ -226,6 +275,11 @@ impl Scheduler {
         let Some(pod) = self.store.find(PODS, &key.0, &key.1).filter(|pod| waits(pod)) else {
             return Ok(None);
         };
+        if !self.bind_claims(key, node, now)? {
+            // Storage has changed meanwhile; its next change brings the pod back.
+            self.report_unschedulable(key, "a volume could not be bound", now)?;
+            return Ok(None);
+        }
         let bound = self.store.modify(PODS, &key.0, &key.1, Part::Whole, |value| {
             value["spec"]["nodeName"] = node.into();
             set_condition(value, "PodScheduled", "True", "", "", now);
@@ -241,6 +295,26 @@ impl Scheduler {
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Gives the pod's open claims their volumes, now that it has a node; true where all are bound.
+    fn bind_claims(&self, key: &Key, node: &str, now: Timestamp) -> Result<bool, ApiError> {
+        let mut all = true;
+        for (namespace, name) in self.claims.unbound(key) {
+            let Some(claim) = self.store.find(PERSISTENT_VOLUME_CLAIMS, &namespace, &name) else {
+                return Ok(false);
+            };
+            if claim.text("status.phase") == Some("Bound") {
+                continue;
+            }
+            self.store.modify(PERSISTENT_VOLUME_CLAIMS, &namespace, &name, Part::Main, |value| {
+                value["metadata"]["annotations"][SELECTED_NODE] = node.into();
+                true
+            })?;
+            let node = self.store.find(NODES, "", node);
+            all &= volumes::bind(&self.store, &claim, node.as_deref(), now)?;
+        }
+        Ok(all)
     }
 
     fn report_unschedulable(&mut self, key: &Key, message: &str, now: Timestamp) -> Result<(), ApiError> {

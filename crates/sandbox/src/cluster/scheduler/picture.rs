@@ -6,7 +6,7 @@
 
 use crate::cluster::controllers::objects::Key;
 use model::{Labels, Node, PodShape};
-use packing::{ClassIx, NodeView, Room, SpotIx, Vocabulary, named_nodes};
+use packing::{ClassIx, ClusterVolumes, NodeView, Room, SpotIx, Vocabulary};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -35,6 +35,7 @@ pub(super) struct Picture {
     room: Room,
     vocabulary: Vocabulary,
     namespaces: BTreeMap<Arc<str>, Arc<Labels>>,
+    volumes: ClusterVolumes,
     nodes: BTreeMap<String, (Arc<Node>, SpotIx)>,
     /// Pods that hold room, on nodes that are known or not (yet).
     pods: BTreeMap<Key, Held>,
@@ -62,6 +63,16 @@ impl Picture {
         self.nodes.keys().map(String::as_str)
     }
 
+    pub(super) fn nodes(&self) -> impl Iterator<Item = &Arc<Node>> {
+        self.nodes.values().map(|(node, _)| node)
+    }
+
+    /// The volumes of the cluster that are open, as they are now.
+    pub(super) fn set_volumes(&mut self, volumes: ClusterVolumes) {
+        self.room.set_volumes(volumes.clone());
+        self.volumes = volumes;
+    }
+
     /// The spots of all nodes, by name.
     pub(super) fn spots(&self) -> impl Iterator<Item = (&str, SpotIx)> {
         self.nodes.iter().map(|(name, (_, spot))| (name.as_str(), *spot))
@@ -77,18 +88,6 @@ impl Picture {
 
     pub(super) fn fits(&mut self, class: ClassIx, spot: SpotIx) -> bool {
         self.room.capacity(class, spot, 1) > 0
-    }
-
-    /// The spots where a pod fits, by their nodes' names.
-    pub(super) fn feasible(&mut self, kind: &Kind, class: ClassIx) -> Vec<SpotIx> {
-        let Self { nodes, room, .. } = self;
-        let mut spots: Vec<SpotIx> = match named_nodes(&kind.shape) {
-            // A DaemonSet's pod names its node: no need to look at the others.
-            Some(names) => names.iter().filter_map(|name| Some(nodes.get(*name)?.1)).collect(),
-            None => nodes.values().map(|(_, spot)| *spot).collect(),
-        };
-        spots.retain(|spot| room.capacity(class, *spot, 1) > 0);
-        spots
     }
 
     /// A pod like those of a class.
@@ -190,7 +189,7 @@ impl Picture {
 
     fn make_anew(&mut self) {
         self.generation += 1;
-        self.room = Room::new(self.vocabulary.clone(), &self.namespaces);
+        self.room = Room::new(self.vocabulary.clone(), &self.namespaces).with_volumes(self.volumes.clone());
         self.samples.clear();
         for (node, spot) in self.nodes.values_mut() {
             *spot = self.room.add(Arc::clone(node));

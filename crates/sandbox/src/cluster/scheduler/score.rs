@@ -5,8 +5,8 @@
 //! there already would prefer of a newcomer.
 
 use super::picture::{Kind, Picture};
-use model::{Effect, Labels, Node, PodTerm, Resources, SpreadConstraint};
-use packing::{ClassIx, SpotIx};
+use model::{Effect, Labels, PodTerm, SpreadConstraint};
+use packing::{ClassIx, NodeView, SpotIx};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -20,64 +20,55 @@ const NODE_AFFINITY: i64 = 2;
 const SPREAD: i64 = 2;
 const POD_AFFINITY: i64 = 2;
 
-/// A node that fits, with what is free on it.
-struct Candidate<'a> {
-    node: &'a Node,
-    free: Resources,
-}
-
 /// The score of each node that fits; higher is better.
 pub(super) fn scores(picture: &Picture, kind: &Kind, feasible: &[SpotIx]) -> Vec<i64> {
-    let room = picture.room();
-    let nodes: Vec<Candidate<'_>> =
-        feasible.iter().map(|spot| Candidate { node: room.node(*spot), free: room.free(*spot) }).collect();
-    let each = |score: &dyn Fn(&Candidate<'_>) -> i64| nodes.iter().map(score).collect::<Vec<i64>>();
+    let views: Vec<NodeView> = feasible.iter().map(|spot| picture.room().view(*spot)).collect();
+    let each = |score: &dyn Fn(&NodeView) -> i64| views.iter().map(score).collect::<Vec<i64>>();
     let parts = [
-        (RESOURCES, each(&|node| least_allocated(kind, node))),
-        (BALANCE, each(&|node| balance(kind, node))),
-        (TAINTS, reversed(each(&|node| unwanted_taints(kind, node)))),
-        (NODE_AFFINITY, normalised(each(&|node| wanted_node(kind, node)))),
-        (SPREAD, spread(picture, kind, &nodes)),
-        (POD_AFFINITY, pod_affinity(picture, kind, &nodes)),
+        (RESOURCES, each(&|view| least_allocated(kind, view))),
+        (BALANCE, each(&|view| balance(kind, view))),
+        (TAINTS, reversed(each(&|view| unwanted_taints(kind, view)))),
+        (NODE_AFFINITY, normalised(each(&|view| wanted_node(kind, view)))),
+        (SPREAD, spread(picture, kind, &views)),
+        (POD_AFFINITY, pod_affinity(picture, kind, &views)),
     ];
-    (0..nodes.len()).map(|i| parts.iter().map(|(weight, part)| weight * part[i]).sum()).collect()
+    (0..views.len()).map(|i| parts.iter().map(|(weight, part)| weight * part[i]).sum()).collect()
 }
 
 /// The shares, in percent, of CPU and memory that are taken once the pod is there.
-fn shares(kind: &Kind, at: &Candidate<'_>) -> [i64; 2] {
+fn shares(kind: &Kind, view: &NodeView) -> [i64; 2] {
     let share = |asked: u64, free: u64, all: u64| {
         let taken = u128::from(all.saturating_sub(free).saturating_add(asked));
         i64::try_from((taken * 100).checked_div(u128::from(all)).unwrap_or(100))
             .map_or(HIGHEST, |s| s.min(HIGHEST))
     };
-    let (asked, free, all) = (&kind.shape.requests, &at.free, &at.node.allocatable);
+    let (asked, free, all) = (&kind.shape.requests, view.free(), view.allocatable());
     [share(asked.cpu.0, free.cpu.0, all.cpu.0), share(asked.memory.0, free.memory.0, all.memory.0)]
 }
 
-fn least_allocated(kind: &Kind, at: &Candidate<'_>) -> i64 {
-    let [cpu, memory] = shares(kind, at);
+fn least_allocated(kind: &Kind, view: &NodeView) -> i64 {
+    let [cpu, memory] = shares(kind, view);
     (2 * HIGHEST - cpu - memory) / 2
 }
 
 /// The closer the two shares, the better.
-fn balance(kind: &Kind, at: &Candidate<'_>) -> i64 {
-    let [cpu, memory] = shares(kind, at);
+fn balance(kind: &Kind, view: &NodeView) -> i64 {
+    let [cpu, memory] = shares(kind, view);
     HIGHEST - (cpu - memory).abs() / 2
 }
 
-fn unwanted_taints(kind: &Kind, at: &Candidate<'_>) -> i64 {
-    let unwanted = at
-        .node
-        .taints
+fn unwanted_taints(kind: &Kind, view: &NodeView) -> i64 {
+    let unwanted = view
+        .taints()
         .iter()
         .filter(|taint| taint.effect == Effect::PreferNoSchedule)
         .filter(|taint| !kind.shape.tolerations.iter().any(|t| t.tolerates(taint)));
     unwanted.count() as i64
 }
 
-fn wanted_node(kind: &Kind, at: &Candidate<'_>) -> i64 {
+fn wanted_node(kind: &Kind, view: &NodeView) -> i64 {
     let preferred = &kind.shape.preferences.node_affinity;
-    let met = preferred.iter().filter(|p| p.term.matches(at.node.name.as_str(), &at.node.labels));
+    let met = preferred.iter().filter(|p| p.term.matches(view.name().as_str(), view.labels()));
     met.map(|p| i64::from(p.weight)).sum()
 }
 
@@ -95,17 +86,17 @@ fn reversed(values: Vec<i64>) -> Vec<i64> {
 }
 
 /// Constraints that need not hold: the fewer pods alike there are in the node's domains, the better.
-fn spread(picture: &Picture, kind: &Kind, nodes: &[Candidate<'_>]) -> Vec<i64> {
+fn spread(picture: &Picture, kind: &Kind, views: &[NodeView]) -> Vec<i64> {
     let constraints = &kind.shape.preferences.spread;
     if constraints.is_empty() {
-        return vec![0; nodes.len()];
+        return vec![0; views.len()];
     }
-    let mut sums = vec![0; nodes.len()];
-    let mut in_every = vec![true; nodes.len()];
+    let mut sums = vec![0; views.len()];
+    let mut in_every = vec![true; views.len()];
     for constraint in constraints {
         let counts = count(picture, &constraint.topology_key, |other| is_alike(kind, constraint, other));
-        for (i, at) in nodes.iter().enumerate() {
-            match at.node.labels.get(&constraint.topology_key) {
+        for (i, view) in views.iter().enumerate() {
+            match view.labels().get(&constraint.topology_key) {
                 Some(domain) => {
                     sums[i] += counts.get(domain).copied().unwrap_or(0) + i64::from(constraint.max_skew) - 1;
                 }
@@ -128,15 +119,15 @@ fn is_alike(kind: &Kind, constraint: &SpreadConstraint, other: &Kind) -> bool {
 }
 
 /// Preferred terms about other pods: near those that are wanted, far from those that are not.
-fn pod_affinity(picture: &Picture, kind: &Kind, nodes: &[Candidate<'_>]) -> Vec<i64> {
-    let mut sums = vec![0; nodes.len()];
+fn pod_affinity(picture: &Picture, kind: &Kind, views: &[NodeView]) -> Vec<i64> {
+    let mut sums = vec![0; views.len()];
     let preferences = &kind.shape.preferences;
     for (sign, terms) in [(1, &preferences.pod_affinity), (-1, &preferences.pod_anti_affinity)] {
         for weighted in terms {
             let term = &weighted.term;
             let counts = count(picture, &term.topology_key, |other| speaks_of(picture, kind, term, other));
-            for (sum, at) in sums.iter_mut().zip(nodes) {
-                let here = at.node.labels.get(&term.topology_key).and_then(|domain| counts.get(domain));
+            for (sum, view) in sums.iter_mut().zip(views) {
+                let here = view.labels().get(&term.topology_key).and_then(|domain| counts.get(domain));
                 *sum += sign * i64::from(weighted.weight) * here.copied().unwrap_or(0);
             }
         }

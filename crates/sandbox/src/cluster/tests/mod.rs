@@ -3,6 +3,7 @@
 mod machines;
 mod others;
 mod scheduling;
+mod storage;
 mod workloads;
 
 use crate::store::resource::{NODES, PODS};
