@@ -26,6 +26,7 @@ fn node(zone: &str) -> Node {
         unschedulable: false,
         allocatable: Resources { pods: 10, ..Default::default() },
         fittings: None,
+        addresses: Vec::new(),
         readiness: Readiness::Ready { since: jiff::Timestamp::UNIX_EPOCH },
         conditions: Vec::new(),
         created_at: jiff::Timestamp::UNIX_EPOCH,
