@@ -15,6 +15,7 @@ fn node(name: &str, zone: &str) -> Node {
         unschedulable: false,
         allocatable: Resources { cpu: MilliCpu(1000), pods: 10, ..Default::default() },
         fittings: None,
+        addresses: Vec::new(),
         readiness: Readiness::Ready { since: Timestamp::UNIX_EPOCH },
         conditions: Vec::new(),
         created_at: Timestamp::UNIX_EPOCH,
