@@ -1,8 +1,8 @@
 //! Whether a finished placement keeps every rule of the scheduler, pod by pod.
 //!
-//! Knows nothing of how it was found. Pods are let in one after the other, whichever of them may come next; a
-//! placement is right where in some such order everybody comes in, since that is how the scheduler would bind them.
-//! Each question counts all pods anew, so the cost grows with their square.
+//! Knows nothing of how it was found. Pods are let in one after the other, in the order that is given, and who may not
+//! come yet is asked again when others are in: the scheduler, too, binds one by one and tries again. A placement is
+//! right where everybody comes in. Each question counts all pods anew, so the cost grows with their square.
 
 use model::{
     Effect, HostPort, LabelSelector, Labels, Node, NodeInclusion, Pod, PodKey, PodTerm, Resources,
@@ -13,14 +13,13 @@ use std::sync::Arc;
 
 const HOSTNAME: &str = "kubernetes.io/hostname";
 
-/// A node, or a machine that is to be made, with what is on it and what was put there.
+/// A node, or a machine that is to be made, with what is on it.
 #[derive(Clone, Debug)]
 pub struct Site<'a> {
     pub node: &'a Node,
     /// True for a machine that is not there yet: it will have a host name of its own.
     pub promised: bool,
     pub there: Vec<&'a Pod>,
-    pub placed: Vec<&'a Pod>,
 }
 
 /// A pod that may not be where it was put.
@@ -32,13 +31,16 @@ pub struct Misplaced {
     pub why: String,
 }
 
-/// All pods that no order lets in.
-pub fn check_placement(namespaces: &BTreeMap<Arc<str>, Arc<Labels>>, sites: &[Site<'_>]) -> Vec<Misplaced> {
+/// Who of the pods that were placed, each with the number of its site, does not come in.
+pub fn check_placement(
+    namespaces: &BTreeMap<Arc<str>, Arc<Labels>>,
+    sites: &[Site<'_>],
+    placed: &[(&Pod, usize)],
+) -> Vec<Misplaced> {
     let mut picture = Picture { namespaces, sites, present: Vec::new() };
-    let mut outside: Vec<(&Pod, usize)> = Vec::new();
+    let mut outside: Vec<(&Pod, usize)> = placed.to_vec();
     for (at, site) in sites.iter().enumerate() {
         picture.present.extend(site.there.iter().map(|pod| (*pod, at)));
-        outside.extend(site.placed.iter().map(|pod| (*pod, at)));
     }
     loop {
         let before = outside.len();
@@ -69,29 +71,11 @@ struct Picture<'a> {
 impl Picture<'_> {
     fn refusal(&self, pod: &Pod, at: usize) -> Option<String> {
         let node = self.sites[at].node;
-        self.by_node(pod, node)
+        by_node(pod, node)
             .or_else(|| self.by_what_is_used(pod, at))
             .or_else(|| pod.shape.spread.iter().find_map(|constraint| self.by_spread(pod, constraint, at)))
             .or_else(|| self.by_affinity(pod, at))
             .or_else(|| self.by_anti_affinity(pod, at))
-    }
-
-    fn by_node(&self, pod: &Pod, node: &Node) -> Option<String> {
-        let cordon = Taint {
-            key: "node.kubernetes.io/unschedulable".into(),
-            value: "".into(),
-            effect: Effect::NoSchedule,
-        };
-        if node.unschedulable && !tolerates(pod, &cordon) {
-            return Some("the node is cordoned".into());
-        }
-        if let Some(taint) = node.taints.iter().find(|taint| repels(pod, taint)) {
-            return Some(format!("it does not tolerate {taint}"));
-        }
-        if !wants(pod, node) {
-            return Some("its node selector or affinity wants another node".into());
-        }
-        pod.shape.unmodelled.first().map(|rule| format!("{rule} cannot be checked"))
     }
 
     fn by_what_is_used(&self, pod: &Pod, at: usize) -> Option<String> {
@@ -205,6 +189,24 @@ impl Picture<'_> {
             hostile(other, pod, *site).then(|| format!("{} wants to be apart from it", other.key))
         })
     }
+}
+
+fn by_node(pod: &Pod, node: &Node) -> Option<String> {
+    let cordon = Taint {
+        key: "node.kubernetes.io/unschedulable".into(),
+        value: "".into(),
+        effect: Effect::NoSchedule,
+    };
+    if node.unschedulable && !tolerates(pod, &cordon) {
+        return Some("the node is cordoned".into());
+    }
+    if let Some(taint) = node.taints.iter().find(|taint| repels(pod, taint)) {
+        return Some(format!("it does not tolerate {taint}"));
+    }
+    if !wants(pod, node) {
+        return Some("its node selector or affinity wants another node".into());
+    }
+    pod.shape.unmodelled.first().map(|rule| format!("{rule} cannot be checked"))
 }
 
 fn tolerates(pod: &Pod, taint: &Taint) -> bool {

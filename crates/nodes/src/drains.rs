@@ -231,6 +231,11 @@ fn still_removable(
     if !pods.blocked.is_empty() || (!removal.drains && !pods.moving.is_empty()) {
         return None;
     }
+    let mark = supply.room.mark();
+    if let Some(spot) = supply.spot(name) {
+        // Its pods are to be elsewhere: what they ask of others does not hold for where they were.
+        supply.room.close(spot);
+    }
     let homeless = find_places(supply, pods.moving.iter().filter(|(_, place)| *place).map(|(pod, _)| pod));
     let assured = || {
         let movers = Movers::so_far(supply);
@@ -238,6 +243,9 @@ fn still_removable(
     };
     let placed = round.planted.has(PlantedBug::NoPlaceForPods)
         || homeless.is_none() && (pods.moving.is_empty() || assured());
+    if !placed {
+        supply.room.rollback(mark);
+    }
     placed.then(|| pods.moving.into_iter().map(|(pod, _)| pod).collect())
 }
 

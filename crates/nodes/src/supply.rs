@@ -69,6 +69,8 @@ pub(crate) struct Supply {
     pub ready_end: usize,
     /// Nodes that exist, those that can stay after all included, are the spots before this one.
     standing_end: usize,
+    /// Machines on their way are the spots from there to before this one.
+    coming_end: usize,
     of_pool: BTreeMap<PoolId, Range<usize>>,
     pub utilization: BTreeMap<NodeName, Utilization>,
     /// Nodes on which nothing but `DaemonSet` and mirror pods runs.
@@ -91,6 +93,7 @@ impl Supply {
             spot_of: BTreeMap::new(),
             ready_end: 0,
             standing_end: 0,
+            coming_end: 0,
             of_pool: BTreeMap::new(),
             utilization: BTreeMap::new(),
             idle: BTreeSet::new(),
@@ -105,7 +108,21 @@ impl Supply {
         if !round.planted.has(PlantedBug::DoubleBuy) {
             supply.add_on_their_way(round, fleet);
         }
+        supply.coming_end = supply.room.len();
+        supply.add_others(round, fleet);
         supply
+    }
+
+    /// Nodes that take no pods and whose own pods the scheduler still counts.
+    fn add_others(&mut self, round: &Round<'_>, fleet: &Fleet) {
+        for (name, node) in &fleet.nodes {
+            let out = matches!(node.state, NodeState::Unready { .. } | NodeState::Leaving);
+            if out && !round.ledger.removals.contains_key(name) {
+                let spot = self.room.add(Arc::clone(&node.node));
+                self.hold(spot, &utilization::load(round, &node.node).pods);
+                self.room.bar(spot);
+            }
+        }
     }
 
     pub(crate) fn spot(&self, node: &NodeName) -> Option<SpotIx> {
@@ -250,7 +267,7 @@ impl Supply {
     /// Packs what is left on the machines on their way: in the order of need, or where that leaves something out that
     /// another order would not (they were bought for the largest pods first), in that one.
     fn pack_coming(&mut self, round: &Round<'_>, groups: &[DemandGroup]) -> Packing {
-        let coming = self.standing_end..self.room.len();
+        let coming = self.standing_end..self.coming_end;
         if coming.is_empty() || groups.iter().all(DemandGroup::is_empty) {
             return Vec::new();
         }

@@ -396,9 +396,9 @@ fn world_of(nodes: &[(u8, bool, bool)], asked: &[PodsAsked]) -> World {
     world
 }
 
-/// Places every waiting pod, class by class; gives for each node the pods that it got.
-fn place(world: &World, room: &mut Room) -> Vec<Vec<Arc<Pod>>> {
-    let mut got: Vec<Vec<Arc<Pod>>> = vec![Vec::new(); room.len()];
+/// Places every waiting pod, class by class; each with the spot that it got.
+fn place(world: &World, room: &mut Room) -> Vec<(Arc<Pod>, usize)> {
+    let mut got = Vec::new();
     let mut groups: Vec<(ClassIx, Vec<Arc<Pod>>)> = Vec::new();
     for pod in world.cluster.waiting_pods() {
         let class = room.class(&pod.shape, &pod.key.namespace, &pod.labels);
@@ -410,7 +410,7 @@ fn place(world: &World, room: &mut Room) -> Vec<Vec<Arc<Pod>>> {
     for (class, pods) in groups {
         let mut pods = pods.into_iter();
         for placed in room.place(class, u32::try_from(pods.len()).unwrap(), 0..room.len()) {
-            got[placed.spot.0].extend(pods.by_ref().take(placed.count as usize));
+            got.extend(pods.by_ref().take(placed.count as usize).map(|pod| (pod, placed.spot.0)));
         }
     }
     got
@@ -435,10 +435,10 @@ proptest! {
                 node: room.node(SpotIx(at)),
                 promised: false,
                 there: there[at].iter().map(AsRef::as_ref).collect(),
-                placed: got[at].iter().map(AsRef::as_ref).collect(),
             })
             .collect();
-        let wrong = check_placement(world.cluster.namespaces(), &sites);
+        let placed: Vec<(&Pod, usize)> = got.iter().map(|(pod, at)| (&**pod, *at)).collect();
+        let wrong = check_placement(world.cluster.namespaces(), &sites, &placed);
         prop_assert!(wrong.is_empty(), "{wrong:?}");
     }
 }

@@ -15,9 +15,9 @@ fn node(name: &str, zone: &str) -> Node {
         unschedulable: false,
         allocatable: Resources { cpu: MilliCpu(1000), pods: 10, ..Default::default() },
         fittings: None,
-        addresses: Vec::new(),
         readiness: Readiness::Ready { since: Timestamp::UNIX_EPOCH },
         conditions: Vec::new(),
+        addresses: Vec::new(),
         created_at: Timestamp::UNIX_EPOCH,
         deleting: false,
     }
@@ -105,12 +105,10 @@ fn each_rule_finds_its_witness() {
     let (a, b) = (node("a", "z-a"), node("b", "z-b"));
     for (name, shape, on_a, on_b, misplaced) in table {
         let pods: Vec<Pod> = (0..on_a + on_b).map(|n| pod(&format!("p{n}"), "web", &shape)).collect();
-        let (first, second) = pods.split_at(on_a);
-        let sites = [
-            Site { node: &a, promised: false, there: Vec::new(), placed: first.iter().collect() },
-            Site { node: &b, promised: false, there: Vec::new(), placed: second.iter().collect() },
-        ];
-        let found = check_placement(&BTreeMap::new(), &sites);
+        let sites = [&a, &b].map(|node| Site { node, promised: false, there: Vec::new() });
+        let placed: Vec<(&Pod, usize)> =
+            pods.iter().enumerate().map(|(at, pod)| (pod, usize::from(at >= on_a))).collect();
+        let found = check_placement(&BTreeMap::new(), &sites, &placed);
         assert_eq!(found.len(), misplaced, "{name}: {found:?}");
     }
 }
@@ -121,9 +119,9 @@ fn pods_that_are_there_are_not_judged_and_keep_others_away() {
     let there = [pod("x", "web", &apart), pod("y", "web", &apart)];
     let new = [pod("plain", "web", &shape(1)), pod("other", "db", &shape(1))];
     let a = node("a", "z-a");
-    let site =
-        Site { node: &a, promised: false, there: there.iter().collect(), placed: new.iter().collect() };
-    let found = check_placement(&BTreeMap::new(), &[site]);
+    let site = Site { node: &a, promised: false, there: there.iter().collect() };
+    let placed: Vec<(&Pod, usize)> = new.iter().map(|pod| (pod, 0)).collect();
+    let found = check_placement(&BTreeMap::new(), &[site], &placed);
     let expected =
         Misplaced { pod: PodKey::new("d", "plain"), site: 0, why: "d/x wants to be apart from it".into() };
     assert_eq!(found, [expected]);
@@ -135,6 +133,9 @@ fn machines_to_be_made_have_hosts_of_their_own() {
     let pods = [pod("p", "web", &apart), pod("q", "web", &apart)];
     let mut blank = node("new", "z-a");
     blank.labels.remove(HOSTNAME);
-    let site = |pod| Site { node: &blank, promised: true, there: Vec::new(), placed: vec![pod] };
-    assert!(check_placement(&BTreeMap::new(), &[site(&pods[0]), site(&pods[1])]).is_empty());
+    let site = || Site { node: &blank, promised: true, there: Vec::new() };
+    let placed = [(&pods[0], 0), (&pods[1], 1)];
+    assert!(check_placement(&BTreeMap::new(), &[site(), site()], &placed).is_empty());
+    let together = [(&pods[0], 0), (&pods[1], 0)];
+    assert_eq!(check_placement(&BTreeMap::new(), &[site(), site()], &together).len(), 1);
 }
