@@ -133,6 +133,17 @@ async fn apply(plane: &Plane, situation: &mut Situation, change: &Change) -> Res
                 situation.pods.remove(i);
             }
         }
+        Change::Resize { pod, actual } => {
+            if let Some(i) = chosen(pod)
+                && let Ok(resized) = plane.resize(&situation.pods[i], actual).await?
+            {
+                situation.pods[i]["status"] = resized["status"].clone();
+            }
+        }
+        Change::Node { node, patch } => {
+            let at = node % situation.nodes.len();
+            situation.nodes[at] = plane.patch_node(&situation.nodes[at], patch).await?;
+        }
         Change::Plant { pod, node } => {
             let names = situation.node_names();
             let mut pod = pod.clone();
@@ -207,6 +218,11 @@ pub(crate) async fn replay(
     let mut built = Situation { nodes: plane.create_nodes(&nodes).await?, pods: Vec::new() };
     for pod in &situation.pods {
         let Ok(mut planted) = plane.plant(&fresh(pod)).await? else { return Ok(None) };
+        if let Some(statuses) = pod.pointer("/status/containerStatuses/0/allocatedResources")
+            && let Ok(resized) = plane.resize(&planted, statuses).await?
+        {
+            planted["status"] = resized["status"].clone();
+        }
         if pod.pointer("/metadata/deletionTimestamp").is_some() {
             planted = plane.terminate(&planted).await?;
         }

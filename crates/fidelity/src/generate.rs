@@ -37,6 +37,10 @@ pub(crate) enum Change {
     Complete(usize),
     /// A pod is put on a node by its creator, past the scheduler and whether or not it fits.
     Plant { pod: Value, node: usize },
+    /// A pod still has more than its spec asks for, by a resize that its kubelet has not carried out.
+    Resize { pod: usize, actual: Value },
+    /// A node is cordoned, tainted or labelled anew: a merge patch.
+    Node { node: usize, patch: Value },
 }
 
 /// Draws the cluster of a seed.
@@ -62,13 +66,15 @@ pub(crate) fn cluster(seed: u64, pods: usize) -> Cluster {
 }
 
 fn change(dice: &mut Dice, kinds: &[Value], at: usize) -> Option<Change> {
-    if !dice.chance(15) {
+    if !dice.chance(25) {
         return None;
     }
     let which = dice.index(1000);
-    Some(match dice.number(0, 3) {
-        0 => Change::Terminate(which),
-        1 => Change::Complete(which),
+    Some(match dice.number(0, 9) {
+        0 | 1 => Change::Terminate(which),
+        2 => Change::Complete(which),
+        3 => Change::Resize { pod: which, actual: pods::actual(dice) },
+        4 | 5 => Change::Node { node: which, patch: nodes::patch(dice) },
         _ => {
             let mut pod = kinds[dice.index(kinds.len())].clone();
             pod["metadata"]["name"] = json!(format!("planted{at}"));

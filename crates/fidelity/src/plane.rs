@@ -187,6 +187,26 @@ impl Plane {
         self.call(Method::PATCH, &path, &json!({"status": {"phase": "Succeeded"}})).await.map(|_| ())
     }
 
+    /// Says of every container of a bound pod what it actually has, as a kubelet that is behind with a resize does.
+    pub(crate) async fn resize(&self, pod: &Value, actual: &Value) -> Result<Created, Error> {
+        let status = |container: &Value| {
+            json!({
+                "name": container["name"], "image": "none", "imageID": "", "ready": false, "restartCount": 0,
+                "allocatedResources": actual, "resources": {"requests": actual},
+            })
+        };
+        let containers = pod["spec"]["containers"].as_array().map_or(&[][..], Vec::as_slice);
+        let statuses: Vec<Value> = containers.iter().map(status).collect();
+        let path = format!("{}/{}/status", pods_of(pod), text(pod, "/metadata/name"));
+        self.call_valid(Method::PATCH, &path, &json!({"status": {"containerStatuses": statuses}})).await
+    }
+
+    /// Changes a node and gives it as it is then.
+    pub(crate) async fn patch_node(&self, node: &Value, patch: &Value) -> Result<Value, Error> {
+        let name = text(node, "/metadata/name");
+        self.call(Method::PATCH, &format!("/api/v1/nodes/{name}"), patch).await
+    }
+
     pub(crate) async fn delete_pod(&self, pod: &Value, grace_seconds: u32) -> Result<(), Error> {
         let path = format!("{}/{}", pods_of(pod), text(pod, "/metadata/name"));
         match self.call(Method::DELETE, &path, &json!({"gracePeriodSeconds": grace_seconds})).await {
@@ -196,7 +216,11 @@ impl Plane {
     }
 
     async fn create(&self, path: &str, object: &Value) -> Result<Created, Error> {
-        match self.call(Method::POST, path, object).await {
+        self.call_valid(Method::POST, path, object).await
+    }
+
+    async fn call_valid(&self, method: Method, path: &str, object: &Value) -> Result<Created, Error> {
+        match self.call(method, path, object).await {
             Ok(created) => Ok(Ok(created)),
             Err(Error::Kube { source, .. }) if status(&source) == Some(StatusCode::UNPROCESSABLE_ENTITY) => {
                 Ok(Err(words(&source)))

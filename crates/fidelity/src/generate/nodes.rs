@@ -32,6 +32,17 @@ pub(super) fn node(dice: &mut Dice, i: usize) -> Value {
     })
 }
 
+/// What becomes of a node while it is there, as a merge patch.
+pub(super) fn patch(dice: &mut Dice) -> Value {
+    match dice.number(0, 4) {
+        0 => json!({"spec": {"unschedulable": true}}),
+        1 => json!({"spec": {"unschedulable": null}}),
+        2 => json!({"spec": {"taints": taints(dice)}}),
+        3 => json!({"metadata": {"labels": {"disk": null}}}),
+        _ => json!({"metadata": {"labels": {ZONE: dice.pick(&ZONES), "disk": dice.pick(&DISKS)}}}),
+    }
+}
+
 fn labels(dice: &mut Dice, i: usize) -> Value {
     let mut labels = json!({"kubernetes.io/os": "linux"});
     if dice.chance(95) {

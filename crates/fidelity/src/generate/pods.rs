@@ -12,6 +12,18 @@ pub(super) const VERSIONS: [&str; 2] = ["v1", "v2"];
 pub(super) fn kind(dice: &mut Dice, nodes: usize) -> Value {
     let namespace = if dice.chance(70) { NAMESPACES[0].0 } else { NAMESPACES[1 + dice.index(2)].0 };
     let mut spec = json!({"terminationGracePeriodSeconds": 3600});
+    if dice.chance(35) {
+        // Little else than rules about other pods, which would seldom be reached otherwise.
+        spec["containers"] =
+            json!([{"name": "main", "image": "none", "resources": {"requests": {"cpu": "50m"}}}]);
+        rules::add_about_pods(dice, &mut spec);
+        return json!({
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"namespace": NAMESPACES[0].0, "labels": labels(dice)},
+            "spec": spec,
+        });
+    }
     containers(dice, &mut spec);
     if dice.chance(40) {
         spec["tolerations"] = json!((0..dice.number(1, 2)).map(|_| toleration(dice)).collect::<Vec<_>>());
@@ -99,6 +111,11 @@ fn container(dice: &mut Dice, name: &str) -> Value {
         limits["hugepages-2Mi"] = json!("64Mi");
     }
     json!({"name": name, "image": "none", "resources": {"requests": requests, "limits": limits}})
+}
+
+/// What a container has while a resize is under way.
+pub(super) fn actual(dice: &mut Dice) -> Value {
+    json!({"cpu": dice.pick(&["50m", "1200m", "2"]), "memory": dice.pick(&["32Mi", "1Gi", "1700M"])})
 }
 
 fn init_container(dice: &mut Dice, i: u32) -> Value {

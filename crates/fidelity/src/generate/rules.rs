@@ -32,6 +32,22 @@ pub(super) fn add(dice: &mut Dice, spec: &mut Value, nodes: usize) {
     }
 }
 
+/// Adds rules about other pods only, more of them.
+pub(super) fn add_about_pods(dice: &mut Dice, spec: &mut Value) {
+    let mut affinity = Map::new();
+    for (kind, percent) in [("podAffinity", 15), ("podAntiAffinity", 35)] {
+        if let Some(terms) = pod_affinity(dice, percent) {
+            affinity.insert(kind.to_owned(), terms);
+        }
+    }
+    if !affinity.is_empty() {
+        spec["affinity"] = Value::Object(affinity);
+    }
+    if dice.chance(75) {
+        spec["topologySpreadConstraints"] = spread(dice);
+    }
+}
+
 fn node_affinity(dice: &mut Dice, nodes: usize) -> Option<Value> {
     let mut affinity = Map::new();
     if dice.chance(18) {
