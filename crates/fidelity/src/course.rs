@@ -3,6 +3,7 @@
 use crate::dice::Dice;
 use crate::error::Error;
 use crate::extender::PASSES;
+use crate::generate::storage::is_open;
 use crate::generate::{self, Change};
 use crate::ours::{Judged, judge};
 use crate::plane::{Answer, Plane, text};
@@ -71,9 +72,10 @@ impl Tally {
         let list = filters.split_once(": ").map_or(filters, |(_, list)| list).trim_end_matches('.');
         for part in list.split(", ") {
             let (count, reason) = part.split_once(' ').unwrap_or(("1", part));
-            let Ok(count) = count.parse::<usize>() else { continue };
-            // Taints and resources have names of their own; what counts is the rule.
-            let reason = reason.split(['{', '[']).next().unwrap_or(reason).trim();
+            // What refuses the pod before any node is looked at has no count.
+            let (count, reason) = count.parse().map_or((1, part), |count| (count, reason));
+            // Claims have names of their own; what counts is the rule.
+            let reason = reason.split(['{', '[', '"']).next().unwrap_or(reason).trim();
             *self.reasons.entry(reason.to_owned()).or_default() += count;
         }
     }
@@ -89,7 +91,9 @@ pub(crate) async fn run(
     let mut dice = Dice::new(!seed);
     let mut tally = Tally { clusters: 1, ..Tally::default() };
     plane.clear().await?;
-    let mut situation = Situation { nodes: plane.create_nodes(&cluster.nodes).await?, pods: Vec::new() };
+    let storage = plane.create_storage(&cluster.storage).await?;
+    let mut situation =
+        Situation { nodes: plane.create_nodes(&cluster.nodes).await?, storage, pods: Vec::new() };
     for step in &cluster.steps {
         if let Some(change) = &step.before {
             apply(plane, &mut situation, change).await?;
@@ -104,6 +108,9 @@ pub(crate) async fn run(
         }
         if let Some(found) = put(plane, &situation, &questions, &mut tally).await? {
             return Ok((tally, Some(found)));
+        }
+        if is_open(&step.pod) {
+            continue;
         }
         match plane.schedule(&step.pod).await? {
             Ok((pod, Seen::Bound(node))) => {
@@ -215,7 +222,9 @@ pub(crate) async fn replay(
 ) -> Result<Option<Disagreement>, Error> {
     plane.clear().await?;
     let nodes: Vec<Value> = situation.nodes.iter().map(fresh).collect();
-    let mut built = Situation { nodes: plane.create_nodes(&nodes).await?, pods: Vec::new() };
+    let storage: Vec<Value> = situation.storage.iter().map(fresh).collect();
+    let storage = plane.create_storage(&storage).await?;
+    let mut built = Situation { nodes: plane.create_nodes(&nodes).await?, storage, pods: Vec::new() };
     for pod in &situation.pods {
         let Ok(mut planted) = plane.plant(&fresh(pod)).await? else { return Ok(None) };
         if let Some(statuses) = pod.pointer("/status/containerStatuses/0/allocatedResources")
@@ -236,7 +245,7 @@ fn fresh(object: &Value) -> Value {
     let mut object = object.clone();
     let name = text(&object, "/metadata/name");
     let mut metadata = json!({"name": name});
-    for field in ["namespace", "labels"] {
+    for field in ["namespace", "labels", "annotations"] {
         if let Some(value) = object["metadata"].get(field) {
             metadata[field] = value.clone();
         }

@@ -6,6 +6,7 @@
 mod nodes;
 mod pods;
 mod rules;
+pub(crate) mod storage;
 
 use crate::dice::Dice;
 use serde_json::{Value, json};
@@ -18,6 +19,8 @@ pub(crate) const NAMESPACES: [(&str, &[(&str, &str)]); 3] =
 #[derive(Clone, Debug)]
 pub(crate) struct Cluster {
     pub(crate) nodes: Vec<Value>,
+    /// Classes, volumes, claims, the nodes' CSI drivers.
+    pub(crate) storage: Vec<Value>,
     pub(crate) steps: Vec<Step>,
 }
 
@@ -49,6 +52,9 @@ pub(crate) fn cluster(seed: u64, pods: usize) -> Cluster {
     let count = dice.number(3, 7) as usize;
     let nodes: Vec<Value> = (0..count).map(|i| nodes::node(&mut dice, i)).collect();
     let kinds: Vec<Value> = (0..dice.number(3, 6)).map(|_| pods::kind(&mut dice, count)).collect();
+    // A stream of its own, so that clusters without storage are those that they were.
+    let mut storage_dice = Dice::new(seed ^ 0x5707);
+    let storage = storage::storage(&mut storage_dice, count);
     let steps = (0..pods)
         .map(|i| {
             let before = change(&mut dice, &kinds, i);
@@ -59,10 +65,13 @@ pub(crate) fn cluster(seed: u64, pods: usize) -> Cluster {
                 pods::kind(&mut dice, count)
             };
             pod["metadata"]["name"] = json!(format!("p{i}"));
+            if !storage.is_empty() && storage_dice.chance(45) {
+                storage::use_some(&mut storage_dice, &mut pod);
+            }
             Step { before, pod }
         })
         .collect();
-    Cluster { nodes, steps }
+    Cluster { nodes, storage, steps }
 }
 
 fn change(dice: &mut Dice, kinds: &[Value], at: usize) -> Option<Change> {
@@ -81,6 +90,14 @@ fn change(dice: &mut Dice, kinds: &[Value], at: usize) -> Option<Change> {
             if let Some(spec) = pod["spec"].as_object_mut() {
                 // The API server refuses a pod that is both.
                 spec.remove("schedulingGates");
+                // Two owners of one port on one node are one to kube-scheduler, and none when one of them goes.
+                spec.remove("hostNetwork");
+                for list in ["containers", "initContainers"] {
+                    let containers = spec.get_mut(list).and_then(Value::as_array_mut);
+                    for container in containers.into_iter().flatten().filter_map(Value::as_object_mut) {
+                        container.remove("ports");
+                    }
+                }
             }
             Change::Plant { pod, node: which }
         }
@@ -119,6 +136,9 @@ mod tests {
             "example.com/gpu",
             "hugepages-2Mi",
             "PreferNoSchedule",
+            "ReadWriteOncePod",
+            "allowedTopologies",
+            "open-local",
         ] {
             assert!(all.contains(word), "{word}");
         }

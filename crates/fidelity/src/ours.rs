@@ -5,9 +5,9 @@ use crate::extender::PASSES;
 use crate::generate::NAMESPACES;
 use crate::plane::text;
 use crate::situation::Situation;
-use intake::slim;
-use model::{Labels, PoolRejection};
-use packing::{FailedScheduling, Room, SpotIx, Vocabulary};
+use intake::{files, slim};
+use model::{Change, Cluster, Input, InputState, Labels, NodeName, PoolRejection};
+use packing::{ClusterVolumes, FailedScheduling, Room, SpotIx, Vocabulary};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -30,11 +30,13 @@ pub(crate) fn judge(situation: &Situation, pod: &Value) -> Result<Option<Judged>
             message: "Scheduling is blocked due to non-empty scheduling gates".to_owned(),
         }));
     }
-    let held = situation.pods.iter().map(read_pod).collect::<Result<Vec<_>, _>>()?;
-    if held.iter().chain([&asked]).any(is_unmodelled) {
+    let cluster = cluster(situation, &asked)?;
+    if cluster.pods().values().any(|pod| !pod.shape.unmodelled.is_empty()) {
         return Ok(None);
     }
-    let mut room = room(situation, &held, &asked)?;
+    // As the cluster knows it, with what its claims ask for.
+    let asked = cluster.pods().get(&asked.key).map_or(asked.clone(), |known| (**known).clone());
+    let mut room = room(situation, &cluster);
     let class = room.class(&asked.shape, &asked.key.namespace, &asked.labels);
     let mut passed = BTreeSet::new();
     let mut message = FailedScheduling::of(&asked.shape);
@@ -61,20 +63,40 @@ pub(crate) fn judge(situation: &Situation, pod: &Value) -> Result<Option<Judged>
     Ok(Some(Judged { passed, reason: "Unschedulable".to_owned(), message: message.to_string() }))
 }
 
-fn is_unmodelled(pod: &model::Pod) -> bool {
-    !pod.shape.unmodelled.is_empty()
-}
-
-fn room(situation: &Situation, held: &[model::Pod], asked: &model::Pod) -> Result<Room, Error> {
-    let vocabulary = Vocabulary::of(held.iter().chain([asked]).map(|pod| &*pod.shape));
-    let mut room = Room::new(vocabulary, &namespaces());
-    let mut spots = BTreeMap::new();
+/// The situation in the model, with pods and nodes joined to their volumes.
+fn cluster(situation: &Situation, asked: &model::Pod) -> Result<Cluster, Error> {
+    let mut cluster = Cluster::default();
+    for input in [Input::Volumes, Input::Attachments] {
+        cluster.apply(Change::Input(input, InputState::Fresh));
+    }
+    for object in &situation.storage {
+        let what = || format!("{} {}", text(object, "/kind"), text(object, "/metadata/name"));
+        let read = files::Object { origin: what(), value: object.clone() };
+        let change = intake::storage_change(&read);
+        let change = change.map_err(|error| Error::Intake { what: what(), why: error.to_string() })?;
+        change.into_iter().for_each(|change| cluster.apply(Change::Storage(change)));
+    }
     for node in &situation.nodes {
         let node = read_node(node)?;
-        let name = node.name.clone();
-        spots.insert(name, room.add(Arc::new(node)));
+        cluster.apply(Change::Node(node.name.clone(), Some(Arc::new(node))));
     }
-    for pod in held {
+    for pod in situation.pods.iter().map(read_pod).chain([Ok(asked.clone())]) {
+        let pod = pod?;
+        cluster.apply(Change::Pod(pod.key.clone(), Some(Arc::new(pod))));
+    }
+    Ok(cluster)
+}
+
+fn room(situation: &Situation, cluster: &Cluster) -> Room {
+    let vocabulary = Vocabulary::of(cluster.pods().values().map(|pod| &*pod.shape));
+    let mut room = Room::new(vocabulary, &namespaces()).with_volumes(ClusterVolumes::of(cluster));
+    let mut spots = BTreeMap::new();
+    for name in situation.node_names() {
+        if let Some(node) = cluster.nodes().get(&NodeName::new(&name)) {
+            spots.insert(node.name.clone(), room.add(Arc::clone(node)));
+        }
+    }
+    for pod in cluster.pods().values() {
         let Some(spot) = pod.node.as_ref().and_then(|node| spots.get(node)) else { continue };
         let class = if pod.deletion_at.is_some() {
             room.terminating_class(&pod.shape, &pod.key.namespace, &pod.labels)
@@ -83,7 +105,7 @@ fn room(situation: &Situation, held: &[model::Pod], asked: &model::Pod) -> Resul
         };
         room.hold(class, *spot, 1);
     }
-    Ok(room)
+    room
 }
 
 /// The namespaces that every cluster has, as the API server labels them.

@@ -5,7 +5,7 @@
 
 use crate::error::Error;
 use crate::extender::{Extender, QUESTION};
-use crate::generate::NAMESPACES;
+use crate::generate::{NAMESPACES, storage};
 use crate::watched::{Seen, Watched};
 use futures::future::{join_all, try_join_all};
 use http::{Method, Request, StatusCode};
@@ -90,7 +90,15 @@ impl Plane {
         for (namespace, _) in NAMESPACES {
             self.call(Method::DELETE, &format!("/api/v1/namespaces/{namespace}/pods"), &all).await?;
         }
-        self.call(Method::DELETE, "/api/v1/nodes", &json!({})).await?;
+        for path in [
+            "/api/v1/nodes",
+            "/api/v1/namespaces/alpha/persistentvolumeclaims",
+            "/api/v1/persistentvolumes",
+            "/apis/storage.k8s.io/v1/storageclasses",
+            "/apis/storage.k8s.io/v1/csinodes",
+        ] {
+            self.call(Method::DELETE, path, &json!({})).await?;
+        }
         self.until_nodes(0).await?;
         self.extender.forget();
         self.watched.forget();
@@ -105,6 +113,16 @@ impl Plane {
             created.push(self.create("/api/v1/nodes", node).await?.map_err(refused(&name))?);
         }
         self.until_nodes(nodes.len()).await?;
+        Ok(created)
+    }
+
+    /// Creates classes, volumes, claims and CSI nodes. The scheduler hears of them a little later.
+    pub(crate) async fn create_storage(&mut self, objects: &[Value]) -> Result<Vec<Value>, Error> {
+        let mut created = Vec::new();
+        for object in objects {
+            let name = text(object, "/metadata/name");
+            created.push(self.create(&storage::path(object), object).await?.map_err(refused(&name))?);
+        }
         Ok(created)
     }
 

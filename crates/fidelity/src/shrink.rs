@@ -51,6 +51,11 @@ fn candidates(from: &Disagreement) -> Vec<(Situation, Value)> {
         less.pods.retain(|pod| pod["spec"]["nodeName"] != gone);
         all.push((less, pod.clone()));
     }
+    for i in 0..situation.storage.len() {
+        let mut less = situation.clone();
+        less.storage.remove(i);
+        all.push((less, pod.clone()));
+    }
     for path in removable(pod, &["spec", "metadata/labels"]) {
         all.push((situation.clone(), without(pod, &path)));
     }

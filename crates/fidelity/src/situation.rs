@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Situation {
     pub(crate) nodes: Vec<Value>,
+    pub(crate) storage: Vec<Value>,
     /// Bound and not finished; those that are asked to end carry a deletion timestamp.
     pub(crate) pods: Vec<Value>,
 }

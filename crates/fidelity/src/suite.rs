@@ -85,6 +85,9 @@ fn describe(seed: u64, suite: Suite, found: &Disagreement) -> String {
     for pod in &found.situation.pods {
         let _ = writeln!(text, "holds room: {}", brief(pod));
     }
+    for object in &found.situation.storage {
+        let _ = writeln!(text, "storage: {}", brief(object));
+    }
     for node in &found.situation.nodes {
         let _ = writeln!(text, "node {}", brief(node));
     }
@@ -124,7 +127,7 @@ fn brief(object: &serde_json::Value) -> String {
                 }
             }
         }
-    } else {
+    } else if object["kind"] == "Node" {
         object["status"] = object["status"]["allocatable"].clone();
     }
     object.to_string()
