@@ -7,7 +7,7 @@ use crate::volumes::{Attachments, suit};
 use model::{Cluster, Effect, Labels, Node, NodeName, Pod, PodPhase, PodShape, Pool, Resources, Taint};
 
 /// Taints that a node loses when it gets ready.
-fn passes_away(taint: &Taint) -> bool {
+pub(crate) fn passes_away(taint: &Taint) -> bool {
     taint.key.starts_with("node.kubernetes.io/")
         || taint.key.starts_with("node.cloudprovider.kubernetes.io/")
         || taint.key.starts_with("startup-taint.cluster-autoscaler.kubernetes.io/")

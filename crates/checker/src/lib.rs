@@ -4,6 +4,7 @@
 //! is written without any code of the planner or of its packing: where it needs to know whether a pod fits, it asks in
 //! its own, simpler way, and only ever says "wrong" where there is a witness. A sound plan is never refused.
 
+mod arrangement;
 mod drains;
 mod fit;
 mod growth;
@@ -14,6 +15,7 @@ mod time;
 mod violation;
 mod volumes;
 
+pub use arrangement::check_arrangement;
 pub use placement::{Misplaced, Site, check_placement};
 pub use plan::check_plan;
 pub use time::Watcher;

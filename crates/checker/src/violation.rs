@@ -37,6 +37,8 @@ pub enum Rule {
     LostMark,
     /// What was removed is not bought again on unchanged demand.
     Oscillation,
+    /// Where a plan puts a pod, every rule of scheduling holds.
+    Placement,
     /// Every pod that a pool can take is placed in bounded time.
     Liveness,
 }

@@ -81,6 +81,8 @@ pub struct Policies {
     pub respect_preferences: bool,
     /// Missing replicas of pending pods' owners that a round plans for ahead of their creation.
     pub missing_replicas_limit: u32,
+    /// Search for cheaper machines after the first answer, in steps of some ten nanoseconds.
+    pub optimiser_steps: u64,
 }
 
 impl Default for Policies {
@@ -122,6 +124,7 @@ impl Default for Policies {
             ok_total_unready_count: 3,
             respect_preferences: true,
             missing_replicas_limit: 5000,
+            optimiser_steps: 100_000,
         }
     }
 }

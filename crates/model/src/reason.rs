@@ -108,6 +108,12 @@ pub enum PoolRejection {
     RoundLimit {
         max_per_round: u32,
     },
+    /// A direct pool's own limits.
+    LimitReached,
+    /// No machine type meets the pool's wishes, or none of those is on offer.
+    NothingAvailable,
+    /// More kinds of resources than one plan can hold.
+    TooManyResources,
 }
 
 /// A pool's change in the wording of events: `pool from->to (max: m)`.

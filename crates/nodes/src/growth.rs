@@ -8,11 +8,12 @@ use crate::back_off;
 use crate::claims::{self, fingerprint};
 use crate::fleet::{Fleet, PoolAccount};
 use crate::freshness::Freshness;
+use crate::market::{self, Refused};
 use crate::planted::PlantedBug;
 use crate::round::{Round, after};
 use crate::supply::{self, Unmet, take_missing};
 use model::{Buy, PodKey, PoolChange, PoolId, PoolRejection, Reason, ScaleUp, Served, Step};
-use packing::{Estimate, Group, NodeLimit, Room, Template, estimate, extend, size_units};
+use packing::{Estimate, Group, NodeLimit, Room, SpotIx, Template, estimate, extend, size_units};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -22,12 +23,12 @@ use std::sync::Arc;
 const SERVED_IN_LEDGER: usize = 20;
 
 /// A pool that may be chosen, with what it would grow by in this round.
-struct Candidate {
-    id: PoolId,
-    template: Template,
-    bought: u32,
+pub(crate) struct Candidate {
+    pub id: PoolId,
+    pub template: Template,
+    pub bought: u32,
     /// Where the bought nodes stand in the room.
-    spots: Vec<Range<usize>>,
+    pub spots: Vec<Range<usize>>,
     serves: Vec<Served>,
     pods: Vec<PodKey>,
     claims: Vec<(u64, u32)>,
@@ -66,13 +67,22 @@ pub(crate) fn buy(
     let mut candidates = candidates(round, fleet, room);
     let possible = possible_domains(round, fleet, fresh, room, &candidates);
     let begin = room.len();
-    while let Some(offer) = best_offer(round, fleet, fresh, room, &candidates, &unmet) {
-        accept(&mut candidates[offer.candidate], &offer, room, &mut unmet);
-        fill_up(&mut candidates, begin, room, &mut unmet);
+    let waiting = unmet.iter().map(|group| (group.class, group.pods.clone())).collect();
+    let mut refused = Refused::new();
+    if fleet.pools.values().any(|account| account.pool.direct().is_some()) {
+        let open = open_pools(round, fleet, fresh);
+        refused = market::buy(round, fleet, room, &mut candidates, &mut unmet, &open);
+    } else {
+        while let Some(offer) = best_offer(round, fleet, fresh, room, &candidates, &unmet) {
+            accept(&mut candidates[offer.candidate], &offer, room, &mut unmet);
+            fill_up(&mut candidates, begin, room, &mut unmet);
+        }
+        plan_spots(round, &candidates);
     }
     for spot in possible {
         room.close(spot);
     }
+    market::name_pods(round, room, &waiting);
     for candidate in &mut candidates {
         if candidate.bought > 0
             && let Some(account) = fleet.pools.get_mut(&candidate.id)
@@ -80,7 +90,32 @@ pub(crate) fn buy(
             order(round, account, candidate);
         }
     }
-    explain(round, fleet, fresh, room, &candidates, &unmet);
+    explain(round, fleet, fresh, room, &candidates, &unmet, &refused);
+}
+
+/// Pools that may grow, and by how many machines at most.
+fn open_pools(round: &Round<'_>, fleet: &Fleet, fresh: &Freshness) -> BTreeMap<PoolId, Option<u32>> {
+    let mut open = BTreeMap::new();
+    for (id, account) in &fleet.pools {
+        if pool_rejection(round, fleet, fresh, account, 0).is_some() {
+            continue;
+        }
+        let most = match limit_of(round, fleet, account, 0, 0) {
+            NodeLimit::AtMost(most) => Some(most),
+            NodeLimit::Unlimited => None,
+        };
+        open.insert(id.clone(), most);
+    }
+    open
+}
+
+/// Notes where the bought nodes stand.
+fn plan_spots(round: &mut Round<'_>, candidates: &[Candidate]) {
+    let spots = candidates.iter().flat_map(|candidate| {
+        let all = candidate.spots.iter().cloned().flatten();
+        all.map(|spot| (SpotIx(spot), candidate.id.clone(), 0))
+    });
+    round.planned.extend(spots);
 }
 
 fn no_growth_at_all(round: &Round<'_>, fleet: &Fleet) -> Option<Reason> {
@@ -121,7 +156,7 @@ fn pool_rejection(
     if let Some(why) = &account.pool.frozen {
         return Some(PoolRejection::Frozen { why: why.clone() });
     }
-    if account.pool.template.is_none() {
+    if account.pool.template.is_none() && account.pool.direct().is_none() {
         return Some(PoolRejection::NoTemplate);
     }
     if let Some(entry) = back_off::of(round, &account.pool.id) {
@@ -138,7 +173,7 @@ fn pool_rejection(
     if account.target + bought >= max && !round.planted.has(PlantedBug::OverMaximum) {
         return Some(PoolRejection::MaxSizeReached { max });
     }
-    if bought >= policies.max_nodes_per_scale_up {
+    if bought >= policies.max_nodes_per_scale_up && account.pool.direct().is_none() {
         return Some(PoolRejection::RoundLimit { max_per_round: policies.max_nodes_per_scale_up });
     }
     let max_nodes_total = policies.max_nodes_total;
@@ -154,8 +189,12 @@ fn limit_of(
     bought_all: u32,
 ) -> NodeLimit {
     let policies = round.policies;
-    let mut limit = NodeLimit::AtMost(policies.max_nodes_per_scale_up.saturating_sub(bought));
-    if !round.planted.has(PlantedBug::OverMaximum) {
+    let mut limit = match account.pool.direct() {
+        // The limit is one on groups, of which one order asks for all at once.
+        None => NodeLimit::AtMost(policies.max_nodes_per_scale_up.saturating_sub(bought)),
+        Some(_) => NodeLimit::Unlimited,
+    };
+    if !round.planted.has(PlantedBug::OverMaximum) && account.pool.max < u32::MAX {
         limit = limit.and(NodeLimit::AtMost(account.pool.max.saturating_sub(account.target + bought)));
     }
     if policies.max_nodes_total > 0 {
@@ -258,7 +297,7 @@ fn possible_domains(
     nodes.map(|node| room.add_possible(node)).collect()
 }
 
-fn groups_of(unmet: &[Unmet]) -> Vec<Group> {
+pub(crate) fn groups_of(unmet: &[Unmet]) -> Vec<Group> {
     unmet.iter().map(|group| Group { class: group.class, count: open_count(group) }).collect()
 }
 
@@ -291,7 +330,7 @@ fn fill_up(candidates: &mut [Candidate], begin: usize, room: &mut Room, unmet: &
 }
 
 /// Takes `count` off the demand, pods before replicas that do not exist yet.
-fn serve(candidate: &mut Candidate, group: &mut Unmet, count: u32) {
+pub(crate) fn serve(candidate: &mut Candidate, group: &mut Unmet, count: u32) {
     if count == 0 {
         return;
     }
@@ -316,6 +355,7 @@ fn order(round: &mut Round<'_>, account: &mut PoolAccount, candidate: &mut Candi
             round.verdicts.pods.insert(pod, Reason::WaitsForMachine { pool: candidate.id.clone() });
         }
         candidate.bought = 0;
+        round.growth.machines.retain(|machine| machine.pool != candidate.id);
         return;
     }
     let (from, to, max) = (account.target, account.target + candidate.bought, account.pool.max);
@@ -364,23 +404,26 @@ fn explain(
     room: &mut Room,
     candidates: &[Candidate],
     unmet: &[Unmet],
+    refused: &Refused,
 ) {
-    let left_out: Vec<&Unmet> = unmet.iter().filter(|group| !group.pods.is_empty()).collect();
+    let left_out: Vec<(usize, &Unmet)> =
+        unmet.iter().enumerate().filter(|(_, group)| !group.pods.is_empty()).collect();
     let mut of_pods: BTreeMap<&PoolId, Vec<Option<PoolRejection>>> = BTreeMap::new();
     for candidate in candidates {
         let mark = room.mark();
         let spot = add(room, &candidate.template);
-        let refused = left_out.iter().map(|group| room.rejection(group.class, spot));
+        let refused = left_out.iter().map(|(_, group)| room.rejection(group.class, spot));
         of_pods.insert(&candidate.id, refused.collect());
         room.rollback(mark);
     }
-    for (at, group) in left_out.into_iter().enumerate() {
+    for (at, (number, group)) in left_out.into_iter().enumerate() {
         let rejections: BTreeMap<PoolId, PoolRejection> = fleet
             .pools
             .iter()
             .map(|(id, account)| {
                 // What was bought in this round is part of the target by now.
-                let of_pod = of_pods.get(id).and_then(|refused| refused[at].clone());
+                let by_market = refused.get(&(number, id.clone())).cloned();
+                let of_pod = of_pods.get(id).and_then(|refused| refused[at].clone()).or(by_market);
                 let rejection = of_pod.or_else(|| pool_rejection(round, fleet, fresh, account, 0)).unwrap_or(
                     PoolRejection::RoundLimit { max_per_round: round.policies.max_nodes_per_scale_up },
                 );

@@ -20,6 +20,7 @@ mod freshness;
 mod growth;
 mod idle;
 mod leftovers;
+mod market;
 mod outcomes;
 mod planted;
 mod round;

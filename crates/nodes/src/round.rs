@@ -5,7 +5,11 @@
 
 use crate::planted::Planted;
 use jiff::{SignedDuration, Timestamp};
-use model::{Asked, Cluster, Decision, IntentId, Ledger, NodeName, Plan, Policies, Reason, Step, Verdicts};
+use model::{
+    Asked, Cluster, Decision, Growth, IntentId, Ledger, NodeName, Plan, Policies, PoolId, Reason, Step,
+    Verdicts,
+};
+use packing::SpotIx;
 
 /// An answer that has not come after this is not coming: the step, being idempotent, is handed out again. Longer
 /// than any executor's bounded retries.
@@ -20,6 +24,9 @@ pub(crate) struct Round<'a> {
     pub ledger: Ledger,
     pub verdicts: Verdicts,
     pub planted: Planted,
+    pub growth: Growth,
+    /// New machines in the room: where, of which pool, of which of its flavours.
+    pub planned: Vec<(SpotIx, PoolId, u32)>,
     before: &'a Ledger,
     steps: Vec<Step>,
     wake_at: Option<Timestamp>,
@@ -40,6 +47,8 @@ impl<'a> Round<'a> {
             ledger: ledger.clone(),
             verdicts: Verdicts::default(),
             planted,
+            growth: Growth::default(),
+            planned: Vec::new(),
             before: ledger,
             steps: Vec::new(),
             wake_at: None,
@@ -101,7 +110,7 @@ impl<'a> Round<'a> {
             plan: Plan { steps: self.steps },
             ledger: self.ledger,
             verdicts: self.verdicts,
-            growth: model::Growth::default(),
+            growth: self.growth,
             wake_at: self.wake_at,
         }
     }

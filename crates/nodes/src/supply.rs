@@ -506,9 +506,19 @@ fn fill_gaps(seen: &mut Resources, promised: &Resources) {
 /// What a new node of a pool will offer to pods: its template, with the DaemonSet pods that will run there.
 pub(crate) fn template(round: &Round<'_>, account: &PoolAccount, room: &mut Room) -> Option<Template> {
     let template = account.pool.template.as_ref()?;
-    let node = Arc::new(promised_node(&account.pool.id, template));
+    Some(template_of(round, &account.pool.id, template, room))
+}
+
+/// The same for one of the kinds of nodes that a pool can make.
+pub(crate) fn template_of(
+    round: &Round<'_>,
+    pool: &PoolId,
+    template: &NodeTemplate,
+    room: &mut Room,
+) -> Template {
+    let node = Arc::new(promised_node(pool, template));
     let overhead = daemons(round, &node, &BTreeSet::new(), room);
-    Some(Template { node, overhead })
+    Template { node, overhead }
 }
 
 fn promised_node(pool: &PoolId, template: &NodeTemplate) -> Node {

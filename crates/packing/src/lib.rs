@@ -19,7 +19,7 @@ mod wishes;
 pub use estimate::{Estimate, Group, NodeLimit, Template, estimate, extend, size_units};
 pub use filters::{Around, Ask, FILTERS, Filter, first_lasting_rejection, first_rejection, rejections};
 pub use message::{FailedScheduling, named_nodes};
-pub use room::{ClassIx, Mark, Placed, Room, SpotIx};
+pub use room::{ClassIx, Make, Mark, Market, Placed, Question, Room, SpotIx};
 pub use view::NodeView;
 pub use vocabulary::Vocabulary;
 pub use volumes::{ClusterVolumes, NodeVolumes};

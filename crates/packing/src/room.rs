@@ -7,11 +7,13 @@
 
 mod classes;
 mod facts;
+mod market;
 mod sites;
 mod topology;
 mod volumes;
 mod wishes;
 
+pub use market::{Make, Market, Question};
 pub(crate) use topology::{Spread, Topology};
 
 use crate::filters::inter_pod_affinity::{self, Terms};
@@ -451,6 +453,11 @@ impl Room {
             self.facts[class.0 as usize].cursor = full_up_to;
         }
         placed
+    }
+
+    /// Puts pods where a finished placement has them, whatever fits in this moment.
+    pub fn settle(&mut self, class: ClassIx, spot: SpotIx, count: u32) {
+        self.put(class, spot.0, count);
     }
 
     /// Places one pod on one named spot, if it fits there.

@@ -62,8 +62,29 @@ fn removal_at_once_is_a_flag_away() {
 }
 
 #[test]
-fn a_catalogue_offers_a_pool_for_each_type() {
-    golden("catalogue.txt", &["-f", "web.yaml", "--offerings", "catalogue.json"]);
+fn a_catalogue_is_one_direct_pool() {
+    golden("catalogue.txt", &["-f", "web.yaml", "--offerings", "catalogue.json", "--check"]);
+    golden(
+        "catalogue-out.json",
+        &["-f", "web.yaml", "--offerings", "catalogue.json", "--check", "-o", "json"],
+    );
+}
+
+#[test]
+fn node_pools_say_what_may_be_launched() {
+    golden(
+        "node-pools.txt",
+        &["-f", "web.yaml", "node-pools.yaml", "--offerings", "catalogue.json", "--check"],
+    );
+    let output = plan(&["--at", AT, "-f", "web.yaml", "node-pools.yaml"], "");
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(message.contains("NodePool arm is left out: give --offerings FILE"), "{message}");
+}
+
+#[test]
+fn groups_come_from_flags() {
+    let template = "workers:cpu=4,memory=16Gi,pods=20,price=0.2,label/topology.kubernetes.io/zone=a";
+    golden("groups.txt", &["-f", "web.yaml", "--nodes=0:30:workers", "--node-template", template, "--check"]);
 }
 
 #[test]
@@ -90,8 +111,13 @@ fn bad_input_is_refused_with_place_and_fix() {
         ("absurd quantity", &pod("1e400"), &["default/p", "cpu"]),
         ("no quantity", &pod("many"), &["default/p", "cpu"]),
         ("min over max", pool, &["SimulatedPool a", "min is 5 and max is 2", "set min to max or less"]),
-        ("given twice", &twice, &["Pod p was given before", "leave one of them out"]),
+        ("given twice", &twice, &["Pod default/p was given before", "leave one of them out"]),
         ("negative replicas", negative_replicas, &["Deployment d", "spec.replicas is -3"]),
+        (
+            "NodePool with a bad weight",
+            "apiVersion: karpenter.sh/v1\nkind: NodePool\nmetadata: {name: a}\nspec: {weight: 1000}",
+            &["NodePool a", "spec.weight", "1 to 100"],
+        ),
         ("no name", "apiVersion: v1\nkind: Pod\nspec: {}", &["a Pod has no metadata.name"]),
         ("no kind", "apiVersion: v1", &["has no kind"]),
         ("broken YAML", "kind: [", &["standard input", "YAML"]),
@@ -116,6 +142,10 @@ fn a_wrong_command_line_ends_with_2_and_a_hint() {
         (&["--scale-down-uneeded-time=5m", "-f", "web.yaml"], "--scale-down-unneeded-time"),
         (&["-f", "web.yaml", "-o", "yaml"], "json"),
         (&["-f", "web.yaml", "--at", "yesterday"], "--at"),
+        (&["-f", "web.yaml", "--nodes=5:2:a"], "minimum is more than the maximum"),
+        (&["-f", "web.yaml", "--nodes=0:2:a"], "--node-template=a:"),
+        (&["-f", "web.yaml", "--node-template=a:cpu=1,memory=1Gi"], "give --nodes=MIN:MAX:a too"),
+        (&["-f", "web.yaml", "--nodes=0:2:a", "--node-template=a:cpu=-1,memory=1Gi"], "negative"),
     ];
     for (arguments, part) in table {
         let output = plan(arguments, "");

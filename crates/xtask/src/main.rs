@@ -45,7 +45,10 @@ enum Chore {
         arguments: Vec<String>,
     },
     /// Prints the figures of docs/benchmarks.md, measured on this machine (release build).
-    Bench,
+    Bench {
+        /// Only rows whose name contains this, without the long simulation
+        only: Option<String>,
+    },
     /// Runs everything that CI runs (`.ci/run`).
     Ci,
 }
@@ -64,7 +67,7 @@ fn main() -> ExitCode {
         Chore::Fidelity { arguments } => cargo(
             ["run", "--quiet", "--package", "fidelity", "--"].into_iter().map(str::to_owned).chain(arguments),
         ),
-        Chore::Bench => bench::run(),
+        Chore::Bench { only } => bench::run(only.as_deref()),
         Chore::Ci => run::command("bash", [".ci/run"]),
     };
     match outcome {

@@ -183,6 +183,32 @@ impl Sites {
         row
     }
 
+    /// How many columns of resources there are.
+    pub(super) fn columns(&self) -> usize {
+        FIXED + self.extended.len()
+    }
+
+    /// What a class asks for of one resource.
+    pub(super) fn ask(&self, class: u32, column: usize) -> u64 {
+        self.requests.row(class as usize)[column].max(0) as u64
+    }
+
+    /// What is left of one resource at a spot.
+    pub(super) fn offer(&self, spot: usize, column: usize) -> u64 {
+        self.free.row(spot)[column].max(0) as u64
+    }
+
+    /// The name of a column's resource.
+    pub(super) fn column_name(&self, column: usize) -> ResourceName {
+        match column {
+            0 => ResourceName::new("cpu"),
+            1 => ResourceName::new("memory"),
+            2 => ResourceName::new("ephemeral-storage"),
+            3 => ResourceName::new("pods"),
+            _ => self.extended.items().get(column - FIXED).cloned().unwrap_or_else(|| ResourceName::new("")),
+        }
+    }
+
     /// Keeps the requests of the next class.
     pub(super) fn add_requests(&mut self, requests: &Resources) {
         let row = self.dense(requests, LARGEST_ASK);

@@ -133,7 +133,7 @@ struct DomainSet {
 
 /// What a counter counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Counted {
+pub(super) enum Counted {
     /// Pods of the group.
     Matching { group: u32, key: u32 },
     /// Pods of the group on nodes of one domain set.
@@ -382,6 +382,45 @@ impl Topology {
                 self.bump(self.matching[*group as usize][at], spot, count);
             }
         }
+    }
+
+    /// What a counter counts.
+    pub(super) fn counted(&self, counter: u32) -> Counted {
+        self.counted.items()[counter as usize]
+    }
+
+    pub(super) fn key_of(&self, counter: u32) -> u32 {
+        self.counters[counter as usize].key
+    }
+
+    /// The key of host names.
+    pub(super) fn hostname(&mut self, sites: &Sites) -> u32 {
+        self.key(&Arc::from(HOSTNAME), sites)
+    }
+
+    /// The inclusion that a domain set belongs to.
+    pub(super) fn inclusion_of(&self, set: u32) -> u32 {
+        self.set_numbers.items()[set as usize].0
+    }
+
+    pub(super) fn includes(&self, inclusion: u32, spot: usize) -> bool {
+        self.included[inclusion as usize].spots[spot]
+    }
+
+    /// The domain of a spot by a key.
+    pub(super) fn domain_of(&self, key: u32, spot: usize) -> u32 {
+        self.key_list[key as usize].of_spot[spot]
+    }
+
+    /// How many domains of a key were ever met.
+    pub(super) fn width(&self, key: u32) -> usize {
+        self.key_list[key as usize].values.len()
+    }
+
+    /// A counter's counts by domain.
+    pub(super) fn counts(&self, counter: u32) -> Vec<u32> {
+        let counter = &self.counters[counter as usize];
+        (0..self.width(counter.key) as u32).map(|domain| counter.tally.get(domain)).collect()
     }
 
     /// The counters of pods that keep away pods of a group.

@@ -5,6 +5,7 @@
 
 mod answer;
 mod gather;
+mod groups;
 mod manifest;
 mod offerings;
 mod print;
@@ -18,6 +19,7 @@ use clock::Clock;
 use gather::Gathered;
 use jiff::Timestamp;
 use model::{Ledger, Policies};
+use offerings::OfferingFlags;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -31,17 +33,19 @@ pub(crate) struct Arguments {
     #[arg(short = 'f', long = "filename", value_name = "FILE", num_args = 1..)]
     files: Vec<PathBuf>,
     /// Read the cluster that this kubeconfig names (read-only)
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["files", "offerings"])]
+    #[arg(long, value_name = "FILE", conflicts_with = "files")]
     kubeconfig: Option<PathBuf>,
-    /// A catalogue of machine types; each becomes a pool that could grow
-    #[arg(long, value_name = "FILE")]
-    offerings: Option<PathBuf>,
+    #[command(flatten)]
+    offerings: OfferingFlags,
     /// How to print
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     output: Output,
     /// Print how long loading and deciding took
     #[arg(long)]
     timings: bool,
+    /// Check the plan once more, by rules written apart from the planner; the command fails where one is broken
+    #[arg(long)]
+    check: bool,
     /// Decide as if it were this moment, such as 2026-01-31T09:00:00Z [default: now]
     #[arg(long, value_name = "TIME")]
     at: Option<Timestamp>,
@@ -60,6 +64,7 @@ enum Output {
 pub(crate) struct Timings {
     pub(crate) load: Duration,
     pub(crate) decide: Duration,
+    pub(crate) peak_mb: Option<f64>,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), CommandError> {
@@ -71,29 +76,42 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CommandError> {
     let mut policies = Policies::default();
     arguments.policies.apply(&mut policies);
     let started = stopwatch();
-    let decision = nodes::decide(&gathered.cluster, &policies, &Ledger::default(), now);
+    let before = Ledger::default();
+    let decision = nodes::decide(&gathered.cluster, &policies, &before, now);
     let decide = started.elapsed();
 
-    let timings = arguments.timings.then_some(Timings { load, decide });
-    let answer = Answer::of(&gathered.cluster, &decision, timings);
+    let timings = arguments.timings.then(|| Timings { load, decide, peak_mb: peak_mb() });
+    let mut answer = Answer::of(&gathered.cluster, &decision, timings);
+    if arguments.check {
+        let mut found = checker::check_plan(&gathered.cluster, &policies, &before, &decision, now);
+        found.extend(checker::check_arrangement(&gathered.cluster, &decision));
+        answer.violations = Some(found.iter().map(ToString::to_string).collect());
+    }
     for note in &gathered.notes {
         eprintln!("tideline: {note}");
     }
-    match arguments.output {
+    let text = match arguments.output {
         Output::Json => {
             let text = serde_json::to_string_pretty(&answer).map_err(|error| CommandError::Encode {
                 what: "the plan".to_owned(),
                 why: error.to_string(),
             })?;
-            super::print(&(text + "\n"))
+            text + "\n"
         }
-        Output::Table => super::print(&print::text(&answer)),
+        Output::Table => print::text(&answer),
+    };
+    super::print(&text)?;
+    match answer.violations.map_or(0, |found| found.len()) {
+        0 => Ok(()),
+        count => Err(CommandError::Input(format!(
+            "the check found {count} faults in this plan, listed above; please report them with the input"
+        ))),
     }
 }
 
 fn gathered(arguments: &Arguments, now: Timestamp) -> Result<Gathered, CommandError> {
     if let Some(kubeconfig) = &arguments.kubeconfig {
-        return gather::from_cluster(kubeconfig, now);
+        return gather::from_cluster(kubeconfig, &arguments.offerings, now);
     }
     if arguments.files.is_empty() {
         return Err(CommandError::Usage(
@@ -101,12 +119,20 @@ fn gathered(arguments: &Arguments, now: Timestamp) -> Result<Gathered, CommandEr
                 .into(),
         ));
     }
-    gather::from_files(&arguments.files, arguments.offerings.as_deref(), now)
+    gather::from_files(&arguments.files, &arguments.offerings, now)
 }
 
 /// Fractions of a second would only make the answer harder to read.
 fn whole_seconds(at: Timestamp) -> Timestamp {
     Timestamp::from_second(at.as_second()).unwrap_or(at)
+}
+
+/// The most memory that this process has held, as Linux counts it.
+fn peak_mb() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kilobytes: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some((kilobytes / 1000.0).round())
 }
 
 /// Elapsed time for `--timings`; it never reaches a decision.

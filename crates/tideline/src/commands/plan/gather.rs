@@ -5,14 +5,15 @@
 //! node that names its simulated pool. Every assumption is a note for the user.
 
 use super::manifest;
-use super::offerings;
+use super::offerings::{self, OfferingFlags};
 use super::seen::Seen;
 use super::storage::Storage;
 use crate::error::CommandError;
 use api::simulated::{SimulatedMachine, SimulatedPool};
 use clock::Clock;
 use intake::files::Object;
-use intake::{IntakeError, slim};
+use intake::stream::{Item, each_object};
+use intake::{IntakeError, Interner, NodePool, slim};
 use jiff::Timestamp;
 use kube::api::DynamicObject;
 use model::{Change, Cluster, Input, InputState, Machine, MachineState, PodPhase, PoolId, Readiness};
@@ -31,26 +32,29 @@ pub(super) struct Gathered {
 /// Reads files; `-` is standard input.
 pub(super) fn from_files(
     files: &[PathBuf],
-    catalogue: Option<&Path>,
+    flags: &OfferingFlags,
     now: Timestamp,
 ) -> Result<Gathered, CommandError> {
     let mut gathering = Gathering::new(now);
     for path in files {
-        for object in read(path)? {
-            gathering.take(&object)?;
+        let mut take = |item| gathering.take(item);
+        if path == Path::new("-") {
+            each_object("standard input", &mut std::io::stdin().lock(), &mut take)?;
+            continue;
         }
+        let mut file =
+            std::fs::File::open(path).map_err(|source| CommandError::Read { path: path.clone(), source })?;
+        each_object(&path.display().to_string(), &mut file, &mut take)?;
     }
-    if let Some(path) = catalogue {
-        for pool in offerings::read(path)? {
-            gathering.seen.note("pool", pool.id.as_str(), &path.display().to_string())?;
-            gathering.cluster.apply(Change::Pool(pool.id.clone(), Some(Arc::new(pool))));
-        }
-    }
-    Ok(gathering.finish())
+    gathering.finish(flags)
 }
 
 /// Lists a live cluster; nothing is written to it.
-pub(super) fn from_cluster(kubeconfig: &Path, now: Timestamp) -> Result<Gathered, CommandError> {
+pub(super) fn from_cluster(
+    kubeconfig: &Path,
+    flags: &OfferingFlags,
+    now: Timestamp,
+) -> Result<Gathered, CommandError> {
     let runtime = crate::commands::runtime()?;
     let (objects, refused) = runtime.block_on(async {
         let client = crate::commands::client(Some(kubeconfig)).await?;
@@ -62,19 +66,9 @@ pub(super) fn from_cluster(kubeconfig: &Path, now: Timestamp) -> Result<Gathered
         gathering.storage.refused(why);
     }
     for object in objects {
-        gathering.take(&object)?;
+        gathering.take_object(&object)?;
     }
-    Ok(gathering.finish())
-}
-
-fn read(path: &Path) -> Result<Vec<Object>, CommandError> {
-    if path == Path::new("-") {
-        return Ok(intake::files::read_objects("standard input", &mut std::io::stdin().lock())?);
-    }
-    let name = path.display().to_string();
-    let mut file =
-        std::fs::File::open(path).map_err(|source| CommandError::Read { path: path.to_owned(), source })?;
-    Ok(intake::files::read_objects(&name, &mut file)?)
+    gathering.finish(flags)
 }
 
 /// The kinds that a plan looks at: group, version, kind, plural, and whether every cluster has it.
@@ -97,6 +91,7 @@ const KINDS: &[(&str, &str, &str, &str, bool)] = &[
     ("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets", true),
     ("tideline.dev", "v1alpha1", "SimulatedPool", "simulatedpools", false),
     ("tideline.dev", "v1alpha1", "SimulatedMachine", "simulatedmachines", false),
+    ("karpenter.sh", "v1", "NodePool", "nodepools", false),
     ("cluster.x-k8s.io", "v1beta1", "Cluster", "clusters", false),
     ("cluster.x-k8s.io", "v1beta1", "MachineDeployment", "machinedeployments", false),
     ("cluster.x-k8s.io", "v1beta1", "Machine", "machines", false),
@@ -164,8 +159,10 @@ struct Gathering {
     /// From an API server: nothing needs to be assumed.
     live: bool,
     seen: Seen,
+    interner: Interner,
     cluster_api: Vec<DynamicObject>,
     storage: Storage,
+    node_pools: Vec<NodePool>,
     left_out: BTreeMap<String, usize>,
     assumed_unschedulable: usize,
     assumed_ready: usize,
@@ -178,15 +175,29 @@ impl Gathering {
             now,
             live: false,
             seen: Seen::default(),
+            interner: Interner::default(),
             cluster_api: Vec::new(),
             storage: Storage::default(),
+            node_pools: Vec::new(),
             left_out: BTreeMap::new(),
             assumed_unschedulable: 0,
             assumed_ready: 0,
         }
     }
 
-    fn take(&mut self, object: &Object) -> Result<(), CommandError> {
+    fn take(&mut self, item: Item) -> Result<(), CommandError> {
+        match item {
+            Item::Pod(origin, pod) => self.take_pod(&pod, &origin),
+            Item::Node(origin, node) => {
+                let name = named(&origin, "Node", node.metadata.name.as_deref())?;
+                self.seen.note("Node", name, &origin)?;
+                self.take_node(&node, &origin)
+            }
+            Item::Other(object) => self.take_object(&object),
+        }
+    }
+
+    fn take_object(&mut self, object: &Object) -> Result<(), CommandError> {
         let kind = object.kind().to_owned();
         let group = object.api_version().split_once('/').map_or("", |(group, _)| group).to_owned();
         let kind = kind.as_str();
@@ -208,13 +219,16 @@ impl Gathering {
             | ("batch", "Job")
             | ("policy", "PodDisruptionBudget")
             | ("tideline.dev", "SimulatedPool" | "SimulatedMachine")
+            | ("karpenter.sh", "NodePool")
             | ("cluster.x-k8s.io", "MachineDeployment" | "Machine" | "Cluster") => {}
             _ => {
                 *self.left_out.entry(kind.to_owned()).or_default() += 1;
                 return Ok(());
             }
         }
-        self.seen.note(kind, &full_name(object)?, &object.origin)?;
+        if kind != "Pod" {
+            self.seen.note(kind, &full_name(object)?, &object.origin)?;
+        }
         if !self.live && manifest::is_unapplied(object) && manifest::makes_pods(kind) {
             for mut pod in manifest::pods(object)? {
                 if kind == "StatefulSet" {
@@ -267,6 +281,10 @@ impl Gathering {
                 let machine = intake::simulated_machine(&decode::<SimulatedMachine>(object)?);
                 Change::Machine(machine.id.clone(), Some(Arc::new(machine)))
             }
+            "NodePool" => {
+                self.node_pools.push(located(origin, intake::node_pool(&object.value))?);
+                return Ok(());
+            }
             "MachineDeployment" | "Machine" | "Cluster" => {
                 self.cluster_api.push(decode(object)?);
                 return Ok(());
@@ -280,6 +298,7 @@ impl Gathering {
     }
 
     fn take_pod(&mut self, pod: &slim::Pod, origin: &str) -> Result<(), CommandError> {
+        named(origin, "Pod", pod.metadata.name.as_deref())?;
         let undecided =
             pod.status.conditions.iter().flatten().all(|condition| condition.type_ != "PodScheduled");
         let mut pod = located(origin, intake::pod(pod))?;
@@ -288,7 +307,15 @@ impl Gathering {
             pod.unschedulable_since = Some(pod.created_at.max(Timestamp::UNIX_EPOCH).min(self.now));
             self.assumed_unschedulable += 1;
         }
-        self.cluster.apply(Change::Pod(pod.key.clone(), Some(Arc::new(pod))));
+        // Of many pods only the names differ: what they share is kept once.
+        let change = self.interner.shared(Change::Pod(pod.key.clone(), Some(Arc::new(pod))));
+        if let Change::Pod(key, _) = &change
+            && self.cluster.pods().contains_key(key)
+        {
+            let twice = format!("{origin}: Pod {key} was given before; leave one of them out");
+            return Err(CommandError::Input(twice));
+        }
+        self.cluster.apply(change);
         Ok(())
     }
 
@@ -299,14 +326,23 @@ impl Gathering {
             node.readiness = Readiness::Ready { since: node.created_at };
             self.assumed_ready += 1;
         }
-        self.cluster.apply(Change::Node(node.name.clone(), Some(Arc::new(node))));
+        self.cluster.apply(self.interner.shared(Change::Node(node.name.clone(), Some(Arc::new(node)))));
         Ok(())
     }
 
-    fn finish(mut self) -> Gathered {
+    fn finish(mut self, flags: &OfferingFlags) -> Result<Gathered, CommandError> {
         let clock = Clock::starting_at(self.now);
         for change in clouds::cluster_api::changes_of(std::mem::take(&mut self.cluster_api), clock) {
             self.cluster.apply(change);
+        }
+        let node_pools = std::mem::take(&mut self.node_pools);
+        let (pools, pool_notes) = offerings::pools(flags, node_pools, &self.cluster)?;
+        for pool in pools {
+            if self.cluster.pools().contains_key(&pool.id) {
+                let twice = format!("pool {} is given twice; leave one of them out", pool.name);
+                return Err(CommandError::Input(twice));
+            }
+            self.cluster.apply(Change::Pool(pool.id.clone(), Some(Arc::new(pool))));
         }
         let made_up = self.make_up_machines();
         if !self.live {
@@ -327,7 +363,8 @@ impl Gathering {
         for (kind, count) in &self.left_out {
             notes.push(format!("{count} objects of kind {kind} play no part in a plan; left out"));
         }
-        Gathered { cluster: self.cluster, notes }
+        notes.extend(pool_notes);
+        Ok(Gathered { cluster: self.cluster, notes })
     }
 
     /// Nodes of simulated pools whose machines were not given: the provider id names both.
@@ -363,7 +400,7 @@ impl Gathering {
 
     /// A plan is about what was given, so all of it counts as current.
     fn declare_fresh(&mut self) {
-        let providers = ["simulated", "clusterapi"].map(|name| Input::Pools(Arc::from(name)));
+        let providers = ["simulated", "clusterapi", "karpenter"].map(|name| Input::Pools(Arc::from(name)));
         let inputs =
             [Input::Nodes, Input::Pods, Input::Workloads, Input::DaemonSets, Input::Pdbs, Input::Namespaces];
         for input in inputs.into_iter().chain(providers) {
@@ -372,16 +409,16 @@ impl Gathering {
     }
 }
 
+/// The name of an object, which must have one.
+fn named<'n>(origin: &str, kind: &str, name: Option<&'n str>) -> Result<&'n str, CommandError> {
+    name.filter(|name| !name.is_empty())
+        .ok_or_else(|| CommandError::Input(format!("{origin}: a {kind} has no metadata.name; give it one")))
+}
+
 /// `namespace/name`, or the name where the object has no namespace.
 fn full_name(object: &Object) -> Result<String, CommandError> {
     let text = |field: &str| object.value.pointer(field).and_then(serde_json::Value::as_str);
-    let name = text("/metadata/name").filter(|name| !name.is_empty()).ok_or_else(|| {
-        CommandError::Input(format!(
-            "{}: a {} has no metadata.name; give it one",
-            object.origin,
-            object.kind()
-        ))
-    })?;
+    let name = named(&object.origin, object.kind(), text("/metadata/name"))?;
     Ok(text("/metadata/namespace").map_or_else(|| name.to_owned(), |namespace| format!("{namespace}/{name}")))
 }
 

@@ -1,103 +1,99 @@
-//! A catalogue of machine types as pools that could grow.
+//! The pools that a plan may grow, besides those of the cluster: groups from flags, NodePools over a catalogue.
 //!
-//! Owns the file's format. For now each type is one pool with the price of its cheapest available offering; to
-//! choose among zones and capacity types is the packing engine's coming business.
+//! Owns which pools there are when nothing, or little, was said of them.
 
+use super::groups::{self, Group, Template};
 use crate::error::CommandError;
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use model::{
-    Labels, MicroUsdPerHour, NodeTemplate, Pool, PoolId, PoolOptions, Profile, ProviderKind, Requirement,
-};
-use serde::Deserialize;
-use std::collections::BTreeMap;
-use std::path::Path;
+use intake::NodePool;
+use model::{Cluster, InstanceType, Labels, Pool};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Machines that a catalogue's pool may grow to: no limit that a plan would meet.
-const MOST_MACHINES: u32 = 100_000;
+/// The direct pool over a catalogue when no NodePool is given.
+const DEFAULT_POOL: &str = "default";
 
-#[derive(Deserialize)]
-struct InstanceType {
-    name: String,
-    allocatable: BTreeMap<String, Quantity>,
-    #[serde(default)]
-    requirements: Vec<Requirement>,
-    offerings: Vec<Offering>,
+/// What to buy from, as the command line says.
+#[derive(clap::Args)]
+pub(super) struct OfferingFlags {
+    /// A catalogue of machine types with prices (JSON, gzip or not): what NodePools, or one pool without wishes where
+    /// none is given, may launch
+    #[arg(long, value_name = "FILE")]
+    offerings: Option<PathBuf>,
+    /// A group of equal nodes, none of which exists yet; may be given again [Cluster Autoscaler's flag]
+    #[arg(long, value_name = "MIN:MAX:NAME")]
+    nodes: Vec<Group>,
+    /// What a node of such a group looks like, unless NAME is a machine type of --offerings:
+    /// NAME:cpu=4,memory=16Gi,pods=110,label/KEY=VALUE,taint/KEY=VALUE:EFFECT,price=0.2
+    #[arg(long, value_name = "NAME:RESOURCES")]
+    node_template: Vec<Template>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Offering {
-    zone: String,
-    capacity_type: String,
-    price: f64,
-    #[serde(default = "yes")]
-    available: bool,
+/// Label values that pods ask for, by key.
+type Asked = BTreeMap<Arc<str>, BTreeSet<Arc<str>>>;
+
+/// The pools of flags and manifests, and what is to be said of them.
+pub(super) fn pools(
+    flags: &OfferingFlags,
+    node_pools: Vec<NodePool>,
+    cluster: &Cluster,
+) -> Result<(Vec<Pool>, Vec<String>), CommandError> {
+    let catalogue = match &flags.offerings {
+        Some(path) => Some(Arc::new(read(path)?)),
+        None => None,
+    };
+    let listed = catalogue.as_ref().map_or(&[][..], |types| types.as_slice());
+    let mut pools = groups::pools(&flags.nodes, &flags.node_template, listed)?;
+    let mut notes = Vec::new();
+    let Some(catalogue) = catalogue else {
+        notes.extend(node_pools.iter().map(|pool| {
+            format!("NodePool {} is left out: give --offerings FILE to say what it may launch", pool.name)
+        }));
+        return Ok((pools, notes));
+    };
+    let asked = asked(cluster);
+    let wished = !node_pools.is_empty();
+    pools.extend(node_pools.into_iter().map(|pool| pool.over(catalogue.clone(), asked.clone())));
+    if !wished && flags.nodes.is_empty() {
+        pools.push(NodePool::plain(DEFAULT_POOL).over(catalogue, asked));
+    }
+    Ok((pools, notes))
 }
 
-fn yes() -> bool {
-    true
-}
-
-/// Reads a catalogue: a JSON list of machine types, gzip or not.
-pub(super) fn read(path: &Path) -> Result<Vec<Pool>, CommandError> {
+fn read(path: &Path) -> Result<Vec<InstanceType>, CommandError> {
     let name = path.display().to_string();
     let mut file =
         std::fs::File::open(path).map_err(|source| CommandError::Read { path: path.to_owned(), source })?;
     let text = intake::files::read_text(&name, &mut file)?;
-    let types: Vec<InstanceType> = serde_json::from_str(&text).map_err(|error| {
-        CommandError::Input(format!(
-            "{name} is not a catalogue of machine types: {error}; see docs/plan.md for the format"
-        ))
-    })?;
-    // A type that nobody sells now is no pool.
-    types.iter().filter_map(|entry| pool(&name, entry).transpose()).collect()
+    intake::catalogue(&text)
+        .map_err(|error| CommandError::Input(format!("{name}: {error} (docs/plan.md describes the format)")))
 }
 
-fn pool(file: &str, entry: &InstanceType) -> Result<Option<Pool>, CommandError> {
-    let wrong = |problem: String| CommandError::Input(format!("{file}: type {}: {problem}", entry.name));
-    let prices = entry.offerings.iter().filter(|offering| offering.available);
-    if let Some(bad) = prices.clone().find(|offering| !(offering.price.is_finite() && offering.price >= 0.0))
-    {
-        return Err(wrong(format!("the price {} is not a number of 0 or more", bad.price)));
+/// What the waiting pods' selectors name: a pool that may choose a label's value offers these.
+fn asked(cluster: &Cluster) -> Asked {
+    let mut asked = Asked::new();
+    let mut last = None;
+    for pod in cluster.waiting_pods() {
+        let shape = &pod.shape;
+        // Pods of one owner come one after the other and share their shape.
+        if last.is_some_and(|last| Arc::ptr_eq(last, shape)) {
+            continue;
+        }
+        last = Some(shape);
+        note_labels(&mut asked, &shape.node_selector);
+        let preferred = shape.preferences.node_affinity.iter().map(|weighted| &weighted.term);
+        for term in shape.node_affinity.iter().flatten().chain(preferred) {
+            for requirement in &term.match_expressions {
+                let values = asked.entry(requirement.key.clone()).or_default();
+                values.extend(requirement.values.iter().cloned());
+            }
+        }
     }
-    let Some(cheapest) = prices.min_by(|a, b| a.price.total_cmp(&b.price)) else { return Ok(None) };
-    let allocatable =
-        intake::resources(&entry.allocatable).map_err(|error| wrong(format!("allocatable: {error}")))?;
-    // Where a type may have several values of a label, the cheapest offering's stand for zone and capacity; of
-    // other labels the first value does.
-    let mut labels: Labels = entry
-        .requirements
-        .iter()
-        .filter(|requirement| requirement.operator == model::Operator::In)
-        .filter_map(|requirement| {
-            Some((Arc::clone(&requirement.key), Arc::clone(requirement.values.first()?)))
-        })
-        .collect();
-    labels.insert(api::labels::INSTANCE_TYPE.into(), entry.name.as_str().into());
-    labels.insert(api::labels::ZONE.into(), cheapest.zone.as_str().into());
-    labels.insert("karpenter.sh/capacity-type".into(), cheapest.capacity_type.as_str().into());
-    // Linux pods are what is planned for; a type that also runs something else is started with Linux.
-    if entry
-        .requirements
-        .iter()
-        .any(|r| &*r.key == api::labels::OS && r.values.iter().any(|v| &**v == "linux"))
-    {
-        labels.insert(api::labels::OS.into(), "linux".into());
+    asked
+}
+
+fn note_labels(asked: &mut Asked, labels: &Labels) {
+    for (key, value) in labels {
+        asked.entry(key.clone()).or_default().insert(value.clone());
     }
-    Ok(Some(Pool {
-        id: PoolId::from(format!("simulated/{}", entry.name)),
-        name: Arc::from(entry.name.as_str()),
-        provider: ProviderKind::Simulated,
-        profile: Profile::ClusterAutoscaler,
-        min: 0,
-        max: MOST_MACHINES,
-        target: 0,
-        template: Some(NodeTemplate { labels, taints: Vec::new(), allocatable, fittings: None }),
-        priority: 0,
-        price: MicroUsdPerHour((cheapest.price * 1_000_000.0).round() as u64),
-        options: PoolOptions::default(),
-        frozen: None,
-        kind: model::PoolKind::default(),
-    }))
 }

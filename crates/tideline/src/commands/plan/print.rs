@@ -24,7 +24,20 @@ pub(super) fn text(answer: &Answer) -> String {
         let _ = writeln!(text, "{sentence}");
     }
     if answer.price_per_hour > 0.0 {
-        let _ = writeln!(text, "New nodes cost ${:.4} an hour.", answer.price_per_hour);
+        let _ = write!(text, "New nodes cost ${:.4} an hour", answer.price_per_hour);
+        if answer.bound_per_hour > 0.0 {
+            let ratio = answer.price_per_hour / answer.bound_per_hour;
+            let _ = write!(text, ", {ratio:.3} times the least that any plan could cost");
+        }
+        text.push_str(".\n");
+    }
+    if let Some(found) = &answer.violations {
+        for violation in found {
+            let _ = writeln!(text, "Fault: {violation}");
+        }
+        if found.is_empty() {
+            text.push_str("Checked: every rule holds.\n");
+        }
     }
     if let (Some(load), Some(decide)) = (answer.load_ms, answer.decide_ms) {
         let _ = writeln!(text, "Loaded in {load} ms, decided in {decide} ms.");
@@ -50,19 +63,35 @@ fn steps(answer: &Answer) -> Table {
     table
 }
 
-/// New nodes of one pool with equally many pods on one line.
+/// What new nodes have in common: pool, type, zone, capacity type, and how many pods each gets, most first.
+type Alike<'a> = (&'a str, Option<&'a str>, Option<&'a str>, Option<&'a str>, std::cmp::Reverse<usize>);
+
+/// New nodes that are alike on one line.
 fn new_nodes(nodes: &[NewNode]) -> Table {
-    let mut table = Table::new(&["POOL", "NODES", "PODS EACH", "PRICE EACH", "FOR EXAMPLE"]);
-    let mut groups: BTreeMap<(&str, std::cmp::Reverse<usize>), Vec<&NewNode>> = BTreeMap::new();
+    let mut table =
+        Table::new(&["POOL", "TYPE", "ZONE", "CAPACITY", "NODES", "PODS EACH", "PRICE EACH", "FOR EXAMPLE"]);
+    let mut groups: BTreeMap<Alike<'_>, Vec<&NewNode>> = BTreeMap::new();
     for node in nodes {
-        groups.entry((&node.pool, std::cmp::Reverse(node.pods.len()))).or_default().push(node);
+        let pods = std::cmp::Reverse(node.pods.len());
+        let key = (
+            node.pool.as_str(),
+            node.machine_type.as_deref(),
+            node.zone.as_deref(),
+            node.capacity_type.as_deref(),
+            pods,
+        );
+        groups.entry(key).or_default().push(node);
     }
-    for ((pool, pods), group) in groups {
+    let or_dash = |text: Option<&str>| text.unwrap_or("-").to_owned();
+    for ((pool, machine_type, zone, capacity_type, pods), group) in groups {
         let first = group[0];
         let price =
             if first.price_per_hour > 0.0 { format!("${:.4}/h", first.price_per_hour) } else { "-".into() };
         table.row([
             pool.to_owned(),
+            or_dash(machine_type),
+            or_dash(zone),
+            or_dash(capacity_type),
             group.len().to_string(),
             pods.0.to_string(),
             price,

@@ -1,0 +1,344 @@
+//! What to buy where pools launch single machines: one decision over all pools, zones and machine types.
+//!
+//! Owns the market that a round sees and the reading of the optimiser's answer. Groups take part with one kind of
+//! machine each; what is bought of them is ordered as ever. Machines of direct pools are planned and not launched.
+
+use crate::fleet::{Fleet, PoolAccount};
+use crate::growth::{self, Candidate};
+use crate::round::Round;
+use crate::supply::{self, Unmet};
+use model::{
+    DirectPool, Flavour, Labels, PoolId, PoolLimits, PoolRejection, Reason, ResourceName, Resources,
+};
+use packing::solve::{Answer, Effort, Pool, Refusal, Rule, solve};
+use packing::{Make, Market, Question, Room, SpotIx, Template, size_units};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A pool in the market.
+struct Stall {
+    id: PoolId,
+    /// Its place among the candidates; `None` for direct pools.
+    candidate: Option<usize>,
+    max: u32,
+}
+
+/// What stays unserved, by group and pool.
+pub(crate) type Refused = BTreeMap<(usize, PoolId), PoolRejection>;
+
+/// Everything that may be bought in this round, with who sells it.
+#[derive(Default)]
+struct Fair {
+    stalls: Vec<Stall>,
+    market: Market,
+    /// For each make the flavour's place in its pool.
+    flavours: Vec<u32>,
+}
+
+/// Serves what is left from all pools that may grow. Returns why pools cannot serve the rest.
+pub(crate) fn buy(
+    round: &mut Round<'_>,
+    fleet: &Fleet,
+    room: &mut Room,
+    candidates: &mut [Candidate],
+    unmet: &mut [Unmet],
+    open: &BTreeMap<PoolId, Option<u32>>,
+) -> Refused {
+    let mut fair = Fair::default();
+    for (at, candidate) in candidates.iter().enumerate() {
+        if let Some(most) = open.get(&candidate.id)
+            && let Some(account) = fleet.pools.get(&candidate.id)
+        {
+            fair.add_group(account, at, &candidate.template, *most);
+        }
+    }
+    for (id, account) in &fleet.pools {
+        if let (Some(most), Some(direct)) = (open.get(id), account.pool.direct()) {
+            fair.add_direct(round, account, direct, room, *most);
+        }
+    }
+    let policies = round.policies;
+    if policies.max_nodes_total > 0 {
+        fair.market.max_new = Some(policies.max_nodes_total.saturating_sub(fleet.total_nodes()));
+    }
+    let groups = growth::groups_of(unmet);
+    let question = room.question(&fair.market, &groups);
+    let effort = Effort { steps: policies.optimiser_steps, ..Effort::default() };
+    let Ok(answer) = solve(&question.problem, effort) else {
+        let stalls = || fair.stalls.iter().map(|stall| stall.id.clone());
+        let all = (0..unmet.len()).flat_map(|group| stalls().map(move |pool| (group, pool)));
+        return all.map(|key| (key, PoolRejection::TooManyResources)).collect();
+    };
+    fair.carry_out(round, room, candidates, unmet, &answer);
+    round.growth.bound = model::MicroUsdPerHour(answer.bound);
+    fair.refused(room, unmet, &question, &answer)
+}
+
+impl Fair {
+    fn add_group(&mut self, account: &PoolAccount, candidate: usize, template: &Template, most: Option<u32>) {
+        let pool = &account.pool;
+        let price = match pool.price.0 {
+            // Without a price its size stands in, which is far less than any price: groups are there to be used.
+            0 => size_units(&template.node.allocatable),
+            price => price,
+        };
+        self.flavours.push(0);
+        self.market.makes.push(Make {
+            node: Arc::clone(&template.node),
+            overhead: template.overhead.clone(),
+            pool: self.stalls.len(),
+            machine_type: 0,
+            price,
+            uses: Vec::new(),
+            values: Vec::new(),
+        });
+        self.market.pools.push(Pool { priority: pool.priority, max_new: most, ..Pool::default() });
+        self.stalls.push(Stall { id: pool.id.clone(), candidate: Some(candidate), max: pool.max });
+    }
+
+    fn add_direct(
+        &mut self,
+        round: &Round<'_>,
+        account: &PoolAccount,
+        direct: &DirectPool,
+        room: &mut Room,
+        most: Option<u32>,
+    ) {
+        let pool = &account.pool;
+        let limits = Limits::of(round, pool.name.as_ref(), &direct.spec().limits);
+        let mut values = Values::of(direct);
+        let mut types: BTreeMap<&Arc<str>, u32> = BTreeMap::new();
+        for (at, flavour) in direct.flavours().iter().enumerate() {
+            let template = supply::template_of(round, &pool.id, &flavour.template, room);
+            let number = types.len() as u32;
+            let machine_type =
+                flavour.instance_type.as_ref().map_or(0, |name| *types.entry(name).or_insert(number));
+            self.flavours.push(at as u32);
+            self.market.makes.push(Make {
+                node: template.node,
+                overhead: template.overhead,
+                pool: self.stalls.len(),
+                machine_type,
+                price: flavour.price.0,
+                uses: limits.uses(flavour),
+                values: values.of_flavour(&flavour.template.labels),
+            });
+        }
+        self.market.pools.push(Pool {
+            priority: pool.priority,
+            max_new: most,
+            limits: limits.left,
+            min_values: values.least,
+            flexible: true,
+        });
+        self.stalls.push(Stall { id: pool.id.clone(), candidate: None, max: pool.max });
+    }
+
+    /// Puts the bought machines into the room, and takes what they serve off the demand.
+    fn carry_out(
+        &self,
+        round: &mut Round<'_>,
+        room: &mut Room,
+        candidates: &mut [Candidate],
+        unmet: &mut [Unmet],
+        answer: &Answer,
+    ) {
+        for machine in &answer.machines {
+            let make = &self.market.makes[machine.offering];
+            let stall = &self.stalls[make.pool];
+            let spot = room.add_promised(Arc::clone(&make.node));
+            for class in &make.overhead {
+                room.hold(*class, spot, 1);
+            }
+            for (group, count) in &machine.pods {
+                room.settle(unmet[*group].class, spot, *count);
+            }
+            if let Some(at) = stall.candidate {
+                candidates[at].bought += 1;
+                candidates[at].spots.push(spot.0..spot.0 + 1);
+                for (group, count) in &machine.pods {
+                    growth::serve(&mut candidates[at], &mut unmet[*group], *count);
+                }
+            } else {
+                self.plan_launch(round, unmet, machine);
+            }
+            let flavour = self.flavours[machine.offering];
+            round.planned.push((spot, stall.id.clone(), flavour));
+        }
+    }
+
+    fn plan_launch(&self, round: &mut Round<'_>, unmet: &mut [Unmet], machine: &packing::solve::Machine) {
+        let make = &self.market.makes[machine.offering];
+        let label = |key: &str| make.node.labels.get(key).cloned().unwrap_or_else(|| Arc::from(""));
+        let reason = Reason::LaunchNotServed {
+            pool: self.stalls[make.pool].id.clone(),
+            instance_type: label("node.kubernetes.io/instance-type"),
+            zone: label("topology.kubernetes.io/zone"),
+        };
+        for (group, count) in &machine.pods {
+            let group = &mut unmet[*group];
+            let pods = (*count as usize).min(group.pods.len());
+            for pod in group.pods.drain(..pods) {
+                round.verdicts.pods.insert(pod, reason.clone());
+            }
+            supply::take_missing(&mut group.missing, count - pods as u32);
+        }
+    }
+
+    fn refused(&self, room: &mut Room, unmet: &[Unmet], question: &Question, answer: &Answer) -> Refused {
+        let mut refused = Refused::new();
+        for unplaced in &answer.unplaced {
+            let class = unmet[unplaced.class].class;
+            for (pool, refusal) in &unplaced.refusals.pools {
+                let stall = &self.stalls[*pool];
+                let rejection = match refusal {
+                    Refusal::Incompatible => self.incompatible(room, *pool, class),
+                    Refusal::Unavailable => PoolRejection::NothingAvailable,
+                    Refusal::TooSmall { resource } => PoolRejection::Insufficient {
+                        resources: question.resources.get(*resource).cloned().into_iter().collect(),
+                    },
+                    Refusal::MaxReached => PoolRejection::MaxSizeReached { max: stall.max },
+                    Refusal::LimitReached => PoolRejection::LimitReached,
+                    Refusal::Topology { rule } => {
+                        match question.problem.classes[unplaced.class].rules.get(*rule) {
+                            Some(Rule::Affinity { .. }) => PoolRejection::PodAffinityMismatch,
+                            Some(Rule::Anti { .. }) => PoolRejection::PodAntiAffinityMismatch,
+                            Some(Rule::Spread { .. }) | None => PoolRejection::SpreadMismatch,
+                        }
+                    }
+                };
+                refused.insert((unplaced.class, stall.id.clone()), rejection);
+            }
+        }
+        refused
+    }
+
+    /// What the first of a pool's machines would say to a pod that none of them takes.
+    fn incompatible(&self, room: &mut Room, pool: usize, class: packing::ClassIx) -> PoolRejection {
+        let Some(make) = self.market.makes.iter().find(|make| make.pool == pool) else {
+            return PoolRejection::NothingAvailable;
+        };
+        let mark = room.mark();
+        let spot: SpotIx = room.add_promised(Arc::clone(&make.node));
+        let rejection = room.rejection(class, spot).unwrap_or(PoolRejection::AffinityMismatch);
+        room.rollback(mark);
+        rejection
+    }
+}
+
+/// A direct pool's limits as numbers.
+struct Limits {
+    declared: PoolLimits,
+    names: Vec<ResourceName>,
+    left: Vec<u64>,
+}
+
+impl Limits {
+    /// What is left after the pool's nodes, which carry its name as a label.
+    fn of(round: &Round<'_>, pool: &str, limits: &PoolLimits) -> Self {
+        let mut used = Resources::default();
+        let mut nodes = 0;
+        let ours = |labels: &Labels| labels.get("karpenter.sh/nodepool").is_some_and(|name| **name == *pool);
+        for node in round.cluster.nodes().values().filter(|node| ours(&node.labels)) {
+            used.add(&node.allocatable);
+            nodes += 1;
+        }
+        let names: Vec<ResourceName> = limits.extended.keys().cloned().collect();
+        let mut this = Self { declared: limits.clone(), names, left: Vec::new() };
+        let most = this.row(
+            limits.nodes.map_or(0, u64::from),
+            limits.cpu.map_or(0, |l| l.0),
+            limits.memory.map_or(0, |l| l.0),
+            limits.ephemeral_storage.map_or(0, |l| l.0),
+            |name| limits.extended.get(name).copied().unwrap_or(0),
+        );
+        let taken = this.of_resources(nodes, &used);
+        this.left = most.iter().zip(taken).map(|(most, taken)| most.saturating_sub(taken)).collect();
+        this
+    }
+
+    fn row(
+        &self,
+        nodes: u64,
+        cpu: u64,
+        memory: u64,
+        disk: u64,
+        other: impl Fn(&ResourceName) -> u64,
+    ) -> Vec<u64> {
+        let limits = &self.declared;
+        let mut row = Vec::new();
+        row.extend(limits.nodes.map(|_| nodes));
+        row.extend(limits.cpu.map(|_| cpu));
+        row.extend(limits.memory.map(|_| memory));
+        row.extend(limits.ephemeral_storage.map(|_| disk));
+        row.extend(self.names.iter().map(other));
+        row
+    }
+
+    fn of_resources(&self, nodes: u64, amounts: &Resources) -> Vec<u64> {
+        let (cpu, memory, disk) = (amounts.cpu.0, amounts.memory.0, amounts.ephemeral_storage.0);
+        self.row(nodes, cpu, memory, disk, |name| amounts.extended.get(name).copied().unwrap_or(0))
+    }
+
+    fn uses(&self, flavour: &Flavour) -> Vec<u64> {
+        self.of_resources(1, &flavour.capacity)
+    }
+}
+
+/// Values of the labels of which a pool wants to keep a choice, as numbers.
+struct Values {
+    keys: Vec<Arc<str>>,
+    least: Vec<u32>,
+    numbers: BTreeMap<Arc<str>, u32>,
+}
+
+impl Values {
+    fn of(direct: &DirectPool) -> Self {
+        let wishes = direct.spec().requirements.iter();
+        let wishes = wishes.filter_map(|wish| Some((wish.requirement.key.clone(), wish.min_values?)));
+        let mut strictest: BTreeMap<Arc<str>, u32> = BTreeMap::new();
+        for (key, least) in wishes {
+            let entry = strictest.entry(key).or_default();
+            *entry = (*entry).max(least);
+        }
+        let (keys, least) = strictest.into_iter().unzip();
+        Self { keys, least, numbers: BTreeMap::new() }
+    }
+
+    fn of_flavour(&mut self, labels: &Labels) -> Vec<u32> {
+        let numbers = &mut self.numbers;
+        let mut number = |key: &Arc<str>| {
+            let next = numbers.len() as u32;
+            labels.get(key).map_or(u32::MAX, |value| *numbers.entry(value.clone()).or_insert(next))
+        };
+        self.keys.iter().map(&mut number).collect()
+    }
+}
+
+/// Names the pods of the planned machines, in the order in which they wait.
+pub(crate) fn name_pods(
+    round: &mut Round<'_>,
+    room: &Room,
+    waiting: &BTreeMap<packing::ClassIx, Vec<model::PodKey>>,
+) {
+    let mut queues: BTreeMap<packing::ClassIx, std::slice::Iter<'_, model::PodKey>> =
+        waiting.iter().map(|(class, pods)| (*class, pods.iter())).collect();
+    for (spot, pool, flavour) in std::mem::take(&mut round.planned) {
+        let mut pods = Vec::new();
+        for (class, count) in room.received(spot) {
+            if let Some(queue) = queues.get_mut(class) {
+                pods.extend(queue.by_ref().take(*count as usize).cloned());
+            }
+        }
+        let price = price_of(round, &pool, flavour);
+        round.growth.machines.push(model::NewMachine { pool, flavour, price, pods });
+    }
+}
+
+fn price_of(round: &Round<'_>, pool: &PoolId, flavour: u32) -> model::MicroUsdPerHour {
+    let Some(pool) = round.cluster.pools().get(pool) else { return model::MicroUsdPerHour::default() };
+    match pool.direct() {
+        Some(direct) => direct.flavours().get(flavour as usize).map(|f| f.price).unwrap_or_default(),
+        None => pool.price,
+    }
+}
