@@ -167,6 +167,9 @@ impl Classes {
 
     fn set(&mut self, namespace: &Arc<str>, labels: &Labels) -> u32 {
         // Where no term speaks of pods, all are alike.
+        if !self.vocabulary.speaks_of_pods && self.sets.len() > 0 {
+            return 0;
+        }
         let namespace = if self.vocabulary.speaks_of_pods { namespace } else { &self.everywhere };
         let (namespace_number, _) = self.namespaces.intern(namespace, || Arc::clone(namespace));
         let mut pairs = std::mem::take(&mut self.scratch);
