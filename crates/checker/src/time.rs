@@ -7,7 +7,7 @@ use crate::drains::{allowance, budgets_over, counts_against, movable_on, protect
 use crate::fit::Bin;
 use crate::{Rule, Violation};
 use jiff::{SignedDuration, Timestamp};
-use model::{Cluster, NodeName, PodKey, Policies, PoolId};
+use model::{Cluster, NodeName, PodKey, Policies, PoolId, Uid};
 use std::collections::{BTreeMap, BTreeSet};
 
 const TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";
@@ -105,10 +105,24 @@ impl Watcher {
         }
     }
 
-    /// An eviction that was asked for, on the cluster just before it.
-    pub fn evicted(&mut self, now: Timestamp, truth: &Cluster, key: &PodKey) -> Vec<Violation> {
+    /// An eviction that was asked for, taken or not, on the cluster just before it. One that names another pod than
+    /// the one that has the name now is refused by the API server and touches nobody.
+    pub fn evicted(
+        &mut self,
+        now: Timestamp,
+        truth: &Cluster,
+        key: &PodKey,
+        uid: Option<&Uid>,
+    ) -> Vec<Violation> {
         let mut found = Vec::new();
+        if uid.is_none() {
+            let detail = "is evicted by name alone: a pod of that name that comes later could be meant";
+            found.push(Violation::new(Rule::Precondition, key, detail));
+        }
         let Some(pod) = truth.pods().get(key) else { return found };
+        if uid.is_some_and(|uid| *uid != pod.uid) {
+            return found;
+        }
         let Some(node) = pod.node.as_ref().and_then(|node| truth.nodes().get(node)) else { return found };
         if !node.has_taint(TO_BE_DELETED) {
             found.push(Violation::new(

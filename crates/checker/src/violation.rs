@@ -21,6 +21,10 @@ pub enum Rule {
     DoubleDemand,
     /// A pool that must not be asked is not asked.
     PoolNotToBeAsked,
+    /// A group is made smaller by naming machines; only capacity that never came is given up by number.
+    LoweredByName,
+    /// Nobody acts under an epoch that another has ended.
+    Fencing,
     /// Nothing is evicted from a node that was not marked before.
     MarkedBeforeEvicted,
     /// Evictions stay within disruption budgets.
@@ -53,7 +57,7 @@ pub struct Violation {
 }
 
 impl Violation {
-    pub(crate) fn new(rule: Rule, subject: impl fmt::Display, detail: impl Into<String>) -> Self {
+    pub fn new(rule: Rule, subject: impl fmt::Display, detail: impl Into<String>) -> Self {
         Self { rule, subject: subject.to_string(), detail: detail.into() }
     }
 }

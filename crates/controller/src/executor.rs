@@ -9,6 +9,7 @@ mod pods;
 
 use crate::config::Calls;
 use crate::leadership::Fence;
+use crate::planted::{Planted, PlantedBug};
 use breaker::Breakers;
 use clock::Clock;
 use clouds::backoff::{Backoff, seed_for};
@@ -118,6 +119,7 @@ struct Shared {
     seed: u64,
     permits: Semaphore,
     breakers: Mutex<Breakers>,
+    planted: Planted,
 }
 
 /// The steps of one subject: those under way, then those that wait.
@@ -142,6 +144,7 @@ impl Executor {
         fence: Fence,
         calls: &Calls,
         seed: u64,
+        planted: Planted,
     ) -> (Self, mpsc::Receiver<Outcome>) {
         let (outcomes, receiver) = mpsc::channel(1024);
         let resource = ApiResource::erase::<k8s_openapi::api::core::v1::Node>(&());
@@ -156,6 +159,7 @@ impl Executor {
             breakers: Mutex::new(Breakers::new(calls)),
             calls: calls.clone(),
             seed,
+            planted,
         };
         (Self { shared: Arc::new(shared), running: BTreeMap::new(), outcomes }, receiver)
     }
@@ -323,7 +327,8 @@ impl Shared {
             if !self.fence.allows(self.limit) {
                 return (self.later(PUT_OFF, "leadership would not outlast the call".into()), false);
             }
-            let why = match self.attempt(step, provider).await {
+            let distorted = self.planted.distort(step, backoff.attempts());
+            let why = match self.attempt(distorted.as_ref().unwrap_or(step), provider).await {
                 Attempt::Done => return (OutcomeKind::Done, false),
                 Attempt::Obsolete(why) => return (OutcomeKind::Obsolete { why }, false),
                 Attempt::Later { wait, why } => return (self.later(wait, why), false),
@@ -347,17 +352,25 @@ impl Shared {
             match (step, provider) {
                 (Step::Buy(order), Some(provider)) => of_order(provider.buy(order).await),
                 (Step::Lower(order), Some(provider)) => of_order(provider.lower(order).await),
+                #[cfg(feature = "planted-bugs")]
+                (Step::Release(order), Some(_)) if self.planted.has(PlantedBug::LowerWithoutNaming) => {
+                    match crate::planted::shrink(&self.client, &order.pool).await {
+                        Ok(()) => Attempt::Done,
+                        Err(error) => Attempt::of_error("lower", &error),
+                    }
+                }
                 (Step::Release(order), Some(provider)) => of_order(provider.release(order).await),
                 (Step::Buy(_) | Step::Lower(_) | Step::Release(_), None) => Attempt::Refused {
                     code: "NoProvider".into(),
                     message: "no provider of this controller owns the pool".into(),
                 },
                 (Step::MarkNode(mark), _) => nodes::mark(&self.nodes, self.limit, mark).await,
+                (Step::UndoNode(_), _) if self.planted.has(PlantedBug::ForgottenUndo) => Attempt::Done,
                 (Step::UndoNode(undo), _) => nodes::undo(&self.nodes, self.limit, undo).await,
                 (Step::DeleteNode { node, uid, .. }, _) => {
                     nodes::delete(&self.nodes, self.limit, node, uid).await
                 }
-                (Step::Evict(evict), _) => pods::evict(&self.client, self.limit, evict).await,
+                (Step::Evict(evict), _) => pods::evict(&self.client, self.limit, evict, self.planted).await,
             }
         });
         answered.await.unwrap_or_else(|_| {

@@ -14,6 +14,7 @@ mod leadership;
 mod ledger_store;
 mod metrics;
 mod observe;
+mod planted;
 mod report;
 mod run;
 mod status;
@@ -25,5 +26,7 @@ pub use config::{Batch, Calls, Config, JournalConfig, LeaderElection, Status, Wa
 pub use error::ControllerError;
 pub use http::{Handle, router};
 pub use ledger_store::{DAMAGED as DAMAGED_LEDGER_CONFIG_MAP, HEAD as LEDGER_CONFIG_MAP};
+#[cfg(feature = "planted-bugs")]
+pub use planted::PlantedBug;
 pub use run::{Controller, Decide, Round, RoundHook};
 pub use view::{DecisionView, Fill, NodeState, NodeView, PodView, PoolView, StateView};

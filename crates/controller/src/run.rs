@@ -9,6 +9,7 @@ use crate::journal::{DirectorySink, Recorder, Sink};
 use crate::leadership::{Election, Fence, Leadership};
 use crate::ledger_store::{Found, LedgerStore, Saved};
 use crate::observe::{Joins, News, Observer};
+use crate::planted::{Planted, PlantedBug};
 use crate::report::Reporter;
 use crate::writer::{Drain, Writer, remove_status};
 use crate::{Config, ControllerError};
@@ -65,6 +66,7 @@ pub struct Controller {
     handle: Handle,
     answering: Answering,
     policies: Option<watch::Receiver<Policies>>,
+    planted: Planted,
 }
 
 impl Controller {
@@ -106,6 +108,7 @@ impl Controller {
             handle,
             answering,
             policies: None,
+            planted: Planted::default(),
         })
     }
 
@@ -147,6 +150,14 @@ impl Controller {
     #[must_use]
     pub fn with_decide(mut self, decide: Decide) -> Self {
         self.decide = decide;
+        self
+    }
+
+    /// Acts with a mistake of the shell.
+    #[cfg(feature = "planted-bugs")]
+    #[must_use]
+    pub fn with_planted(mut self, bug: PlantedBug) -> Self {
+        self.planted = Planted::with(bug);
         self
     }
 
@@ -238,17 +249,18 @@ struct Loop {
     save_backoff: Backoff,
     rounds: u64,
     policies: Option<watch::Receiver<Policies>>,
+    planted: Planted,
 }
 
 impl Loop {
     fn new(controller: Controller, fence: Fence, writer: Writer) -> Self {
         let Controller {
-            client, config, clock, decide, providers, hooks, recorder, answering, policies, ..
+            client, config, clock, decide, providers, hooks, recorder, answering, policies, planted, ..
         } = controller;
         let reporter = Reporter::new(&config, clock, hooks, recorder, writer, answering);
         let observer = Observer::new(&client, clock, config.watch_settings(), &providers);
         let (executor, outcomes) =
-            Executor::new(&client, clock, providers, fence.clone(), &config.calls, config.seed);
+            Executor::new(&client, clock, providers, fence.clone(), &config.calls, config.seed, planted);
         let store = LedgerStore::new(&client, &config.namespace, config.call_timeout());
         let save_backoff = Backoff::new(seed_for(config.seed, "ledger"), FIRST_WAIT, LONGEST_WAIT);
         Self {
@@ -272,6 +284,7 @@ impl Loop {
             save_backoff,
             rounds: 0,
             policies,
+            planted,
             config,
         }
     }
@@ -460,6 +473,9 @@ impl Loop {
         let begun = tokio::time::Instant::now();
         let decision = (self.decide)(&self.cluster, &self.config.policies, &ledger, now);
         let took = begun.elapsed();
+        if self.planted.has(PlantedBug::ActBeforeDurable) {
+            self.executor.submit(&decision.plan.steps);
+        }
         let adopted =
             self.is_sound(&ledger, &decision, now) && self.make_durable(&ledger, &decision, now).await?;
         self.rounds += 1;

@@ -5,6 +5,7 @@
 
 mod api_faults;
 mod checks;
+mod durable;
 mod line;
 mod names;
 mod observer;
@@ -24,7 +25,7 @@ use crate::scenario::{FaultKind, FaultSpec, PoolSpec, Scenario};
 use crate::trace::Trace;
 use crate::workload::TimedWrite;
 use clock::Clock;
-use controller::{Config, Controller, Decide};
+use controller::{Config, Controller};
 use jiff::Timestamp;
 use line::{Cut, Life, Line};
 use observer::observe;
@@ -51,6 +52,9 @@ const CHANGE_LIMIT: usize = 65_536;
 /// From a death of the controller to its next start.
 const RESTART_SECONDS: u64 = 10;
 
+/// Changes a controller that is about to start: for tests that plant a mistake in it.
+pub type Alter = fn(Controller) -> Controller;
+
 /// How far a run is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
@@ -67,8 +71,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) trace: Option<&'a Trace>,
     pub(crate) seconds: u64,
     pub(crate) write_log: Option<PathBuf>,
-    /// Another function than `nodes::decide`, to plant a mistake.
-    pub(crate) decide: Option<Decide>,
+    /// Plants a mistake in each controller that is started.
+    pub(crate) alter: Option<Alter>,
     pub(crate) checks: Checks,
     pub(crate) events: bool,
 }
@@ -137,7 +141,7 @@ async fn run_inside(
         seconds: setup.seconds,
         seen: seen.clone(),
         hits: hits.clone(),
-        decide: setup.decide,
+        alter: setup.alter,
         events: setup.events,
         clock,
     };
@@ -233,7 +237,7 @@ struct Supervisor {
     seconds: u64,
     seen: SharedSeen,
     hits: HitLog,
-    decide: Option<Decide>,
+    alter: Option<Alter>,
     events: bool,
     clock: Clock,
 }
@@ -291,12 +295,12 @@ impl Supervisor {
             hits.enter(&round.decision.ledger, faults.as_ref());
             seen.hear_round(round);
         };
-        let (decide, clock) = (self.decide, self.clock);
+        let (alter, clock) = (self.alter, self.clock);
         async move {
             let Ok(controller) = Controller::new(client, config, clock) else { return };
             let controller = controller.with_hook(Box::new(hook));
-            let controller = match decide {
-                Some(decide) => controller.with_decide(decide),
+            let controller = match alter {
+                Some(alter) => alter(controller),
                 None => controller,
             };
             if let Err(error) = controller.run(std::future::pending()).await {

@@ -16,7 +16,7 @@ mod simulate;
 pub mod trace;
 pub mod workload;
 
-pub use engine::{Hits, Phase, Progress};
+pub use engine::{Alter, Hits, Phase, Progress};
 pub use error::SimulatorError;
 pub use report::Report;
 pub use scenario::Scenario;

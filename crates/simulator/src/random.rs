@@ -12,10 +12,9 @@ pub use generate::{RandomScenario, generate};
 pub use table::{FaultTable, run_many};
 
 use crate::SimulatorError;
-use crate::engine::{Checks, Hits, Progress, Setup, run};
+use crate::engine::{Alter, Checks, Hits, Progress, Setup, run};
 use crate::report::Report;
 use crate::simulate::report;
-use controller::Decide;
 use jiff::SignedDuration;
 use sandbox::api::Census;
 use std::path::PathBuf;
@@ -46,8 +45,8 @@ impl RandomOutcome {
 #[derive(Default)]
 pub struct RandomOptions<'a> {
     pub write_log: Option<PathBuf>,
-    /// Decides instead of `nodes::decide`: a planted bug.
-    pub decide: Option<Decide>,
+    /// Plants a bug in each controller that is started.
+    pub alter: Option<Alter>,
     pub on_progress: Option<Box<dyn FnMut(Progress) + 'a>>,
 }
 
@@ -64,7 +63,7 @@ pub fn run_random(seed: u64, options: RandomOptions<'_>) -> Result<RandomOutcome
         trace: None,
         seconds,
         write_log: options.write_log,
-        decide: options.decide,
+        alter: options.alter,
         checks: Checks::new(&scenario.policies, Some(settled)),
         events: false,
     };

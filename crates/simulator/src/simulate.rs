@@ -59,7 +59,7 @@ pub fn simulate(scenario: &Scenario, mut options: Options<'_>) -> Result<Report,
         trace: trace.as_ref(),
         seconds,
         write_log: options.write_log.clone(),
-        decide: None,
+        alter: None,
         checks: Checks::new(&scenario.policies, None),
         events: false,
     };

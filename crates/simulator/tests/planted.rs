@@ -1,56 +1,66 @@
 //! Each planted bug is caught by the invariants within a few random scenarios.
 
-use controller::Decide;
-use jiff::Timestamp;
-use model::{Cluster, Decision, Ledger, Policies};
-use nodes::{PlantedBug, decide_with};
+use controller::Controller;
+use nodes::{PlantedBug as Planned, decide_with};
 use simulator::random::{RandomOptions, run_random};
 
 /// Scenarios that a bug may hide in.
 const SEEDS: u64 = 30;
 
-macro_rules! planted {
-    ($($function:ident = $bug:ident,)*) => {
-        $(
-            fn $function(cluster: &Cluster, policies: &Policies, ledger: &Ledger, now: Timestamp) -> Decision {
-                decide_with(cluster, policies, ledger, now, Some(PlantedBug::$bug))
-            }
-        )*
+/// A named bug, and what plants it in a controller.
+type Planted = (&'static str, fn(Controller) -> Controller);
 
-        /// Every planted bug, and the function that decides with it in the planner's place.
-        const PLANTED: [(PlantedBug, Decide); 10] = [$((PlantedBug::$bug, $function),)*];
+/// Bugs of the planner decide in its place; bugs of the shell act in its place.
+macro_rules! planted {
+    (planner [$($planned:ident,)*] shell [$($acting:ident,)*]) => {
+        const PLANTED: &[Planted] = &[
+            $((stringify!($planned), |controller| controller.with_decide(|cluster, policies, ledger, now| {
+                decide_with(cluster, policies, ledger, now, Some(Planned::$planned))
+            })),)*
+            $((stringify!($acting), |controller| controller.with_planted(controller::PlantedBug::$acting)),)*
+        ];
     };
 }
 
 planted! {
-    double_buy = DoubleBuy,
-    lost_taint = LostTaint,
-    ignored_pdb = IgnoredPdb,
-    under_minimum = UnderMinimum,
-    over_maximum = OverMaximum,
-    ignored_do_not_disrupt = IgnoredDoNotDisrupt,
-    forgotten_intent = ForgottenIntent,
-    evict_without_marking = EvictWithoutMarking,
-    no_place_for_pods = NoPlaceForPods,
-    buy_without_demand = BuyWithoutDemand,
+    planner [
+        DoubleBuy,
+        LostTaint,
+        IgnoredPdb,
+        UnderMinimum,
+        OverMaximum,
+        IgnoredDoNotDisrupt,
+        ForgottenIntent,
+        EvictWithoutMarking,
+        NoPlaceForPods,
+        BuyWithoutDemand,
+    ]
+    shell [
+        EvictWithoutUid,
+        ActBeforeDurable,
+        LowerWithoutNaming,
+        RelativeTarget,
+        ForgottenUndo,
+    ]
 }
 
 #[test]
 fn every_planted_bug_is_caught() {
+    assert_eq!(PLANTED.len(), Planned::ALL.len() + controller::PlantedBug::ALL.len());
     let mut missed = Vec::new();
-    for (bug, decide) in PLANTED {
+    for (bug, plant) in PLANTED {
         let caught = (0..SEEDS).find_map(|seed| {
             let outcome =
-                run_random(seed, RandomOptions { decide: Some(decide), ..Default::default() }).unwrap();
+                run_random(seed, RandomOptions { alter: Some(*plant), ..Default::default() }).unwrap();
             // What fails without the bug as well proves nothing.
             let clean = || !run_random(seed, RandomOptions::default()).unwrap().failed();
             (outcome.failed() && clean()).then_some((seed, outcome))
         });
         match caught {
             Some((seed, outcome)) => {
-                println!("{:<24} seed {seed}: {}", bug.name(), outcome.report.violations[0]);
+                println!("{bug:<24} seed {seed}: {}", outcome.report.violations[0]);
             }
-            None => missed.push(bug.name()),
+            None => missed.push(*bug),
         }
     }
     assert!(missed.is_empty(), "not caught within {SEEDS} scenarios: {missed:?}");

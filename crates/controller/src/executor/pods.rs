@@ -1,6 +1,7 @@
 //! Evictions, through the eviction API only, of exactly the pod that was meant.
 
 use super::{Attempt, PUT_OFF, retry_after};
+use crate::planted::{Planted, PlantedBug};
 use clouds::watching::{code, describe, within};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
@@ -12,8 +13,11 @@ use std::time::Duration;
 
 /// The Eviction object. Written by ourselves: the client's own call names the field `delete_options`, which every
 /// API server skips, and with it the UID, so that an eviction tried twice could take the pod's successor.
-fn body(step: &Evict) -> Value {
+fn body(step: &Evict, planted: Planted) -> Value {
     let mut options = json!({"preconditions": {"uid": step.uid}});
+    if planted.has(PlantedBug::EvictWithoutUid) {
+        options = json!({});
+    }
     if let Some(seconds) = step.grace_seconds {
         options["gracePeriodSeconds"] = json!(seconds);
     }
@@ -25,9 +29,9 @@ fn body(step: &Evict) -> Value {
     })
 }
 
-pub(super) async fn evict(client: &Client, limit: Duration, step: &Evict) -> Attempt {
+pub(super) async fn evict(client: &Client, limit: Duration, step: &Evict, planted: Planted) -> Attempt {
     let pods: Api<Pod> = Api::namespaced(client.clone(), &step.pod.namespace);
-    let body = body(step);
+    let body = body(step, planted);
     let params = PostParams::default();
     let call = pods.create_subresource::<Value, Value>("eviction", &step.pod.name, &params, &body);
     match within(limit, call).await {
@@ -63,7 +67,7 @@ mod tests {
             uid: "u-1".into(),
             grace_seconds: Some(600),
         };
-        let body = body(&step);
+        let body = body(&step, Planted::default());
         assert_eq!(body["deleteOptions"]["preconditions"]["uid"], "u-1");
         assert_eq!(body["deleteOptions"]["gracePeriodSeconds"], 600);
     }

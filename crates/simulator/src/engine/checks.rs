@@ -2,9 +2,10 @@
 //!
 //! Owns showing each step to the checker and collecting what was broken; the invariants themselves are the checker's.
 
+use super::durable::Durable;
 use checker::{Violation, Watcher, check_plan};
 use jiff::{SignedDuration, Timestamp};
-use model::{Change, Cluster, PodKey, Policies};
+use model::{Change, Cluster, PodKey, Policies, Uid};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Broken invariants that are told one by one.
@@ -14,6 +15,7 @@ const MOST_LISTED: usize = 100;
 pub(crate) struct Checks {
     watcher: Watcher,
     truth: Cluster,
+    durable: Durable,
     pub(crate) violations: u64,
     pub(crate) listed: Vec<String>,
     /// Rule and subject of what was told already: one mistake that lasts is one violation.
@@ -34,6 +36,7 @@ impl Checks {
         Self {
             watcher: Watcher::new(policies.clone()),
             truth: Cluster::default(),
+            durable: Durable::default(),
             violations: 0,
             listed: Vec::new(),
             told: BTreeSet::new(),
@@ -60,12 +63,20 @@ impl Checks {
     }
 
     /// An eviction that is about to reach the API server; gives what it breaks if it is taken.
-    pub(super) fn eviction(&mut self, now: Timestamp, key: &PodKey) -> Vec<Violation> {
-        // One that is tried again after its answer was lost may name the pod that has the name now, and is refused
-        // for its UID: only what the API server takes can break anything.
-        let mut found = self.watcher.evicted(now, &self.truth, key);
-        found.extend(self.watcher.eviction_accepted(&self.truth, key));
-        found
+    pub(super) fn eviction(&mut self, now: Timestamp, key: &PodKey, uid: Option<&Uid>) -> Vec<Violation> {
+        let mut found = self.watcher.evicted(now, &self.truth, key, uid);
+        let meant = self.truth.pods().get(key).filter(|pod| uid.is_none_or(|uid| *uid == pod.uid));
+        if let Some(node) = meant.and_then(|pod| pod.node.as_ref()) {
+            found.extend(self.durable.evicted(node, key));
+        }
+        self.note(now, found);
+        self.watcher.eviction_accepted(&self.truth, key)
+    }
+
+    /// One change of the store, for what must be durable before it.
+    pub(super) fn stored(&mut self, now: Timestamp, change: &sandbox::store::Change) {
+        let found = self.durable.observe(change);
+        self.note(now, found);
     }
 
     pub(super) fn note(&mut self, now: Timestamp, found: Vec<Violation>) {

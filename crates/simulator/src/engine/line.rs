@@ -5,10 +5,11 @@
 //! becomes of single calls on a line that holds is the sandbox's fault layer's.
 
 use super::observer::SharedSeen;
-use super::truth::evicted_pod;
+use super::truth::{evicted_pod, evicted_uid};
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use http::{Request, Response};
+use kube::client::Body;
 use sandbox::api::ApiBody;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -114,12 +115,11 @@ impl<S> Line<S> {
     }
 }
 
-impl<S, B> Service<Request<B>> for Line<S>
+impl<S> Service<Request<Body>> for Line<S>
 where
-    S: Service<Request<B>, Response = Response<ApiBody>> + Clone + Send + 'static,
+    S: Service<Request<Body>, Response = Response<ApiBody>> + Clone + Send + 'static,
     S::Future: Send + 'static,
     S::Error: Send + 'static,
-    B: Send + 'static,
 {
     type Response = Response<ApiBody>;
     type Error = S::Error;
@@ -129,7 +129,7 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
         let life = self.life.clone();
         let fate = life.fate(request.method() != http::Method::GET);
         match fate {
@@ -142,15 +142,22 @@ where
         let evicted =
             if request.method() == http::Method::POST { evicted_pod(request.uri().path()) } else { None };
         let tap = self.seen.clone().zip(evicted);
-        let call = self.inner.call(request);
+        let mut inner = self.inner.clone();
         Box::pin(async move {
-            let broken = tap.map(|(seen, pod)| (seen.before_eviction(&pod), seen));
-            let answer = call.await;
-            if let (Some((broken, seen)), Ok(answer)) = (broken, &answer)
-                && answer.status().is_success()
-            {
-                seen.eviction_taken(broken);
-            }
+            let answer = match tap {
+                Some((seen, pod)) => {
+                    let (parts, body) = request.into_parts();
+                    // A body of the client's own is bytes at hand and cannot fail.
+                    let bytes = body.collect_bytes().await.unwrap_or_default();
+                    let broken = seen.before_eviction(&pod, evicted_uid(&bytes).as_ref());
+                    let answer = inner.call(Request::from_parts(parts, Body::from(bytes))).await;
+                    if answer.as_ref().is_ok_and(|answer| answer.status().is_success()) {
+                        seen.eviction_taken(broken);
+                    }
+                    answer
+                }
+                None => inner.call(request).await,
+            };
             if matches!(fate, Fate::CutAfter) {
                 life.end();
                 return std::future::pending().await;
@@ -183,7 +190,7 @@ mod tests {
         for (cut, carried_out) in [(Cut::Before, 1), (Cut::After, 2)] {
             let count = Arc::new(AtomicU32::new(0));
             let seen = Arc::clone(&count);
-            let server = tower::service_fn(move |request: http::Request<()>| {
+            let server = tower::service_fn(move |request: http::Request<Body>| {
                 let seen = Arc::clone(&seen);
                 async move {
                     if request.method() != http::Method::GET {
@@ -194,7 +201,7 @@ mod tests {
             });
             let life = Life::default();
             let mut line = Line::new(server, life.clone(), None);
-            let request = |method: &str| http::Request::builder().method(method).body(()).unwrap();
+            let request = |method: &str| http::Request::builder().method(method).body(Body::empty()).unwrap();
             life.arm(2, cut);
             line.call(request("GET")).await.unwrap();
             line.call(request("POST")).await.unwrap();

@@ -9,7 +9,7 @@ use crate::measure::Measure;
 use crate::scenario::FaultKind;
 use checker::Violation;
 use jiff::Timestamp;
-use model::{Change, PodKey, PodPhase, Reason};
+use model::{Change, PodKey, PodPhase, Reason, Uid};
 use sandbox::cluster::cloud::{FAULT, MachineFault};
 use sandbox::store::resource::{PODS, SIMULATED_MACHINES};
 use sandbox::store::{ChangeKind, DeleteOptions, Store, Subscription};
@@ -75,10 +75,10 @@ impl SharedSeen {
     }
 
     /// An eviction on its way to the API server; gives what it breaks if it is taken.
-    pub(super) fn before_eviction(&self, key: &PodKey) -> Vec<Violation> {
+    pub(super) fn before_eviction(&self, key: &PodKey, uid: Option<&Uid>) -> Vec<Violation> {
         self.sync();
         let now = self.store.clock().now();
-        self.with(|seen| seen.checks.eviction(now, key))
+        self.with(|seen| seen.checks.eviction(now, key, uid))
     }
 
     pub(super) fn eviction_taken(&self, broken: Vec<Violation>) {
@@ -97,6 +97,7 @@ impl Seen {
                 break;
             }
             for stored in batch {
+                self.checks.stored(now, &stored);
                 let Some(change) = truth::change_of(&stored) else { continue };
                 if let Some(fault) = dealt_fault(&stored) {
                     self.hits.hit(fault);

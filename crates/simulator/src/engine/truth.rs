@@ -3,13 +3,14 @@
 //! Owns the reading of the store's changes. It is built beside the controller, from the store itself, so faults of
 //! the controller's watches do not reach it.
 
-use model::{Change, DaemonSetKey, MachineId, NodeName, PdbKey, PodKey, PoolId, WorkloadKey};
+use model::{Change, DaemonSetKey, MachineId, NodeName, PdbKey, PodKey, PoolId, Uid, WorkloadKey};
 use sandbox::store::resource::{
     DAEMON_SETS, JOBS, NODES, POD_DISRUPTION_BUDGETS, PODS, REPLICA_SETS, SIMULATED_MACHINES,
     SIMULATED_POOLS, STATEFUL_SETS,
 };
 use sandbox::store::{ChangeKind, Object, ResourceName};
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use std::sync::Arc;
 
 /// A change of the store as one of the model; `None` for kinds that do not matter to it.
@@ -81,6 +82,12 @@ pub(super) fn evicted_pod(path: &str) -> Option<PodKey> {
     }
 }
 
+/// The UID that an Eviction insists on, where API servers read it.
+pub(super) fn evicted_uid(body: &[u8]) -> Option<Uid> {
+    let eviction: Value = serde_json::from_slice(body).ok()?;
+    eviction.pointer("/deleteOptions/preconditions/uid")?.as_str().map(Uid::from)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,5 +96,8 @@ mod tests {
     fn evictions_are_known_by_their_path() {
         assert_eq!(evicted_pod("/api/v1/namespaces/a/pods/b/eviction"), Some(PodKey::new("a", "b")));
         assert_eq!(evicted_pod("/api/v1/namespaces/a/pods/b"), None);
+        let body = br#"{"deleteOptions": {"preconditions": {"uid": "u-1"}}}"#;
+        assert_eq!(evicted_uid(body), Some(Uid::from("u-1")));
+        assert_eq!(evicted_uid(br#"{"delete_options": {"preconditions": {"uid": "u-1"}}}"#), None);
     }
 }
