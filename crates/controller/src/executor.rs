@@ -19,7 +19,7 @@ use jiff::SignedDuration;
 use kube::Client;
 use kube::api::{Api, DynamicObject};
 use kube::core::ApiResource;
-use model::{NodeName, Outcome, OutcomeKind, PodKey, PoolId, Release, Step};
+use model::{IntentId, Ledger, NodeName, Outcome, OutcomeKind, PodKey, PoolId, Release, RemovalPhase, Step};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -119,6 +119,8 @@ struct Shared {
     seed: u64,
     permits: Semaphore,
     breakers: Mutex<Breakers>,
+    /// Drains that still stand: an eviction of another is not tried again.
+    drains: Mutex<BTreeMap<NodeName, IntentId>>,
     planted: Planted,
 }
 
@@ -157,11 +159,19 @@ impl Executor {
             limit: Duration::from_secs(u64::from(calls.timeout_seconds)),
             permits: Semaphore::new(calls.concurrent as usize),
             breakers: Mutex::new(Breakers::new(calls)),
+            drains: Mutex::default(),
             calls: calls.clone(),
             seed,
             planted,
         };
         (Self { shared: Arc::new(shared), running: BTreeMap::new(), outcomes }, receiver)
+    }
+
+    /// Hears which drains stand in the ledger that was stored last.
+    pub(crate) fn hear(&self, ledger: &Ledger) {
+        let draining = ledger.removals.iter().filter(|(_, removal)| removal.phase == RemovalPhase::Draining);
+        *self.shared.drains() =
+            draining.map(|(node, removal)| (node.clone(), removal.intent.clone())).collect();
     }
 
     /// Takes the steps of a plan. What is already under way is not taken twice.
@@ -327,6 +337,12 @@ impl Shared {
             if !self.fence.allows(self.limit) {
                 return (self.later(PUT_OFF, "leadership would not outlast the call".into()), false);
             }
+            if let Step::Evict(evict) = step
+                && self.drains().get(&evict.node) != Some(&evict.intent)
+            {
+                let why = format!("the drain of node {} was given up", evict.node);
+                return (OutcomeKind::Obsolete { why: Arc::from(why) }, false);
+            }
             let distorted = self.planted.distort(step, backoff.attempts());
             let why = match self.attempt(distorted.as_ref().unwrap_or(step), provider).await {
                 Attempt::Done => return (OutcomeKind::Done, false),
@@ -392,6 +408,10 @@ impl Shared {
     fn later(&self, wait: SignedDuration, why: Arc<str>) -> OutcomeKind {
         let until = self.clock.now().saturating_add(wait).unwrap_or(jiff::Timestamp::MAX);
         OutcomeKind::Deferred { until, why }
+    }
+
+    fn drains(&self) -> std::sync::MutexGuard<'_, BTreeMap<NodeName, IntentId>> {
+        self.drains.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     fn breakers(&self) -> std::sync::MutexGuard<'_, Breakers> {

@@ -19,16 +19,19 @@ pub enum PlantedBug {
     RelativeTarget,
     /// Says that the marks of a failed drain are off, and leaves them.
     ForgottenUndo,
+    /// Writes its ledger over one that another leader has written.
+    IgnoredEpoch,
 }
 
 #[cfg(feature = "planted-bugs")]
 impl PlantedBug {
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::EvictWithoutUid,
         Self::ActBeforeDurable,
         Self::LowerWithoutNaming,
         Self::RelativeTarget,
         Self::ForgottenUndo,
+        Self::IgnoredEpoch,
     ];
 }
 

@@ -255,7 +255,17 @@ struct Loop {
 impl Loop {
     fn new(controller: Controller, fence: Fence, writer: Writer) -> Self {
         let Controller {
-            client, config, clock, decide, providers, hooks, recorder, answering, policies, planted, ..
+            client,
+            config,
+            clock,
+            decide,
+            providers,
+            hooks,
+            recorder,
+            answering,
+            policies,
+            planted,
+            ..
         } = controller;
         let reporter = Reporter::new(&config, clock, hooks, recorder, writer, answering);
         let observer = Observer::new(&client, clock, config.watch_settings(), &providers);
@@ -474,6 +484,7 @@ impl Loop {
         let decision = (self.decide)(&self.cluster, &self.config.policies, &ledger, now);
         let took = begun.elapsed();
         if self.planted.has(PlantedBug::ActBeforeDurable) {
+            self.executor.hear(&decision.ledger);
             self.executor.submit(&decision.plan.steps);
         }
         let adopted =
@@ -502,6 +513,7 @@ impl Loop {
         let soonest = SignedDuration::from_millis(i64::from(self.config.batch.quiet_milliseconds.max(10)));
         let soonest = now.saturating_add(soonest).unwrap_or(now);
         self.wake_at = decision.wake_at.map(|at| at.max(soonest));
+        self.executor.hear(&decision.ledger);
         self.ledger = Some(decision.ledger);
         self.executor.submit(&decision.plan.steps);
         self.reporter.keep(decision.verdicts);
@@ -525,18 +537,25 @@ impl Loop {
         false
     }
 
-    /// Writes the decided ledger, if it says anything new. False: it could not be, so nothing is acted on now.
+    /// Writes the decided ledger, if it says anything new or anything is to be done: the write is also the proof that
+    /// nobody else leads. False: it could not be written, so nothing is acted on now.
     async fn make_durable(
         &mut self,
         ledger: &Ledger,
         decision: &Decision,
         now: Timestamp,
     ) -> Result<bool, ControllerError> {
-        if decision.ledger == *ledger {
+        if decision.ledger == *ledger && decision.plan.steps.is_empty() {
             return Ok(true);
         }
         let saved = if self.fence.allows(self.config.call_timeout()) {
-            self.store.save(&decision.ledger).await?
+            match self.store.save(&decision.ledger).await? {
+                Saved::Conflict { .. } if self.planted.has(PlantedBug::IgnoredEpoch) => {
+                    self.store.load(now).await?;
+                    self.store.save(&decision.ledger).await?
+                }
+                saved => saved,
+            }
         } else {
             Saved::Unknown { why: "leadership would not outlast the call".into() }
         };

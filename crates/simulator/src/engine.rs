@@ -20,7 +20,7 @@ pub(crate) use observer::SharedSeen;
 
 use crate::SimulatorError;
 use crate::measure::Measure;
-use crate::random_source::{stream, wait_seconds};
+use crate::random_source::stream;
 use crate::scenario::{FaultKind, FaultSpec, PoolSpec, Scenario};
 use crate::trace::Trace;
 use crate::workload::TimedWrite;
@@ -43,12 +43,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tower::Layer as _;
-use users::{Recorded, Window, moment, trouble, write_all};
+use users::{Events, Recorded, Window, moment, trouble, write_all};
 
 /// Calls of the progress callback in one run.
 const PROGRESS_STEPS: u64 = 200;
 /// Changes that the store keeps for watches: the observer and all watches read far more often than that.
 const CHANGE_LIMIT: usize = 65_536;
+/// How long a controller that was cut off may live on beside its successor.
+const LONGEST_AFTERLIFE: Duration = Duration::from_mins(20);
 /// From a death of the controller to its next start.
 const RESTART_SECONDS: u64 = 10;
 
@@ -201,7 +203,7 @@ fn recorded(scenario: &Scenario, trace: &Trace) -> Recorded {
 
 fn spawn_troubles(tasks: &mut JoinSet<()>, scenario: &Scenario, store: &Store, end: u64, hits: &HitLog) {
     for (place, fault) in scenario.faults.iter().enumerate() {
-        if matches!(fault.kind, FaultKind::NotReady | FaultKind::Vanishes) {
+        if matches!(fault.kind, FaultKind::NotReady | FaultKind::Vanishes | FaultKind::Blockade) {
             let store = store.acting_as("trouble");
             let when = Window { start: scenario.start, seed: scenario.seed, place, end };
             tasks.spawn(trouble(store, when, fault.clone(), hits.clone()));
@@ -252,7 +254,10 @@ impl Supervisor {
             let (fault, lives) = (fault.clone(), Arc::clone(&lives));
             match fault.kind {
                 FaultKind::ControllerKilled => {
-                    killers.spawn(kill_now_and_then(self.clock, window, fault, lives));
+                    killers.spawn(kill_now_and_then(self.clock, window, fault, lives, self.hits.clone()));
+                }
+                FaultKind::ControllerCutOff => {
+                    killers.spawn(cut_off_now_and_then(self.clock, window, fault, lives, self.hits.clone()));
                 }
                 FaultKind::DroppedWatch | FaultKind::LateWatch | FaultKind::StaleList => {
                     killers.spawn(drop_watches(self.clock, window, fault, lives, self.hits.clone()));
@@ -263,6 +268,7 @@ impl Supervisor {
         let plan = api_faults::plan(&self.scenario.faults, self.seconds);
         // The plan was made from a checked scenario; if it were refused all the same, no fault is better than none.
         let faults = Faults::new(plan, self.scenario.seed, self.clock).ok();
+        let mut superseded = JoinSet::new();
         loop {
             let life = Life::default();
             *lives.lock().unwrap_or_else(PoisonError::into_inner) = life.clone();
@@ -271,6 +277,11 @@ impl Supervisor {
             tokio::select! {
                 biased;
                 () = life.ended() => self.hits.hit(FaultKind::ControllerKilled),
+                lasts = life.cut_off() => {
+                    superseded.spawn(come_back(life.clone(), incarnation, lasts));
+                    tokio::time::sleep(Duration::from_secs(RESTART_SECONDS)).await;
+                    continue;
+                }
                 // It gave up by itself, as it does when the ledger was written by another: it is started again.
                 _ = incarnation.join_next() => {}
             }
@@ -291,7 +302,12 @@ impl Supervisor {
         let mut config = Config::for_simulation(self.scenario.policies.clone(), self.scenario.seed);
         config.events = self.events;
         let (seen, hits, faults) = (self.seen.clone(), self.hits.clone(), faults.cloned());
+        let watched = life.clone();
         let hook = move |round: &controller::Round<'_>| {
+            // What another leads by now is seen by what it does, not by what it thinks.
+            if watched.is_superseded() {
+                return;
+            }
             hits.enter(&round.decision.ledger, faults.as_ref());
             seen.hear_round(round);
         };
@@ -314,34 +330,63 @@ impl Supervisor {
 /// ends of the window.
 async fn drop_watches(clock: Clock, window: Window, fault: FaultSpec, lives: Arc<Mutex<Life>>, hits: HitLog) {
     let mut rng = stream(window.seed, &format!("watches/{}", window.place));
-    let until = fault.until.map_or(window.end, |until| until.seconds.min(window.end));
     let present = || lives.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let mut second = fault.from.seconds;
-    while second < until {
-        clock.sleep_until(moment(window.start, second)).await;
+    let mut events = Events::new(clock, window, &fault, &hits);
+    clock.sleep_until(moment(window.start, events.second)).await;
+    loop {
         hits.hit(fault.kind);
         present().drop_watches();
-        second += wait_seconds(&mut rng, fault.every.seconds);
+        if !events.next(&mut rng).await {
+            break;
+        }
     }
-    clock.sleep_until(moment(window.start, until)).await;
+    clock.sleep_until(moment(window.start, events.until())).await;
     present().drop_watches();
 }
 
 /// Arms the cut for one of the writes to come, at random moments of the window; nothing is left armed after it.
-async fn kill_now_and_then(clock: Clock, window: Window, fault: FaultSpec, lives: Arc<Mutex<Life>>) {
+async fn kill_now_and_then(
+    clock: Clock,
+    window: Window,
+    fault: FaultSpec,
+    lives: Arc<Mutex<Life>>,
+    hits: HitLog,
+) {
     let mut rng = stream(window.seed, &format!("kill/{}", window.place));
-    let until = fault.until.map_or(window.end, |until| until.seconds.min(window.end));
     let present = || lives.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let mut second = fault.from.seconds;
-    loop {
-        second += wait_seconds(&mut rng, fault.every.seconds);
-        if second >= until {
-            break;
-        }
-        clock.sleep_until(moment(window.start, second)).await;
+    let mut events = Events::new(clock, window, &fault, &hits);
+    while events.next(&mut rng).await {
         let cut = if rng.random_bool(0.5) { Cut::Before } else { Cut::After };
         present().arm(rng.random_range(1..=12), cut);
     }
-    clock.sleep_until(moment(window.start, until)).await;
+    clock.sleep_until(moment(window.start, events.until())).await;
     present().disarm();
+}
+
+/// Cuts the controller off from the API server at random moments of the window.
+async fn cut_off_now_and_then(
+    clock: Clock,
+    window: Window,
+    fault: FaultSpec,
+    lives: Arc<Mutex<Life>>,
+    hits: HitLog,
+) {
+    let mut rng = stream(window.seed, &format!("cut off/{}", window.place));
+    let mut events = Events::new(clock, window, &fault, &hits);
+    while events.next(&mut rng).await {
+        hits.hit(fault.kind);
+        let life = lives.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        life.hold(Duration::from_secs(fault.lasts.seconds));
+        events.second += fault.lasts.seconds;
+    }
+}
+
+/// A controller that was cut off and has a successor by now: its line holds again after a time, and it has to find
+/// out by itself.
+async fn come_back(life: Life, incarnation: JoinSet<()>, lasts: Duration) {
+    tokio::time::sleep(lasts).await;
+    life.release();
+    tokio::time::sleep(LONGEST_AFTERLIFE).await;
+    life.end();
+    drop(incarnation);
 }

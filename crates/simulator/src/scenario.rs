@@ -118,7 +118,7 @@ impl Default for BootSpec {
 }
 
 /// What goes wrong. The first eight are faults of the API server as the controller sees it, the next four of
-/// machines, the last of the controller itself.
+/// machines, then one of users, the last two of the controller itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum FaultKind {
@@ -146,12 +146,16 @@ pub enum FaultKind {
     NotReady,
     /// A machine disappears with its node.
     Vanishes,
+    /// A PodDisruptionBudget over everything in the namespace `default` that allows nothing, for `lasts`.
+    Blockade,
+    /// The controller cannot reach the API server for `lasts`; another one takes over meanwhile.
+    ControllerCutOff,
     /// The controller dies before or after an outgoing write and starts again.
     ControllerKilled,
 }
 
 impl FaultKind {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Latency,
         Self::Conflict,
         Self::Throttle,
@@ -164,6 +168,8 @@ impl FaultKind {
         Self::MachineFails,
         Self::NotReady,
         Self::Vanishes,
+        Self::Blockade,
+        Self::ControllerCutOff,
         Self::ControllerKilled,
     ];
 
@@ -181,6 +187,8 @@ impl FaultKind {
             Self::MachineFails => "machineFails",
             Self::NotReady => "notReady",
             Self::Vanishes => "vanishes",
+            Self::Blockade => "blockade",
+            Self::ControllerCutOff => "controllerCutOff",
             Self::ControllerKilled => "controllerKilled",
         }
     }
@@ -203,15 +211,18 @@ pub struct FaultSpec {
     /// Of `latency` and `lateWatch`.
     #[serde(default = "default_delay")]
     pub delay: Span,
-    /// Of `notReady`.
+    /// Of `notReady`, `blockade` and `controllerCutOff`.
     #[serde(default = "default_lasts")]
     pub lasts: Span,
-    /// Mean time between two events of `notReady`, `vanishes` and `controllerKilled`.
+    /// Mean time between two events of `notReady`, `vanishes`, `blockade`, `controllerCutOff` and `controllerKilled`.
     #[serde(default = "default_every")]
     pub every: Span,
     /// Only machines of this pool.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool: Option<String>,
+    /// Events lie in wait for something that the controller is busy with: random scenarios meet more that way.
+    #[serde(skip)]
+    pub aimed: bool,
 }
 
 fn default_percent() -> u32 {

@@ -41,6 +41,7 @@ planted! {
         LowerWithoutNaming,
         RelativeTarget,
         ForgottenUndo,
+        IgnoredEpoch,
     ]
 }
 

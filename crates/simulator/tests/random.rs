@@ -27,6 +27,7 @@ fn random_scenarios_hold_every_invariant() {
         }
     }
     println!("{count} scenarios in {:.1} s on {threads} threads\n{table}", begun.elapsed().as_secs_f64());
+    assert_eq!(table.gaps(count), Vec::<String>::new(), "faults that met too little");
     assert!(failures.is_empty(), "{} of {count} failed:\n{}", failures.len(), failures.join("\n"));
 }
 

@@ -29,6 +29,8 @@ fn rule(spec: &FaultSpec, end: u64) -> Option<FaultRule> {
         | FaultKind::MachineFails
         | FaultKind::NotReady
         | FaultKind::Vanishes
+        | FaultKind::Blockade
+        | FaultKind::ControllerCutOff
         | FaultKind::ControllerKilled => return None,
     };
     Some(FaultRule {

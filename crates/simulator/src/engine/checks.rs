@@ -67,7 +67,7 @@ impl Checks {
         let mut found = self.watcher.evicted(now, &self.truth, key, uid);
         let meant = self.truth.pods().get(key).filter(|pod| uid.is_none_or(|uid| *uid == pod.uid));
         if let Some(node) = meant.and_then(|pod| pod.node.as_ref()) {
-            found.extend(self.durable.evicted(node, key));
+            found.extend(self.durable.evicted(now, node, key));
         }
         self.note(now, found);
         self.watcher.eviction_accepted(&self.truth, key)
@@ -75,7 +75,7 @@ impl Checks {
 
     /// One change of the store, for what must be durable before it.
     pub(super) fn stored(&mut self, now: Timestamp, change: &sandbox::store::Change) {
-        let found = self.durable.observe(change);
+        let found = self.durable.observe(now, change);
         self.note(now, found);
     }
 

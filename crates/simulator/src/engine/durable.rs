@@ -5,12 +5,17 @@
 
 use api::annotations::INTENT;
 use checker::{Rule, Violation};
+use jiff::{SignedDuration, Timestamp};
 use model::{Ledger, NodeName, PodKey, PoolId, RemovalPhase};
 use sandbox::store::resource::{CONFIG_MAPS, NODES, SIMULATED_MACHINES, SIMULATED_POOLS};
 use sandbox::store::{Change, ChangeKind, Object};
 use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+
+/// An eviction that was handed out may reach the API server so long after its drain was given up: the controller
+/// hears late that its ledger was stored, and one call may be in flight then.
+const IN_FLIGHT: SignedDuration = SignedDuration::from_mins(2);
 
 /// The ledger as it is stored, and the machines that could be lost to a number.
 #[derive(Debug, Default)]
@@ -18,6 +23,8 @@ pub(super) struct Durable {
     head: Option<Arc<Object>>,
     /// What `head` says, once somebody has asked.
     ledger: Option<Arc<Ledger>>,
+    /// Ledgers that were written over lately, the oldest first, and when.
+    before: VecDeque<(Timestamp, Arc<Object>)>,
     epoch: u64,
     /// Machines by pool that are there and not on their way out.
     live: BTreeMap<String, BTreeSet<String>>,
@@ -25,11 +32,11 @@ pub(super) struct Durable {
 
 impl Durable {
     /// One change of the store, in the store's order.
-    pub(super) fn observe(&mut self, change: &Change) -> Vec<Violation> {
+    pub(super) fn observe(&mut self, now: Timestamp, change: &Change) -> Vec<Violation> {
         let object = &change.object;
         let resource = object.resource();
         if resource == CONFIG_MAPS && object.name() == controller::LEDGER_CONFIG_MAP {
-            return self.follow(change).into_iter().collect();
+            return self.follow(now, change).into_iter().collect();
         }
         if resource == SIMULATED_MACHINES {
             self.machine(change);
@@ -41,13 +48,17 @@ impl Durable {
         Vec::new()
     }
 
-    fn follow(&mut self, change: &Change) -> Option<Violation> {
+    fn follow(&mut self, now: Timestamp, change: &Change) -> Option<Violation> {
         self.ledger = None;
-        if change.kind == ChangeKind::Deleted {
-            self.head = None;
-            return None;
+        let new = (change.kind != ChangeKind::Deleted).then(|| Arc::clone(&change.object));
+        if let Some(old) = std::mem::replace(&mut self.head, new) {
+            self.before.push_back((now, old));
         }
-        self.head = Some(Arc::clone(&change.object));
+        let is_old = |(at, _): &(Timestamp, Arc<Object>)| now.duration_since(*at) > IN_FLIGHT;
+        while self.before.front().is_some_and(is_old) {
+            self.before.pop_front();
+        }
+        self.head.as_ref()?;
         let epoch = change.object.text("data.epoch").and_then(|text| text.parse().ok()).unwrap_or(0);
         let before = std::mem::replace(&mut self.epoch, epoch);
         (epoch < before).then(|| {
@@ -60,12 +71,7 @@ impl Durable {
     fn ledger(&mut self) -> Option<Arc<Ledger>> {
         let Some(head) = &self.head else { return Some(Arc::default()) };
         if self.ledger.is_none() {
-            let data = head.value().get("data")?;
-            if data.get("rest").is_some() {
-                return None;
-            }
-            let text = data.get("ledger.json").and_then(Value::as_str)?;
-            self.ledger = serde_json::from_str(text).ok().map(Arc::new);
+            self.ledger = Some(Arc::new(read(head)?));
         }
         self.ledger.clone()
     }
@@ -144,17 +150,30 @@ impl Durable {
         })
     }
 
-    /// A pod is evicted from a node that the ledger drains.
-    pub(super) fn evicted(&mut self, node: &NodeName, pod: &PodKey) -> Option<Violation> {
-        let ledger = self.ledger()?;
-        let drains = ledger.removals.get(node).is_some_and(|removal| {
-            removal.phase == RemovalPhase::Draining && removal.evictions.contains_key(pod)
-        });
-        (!drains).then(|| {
+    /// A pod is evicted from a node that the ledger drains, or drained when the eviction was handed out.
+    pub(super) fn evicted(&mut self, now: Timestamp, node: &NodeName, pod: &PodKey) -> Option<Violation> {
+        let drains = |ledger: &Ledger| {
+            ledger.removals.get(node).is_some_and(|removal| {
+                removal.phase == RemovalPhase::Draining && removal.evictions.contains_key(pod)
+            })
+        };
+        let lately = |(at, head): &(Timestamp, Arc<Object>)| {
+            now.duration_since(*at) <= IN_FLIGHT && read(head).is_none_or(|ledger| drains(&ledger))
+        };
+        let known = drains(&*self.ledger()?) || self.before.iter().rev().any(lately);
+        (!known).then(|| {
             let detail = format!("is evicted from {node}, which the stored ledger does not drain of it");
             Violation::new(Rule::IntentInLedger, pod, detail)
         })
     }
+}
+
+fn read(head: &Object) -> Option<Ledger> {
+    let data = head.value().get("data")?;
+    if data.get("rest").is_some() {
+        return None;
+    }
+    serde_json::from_str(data.get("ledger.json")?.as_str()?).ok()
 }
 
 fn terminated(pool: &Object) -> BTreeSet<&str> {

@@ -13,6 +13,7 @@ use kube::client::Body;
 use sandbox::api::ApiBody;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::sync::Notify;
 use tower::Service;
 
@@ -30,6 +31,10 @@ struct State {
     /// Writes until the cut.
     armed: Option<(u32, Cut)>,
     dead: bool,
+    /// Nothing gets through for now.
+    held: bool,
+    /// How long it is cut off; another one leads since.
+    cut_off: Option<Duration>,
 }
 
 /// The life of one incarnation of the controller.
@@ -38,9 +43,55 @@ pub(crate) struct Life {
     state: Arc<Mutex<State>>,
     ended: Arc<Notify>,
     watches: Arc<Notify>,
+    cut_off: Arc<Notify>,
+    released: Arc<Notify>,
 }
 
 impl Life {
+    /// Lets nothing through for now; there will be a successor.
+    pub(crate) fn hold(&self, lasts: Duration) {
+        {
+            let mut state = self.lock();
+            if state.dead || state.cut_off.is_some() {
+                return;
+            }
+            state.held = true;
+            state.cut_off = Some(lasts);
+        }
+        self.drop_watches();
+        self.cut_off.notify_one();
+    }
+
+    pub(crate) fn release(&self) {
+        self.lock().held = false;
+        self.released.notify_waiters();
+    }
+
+    /// Resolves when the line is cut off, with how long.
+    pub(crate) async fn cut_off(&self) -> Duration {
+        loop {
+            if let Some(lasts) = self.lock().cut_off {
+                return lasts;
+            }
+            self.cut_off.notified().await;
+        }
+    }
+
+    /// Whether another one leads by now.
+    pub(crate) fn is_superseded(&self) -> bool {
+        self.lock().cut_off.is_some()
+    }
+
+    async fn get_through(&self) {
+        loop {
+            let released = self.released.notified();
+            if !self.lock().held {
+                return;
+            }
+            released.await;
+        }
+    }
+
     /// Cuts the line at the `writes`-th write from now.
     pub(crate) fn arm(&self, writes: u32, cut: Cut) {
         self.lock().armed = Some((writes.max(1), cut));
@@ -68,7 +119,7 @@ impl Life {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn end(&self) {
+    pub(crate) fn end(&self) {
         self.lock().dead = true;
         // Stores the wake-up for one who comes to wait later.
         self.ended.notify_one();
@@ -144,6 +195,7 @@ where
         let tap = self.seen.clone().zip(evicted);
         let mut inner = self.inner.clone();
         Box::pin(async move {
+            life.get_through().await;
             let answer = match tap {
                 Some((seen, pod)) => {
                     let (parts, body) = request.into_parts();

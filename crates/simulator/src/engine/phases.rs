@@ -9,6 +9,7 @@ use sandbox::fault::Faults;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::Notify;
 
 /// What the ledger says that the controller is busy with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -95,11 +96,26 @@ impl State {
 
 /// A shared handle to the table of one run.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct HitLog(Arc<Mutex<State>>);
+pub(crate) struct HitLog {
+    state: Arc<Mutex<State>>,
+    /// Told after each round.
+    entered: Arc<Notify>,
+}
 
 impl HitLog {
     fn with<R>(&self, work: impl FnOnce(&mut State) -> R) -> R {
-        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        work(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Waits until the controller is in a phase.
+    pub(crate) async fn meet(&self, phase: Phase) {
+        loop {
+            let entered = self.entered.notified();
+            if self.with(|state| state.now.contains(&phase)) {
+                return;
+            }
+            entered.await;
+        }
     }
 
     /// A round ended with this ledger: the faults of calls since the round before met what was going on until now.
@@ -123,6 +139,7 @@ impl HitLog {
             state.injected = counts;
             state.now = phases;
         });
+        self.entered.notify_waiters();
     }
 
     /// Counts a fault against every phase that the controller is in.

@@ -4,17 +4,19 @@
 //! are the input of the experiment and must not be lost to its faults.
 
 use super::names::Kinds;
-use super::phases::HitLog;
+use super::phases::{HitLog, Phase};
 use crate::random_source::{stream, wait_seconds};
 use crate::scenario::{FaultKind, FaultSpec, ShapingSpec};
 use crate::trace::{TracePod, pod_manifest};
 use crate::workload::{TimedWrite, UserWrite};
+use api::annotations::INTENT;
+use clock::Clock;
 use jiff::{SignedDuration, Timestamp};
 use rand::Rng as _;
 use rand_chacha::ChaCha8Rng;
 use sandbox::cluster::cloud::{FAULT, KUBELET};
-use sandbox::store::resource::{DEPLOYMENTS, NAMESPACES, NODES, SIMULATED_MACHINES};
-use sandbox::store::{ApiError, Part, Store};
+use sandbox::store::resource::{DEPLOYMENTS, NAMESPACES, NODES, POD_DISRUPTION_BUDGETS, SIMULATED_MACHINES};
+use sandbox::store::{ApiError, DeleteOptions, Part, Store};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -109,48 +111,114 @@ pub(super) struct Window {
     pub(super) end: u64,
 }
 
-/// One fault of running machines, from its window's beginning to its end.
+/// What events lie in wait for: phases that are short, and met by chance too seldom.
+const AIMS: [Phase; 6] =
+    [Phase::Marking, Phase::Draining, Phase::Draining, Phase::Undoing, Phase::Undoing, Phase::Releasing];
+/// What a budget has to meet to make a drain fail.
+const AIMS_OF_BUDGETS: [Phase; 2] = [Phase::Marking, Phase::Draining];
+/// How long an event lies in wait before it comes all the same.
+const LONGEST_WAIT_SECONDS: u64 = 8 * 3600;
+
+/// The moments of one fault's events.
+pub(super) struct Events<'a> {
+    pub(super) clock: Clock,
+    pub(super) window: Window,
+    pub(super) fault: &'a FaultSpec,
+    pub(super) hits: &'a HitLog,
+    /// The second of the last event.
+    pub(super) second: u64,
+}
+
+impl<'a> Events<'a> {
+    pub(super) fn new(clock: Clock, window: Window, fault: &'a FaultSpec, hits: &'a HitLog) -> Self {
+        Self { clock, window, fault, hits, second: fault.from.seconds }
+    }
+
+    pub(super) fn until(&self) -> u64 {
+        self.fault.until.map_or(self.window.end, |until| until.seconds.min(self.window.end))
+    }
+
+    /// Waits for the next event; false at the window's end.
+    pub(super) async fn next(&mut self, rng: &mut ChaCha8Rng) -> bool {
+        self.second += wait_seconds(rng, self.fault.every.seconds);
+        if self.second >= self.until() {
+            return false;
+        }
+        self.clock.sleep_until(moment(self.window.start, self.second)).await;
+        if self.fault.aimed && rng.random_bool(0.8) {
+            let aims = if self.fault.kind == FaultKind::Blockade { &AIMS_OF_BUDGETS[..] } else { &AIMS[..] };
+            let aim = aims[rng.random_range(0..aims.len())];
+            let end = self.until().min(self.second + LONGEST_WAIT_SECONDS);
+            let late = self.clock.sleep_until(moment(self.window.start, end));
+            tokio::select! {
+                biased;
+                () = self.hits.meet(aim) => {}
+                () = late => {}
+            }
+            let passed = self.clock.now().duration_since(self.window.start).as_secs();
+            self.second = u64::try_from(passed).unwrap_or(self.second);
+        }
+        self.second < self.until()
+    }
+}
+
+/// One fault of running machines or of users, from its window's beginning to its end.
 pub(super) async fn trouble(store: Store, window: Window, fault: FaultSpec, hits: HitLog) {
     let clock = store.clock();
     let start = window.start;
     let mut rng = stream(window.seed, &format!("trouble/{}", window.place));
-    let until = fault.until.map_or(window.end, |until| until.seconds.min(window.end));
-    let mut second = fault.from.seconds;
-    loop {
-        second += wait_seconds(&mut rng, fault.every.seconds);
-        if second >= until {
-            return;
+    let mut events = Events::new(clock, window, &fault, &hits);
+    while events.next(&mut rng).await {
+        if fault.kind == FaultKind::Blockade {
+            hits.hit(fault.kind);
+            let name = format!("blockade-{}", window.place);
+            let _ = store.create(POD_DISRUPTION_BUDGETS, "default", blockade(&name));
+            events.second += fault.lasts.seconds;
+            clock.sleep_until(moment(start, events.second)).await;
+            let _ = store.delete(POD_DISRUPTION_BUDGETS, "default", &name, &DeleteOptions::default());
+            continue;
         }
-        clock.sleep_until(moment(start, second)).await;
-        let Some(node) = some_node(&store, &mut rng, fault.pool.as_deref()) else { continue };
+        let marked_first = fault.aimed && rng.random_bool(0.7);
+        let Some(node) = some_node(&store, &mut rng, fault.pool.as_deref(), marked_first) else { continue };
         hits.hit(fault.kind);
         if fault.kind == FaultKind::Vanishes {
             let _ = annotate(&store, true, &node, Some("vanishes-after:0"));
             continue;
         }
         let _ = annotate(&store, false, &node, Some("dead"));
-        second += fault.lasts.seconds;
-        clock.sleep_until(moment(start, second)).await;
+        events.second += fault.lasts.seconds;
+        clock.sleep_until(moment(start, events.second)).await;
         // The node may be gone by now; then there is nothing to heal.
         let _ = annotate(&store, false, &node, None);
     }
 }
 
-fn some_node(store: &Store, rng: &mut ChaCha8Rng, pool: Option<&str>) -> Option<String> {
-    let nodes: Vec<String> = store
+fn blockade(name: &str) -> Value {
+    json!({
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {"maxUnavailable": 0, "selector": {}},
+    })
+}
+
+/// A node that is well; one of those that the controller has marked, where there are any and they are wanted first.
+fn some_node(store: &Store, rng: &mut ChaCha8Rng, pool: Option<&str>, marked_first: bool) -> Option<String> {
+    let (marked, others): (Vec<_>, Vec<_>) = store
         .list(NODES)
         .iter()
         .filter(|node| {
             let label = node.label(api::labels::POOL);
             pool.map_or(label.is_some(), |pool| label == Some(pool)) && node.annotation(KUBELET).is_none()
         })
-        .map(|node| node.name().to_owned())
-        .collect();
+        .map(|node| (node.name().to_owned(), node.annotation(INTENT).is_some()))
+        .partition(|(_, marked)| *marked);
+    let nodes = if marked_first && !marked.is_empty() { marked } else { [marked, others].concat() };
     if nodes.is_empty() {
         return None;
     }
     let at = rng.random_range(0..nodes.len());
-    nodes.into_iter().nth(at)
+    nodes.into_iter().nth(at).map(|(name, _)| name)
 }
 
 /// Sets or takes off the annotation that a simulated machine or kubelet obeys. Machine and node share a name.

@@ -115,7 +115,7 @@ fn policies(rng: &mut ChaCha8Rng) -> Policies {
     policies
 }
 
-/// Five to eight faults of three kinds or more, over by the end of the busy time.
+/// Five to nine faults of three kinds or more, over by the end of the busy time.
 fn faults(rng: &mut ChaCha8Rng) -> Vec<FaultSpec> {
     let count = rng.random_range(5..9);
     let mut faults: Vec<FaultSpec> = Vec::new();
@@ -129,13 +129,22 @@ fn faults(rng: &mut ChaCha8Rng) -> Vec<FaultSpec> {
         }
         faults.push(fault(rng, kind));
     }
+    // What makes drains fail: without it hardly any mark is ever taken off again.
+    if rng.random_bool(0.7) {
+        let mut blockade = fault(rng, FaultKind::Blockade);
+        (blockade.from, blockade.until) = (Span::default(), Some(Span::seconds(BUSY_SECONDS)));
+        blockade.lasts = Span::seconds(rng.random_range(180..1200));
+        faults.push(blockade);
+    }
     faults
 }
 
 fn fault(rng: &mut ChaCha8Rng, kind: FaultKind) -> FaultSpec {
     // Events that come by themselves need room to come; the others are dense while they last.
     let (longest, every) = match kind {
-        FaultKind::NotReady | FaultKind::Vanishes => (10 * 3600, 2 * 3600),
+        FaultKind::NotReady | FaultKind::Vanishes | FaultKind::Blockade => (14 * 3600, 3600),
+        FaultKind::ControllerCutOff => (12 * 3600, 3 * 3600),
+        FaultKind::DroppedWatch => (10 * 3600, 1200),
         FaultKind::ControllerKilled => (12 * 3600, 1800),
         _ => (3 * 3600, 3600),
     };
@@ -150,6 +159,7 @@ fn fault(rng: &mut ChaCha8Rng, kind: FaultKind) -> FaultSpec {
         lasts: Span::seconds(rng.random_range(60..1800)),
         every: Span::seconds(every),
         pool: None,
+        aimed: true,
     }
 }
 
@@ -230,19 +240,23 @@ fn workloads(rng: &mut ChaCha8Rng, writes: &mut Vec<TimedWrite>) {
     // The tide: more than half a machine each, so that its replicas are its nodes.
     create(0, workload(&plain("Deployment", "tide", 2, 2500)));
     create(0, budget("default", "tide", "maxUnavailable", rng.random_range(1..4)));
-    if rng.random_bool(0.8) {
+    if rng.random_bool(0.9) {
         // Small pods, several on a node: what under-used nodes are drained of.
-        let small = rng.random_range(2..9);
-        create(30, workload(&plain("Deployment", "small", small, rng.random_range(200..900))));
-        if rng.random_bool(0.5) {
+        let small = rng.random_range(4..15);
+        let mut template = plain("Deployment", "small", small, rng.random_range(200..700));
+        slow_to_stop(rng, &mut template);
+        create(30, workload(&template));
+        if rng.random_bool(0.7) {
             // Sometimes a budget that never allows anything.
-            let allowed = rng.random_range(0..3);
+            let allowed = [0, 1, 1, 2][rng.random_range(0..4)];
             create(30, budget("default", "small", "maxUnavailable", allowed));
         }
     }
     if rng.random_bool(0.5) {
         let replicas = rng.random_range(1..4);
-        create(45, workload(&plain("StatefulSet", "db", replicas, 700)));
+        let mut template = plain("StatefulSet", "db", replicas, 700);
+        slow_to_stop(rng, &mut template);
+        create(45, workload(&template));
         create(45, budget("default", "db", "minAvailable", replicas - rng.random_range(0..2)));
     }
     if rng.random_bool(0.5) {
@@ -286,6 +300,15 @@ fn workloads(rng: &mut ChaCha8Rng, writes: &mut Vec<TimedWrite>) {
         create(rng.random_range(0..BUSY_SECONDS), job(rng, number));
     }
     tide(rng, writes);
+}
+
+/// Pods that take minutes to end, so that drains last and meet more.
+fn slow_to_stop(rng: &mut ChaCha8Rng, template: &mut Template<'_>) {
+    if rng.random_bool(0.6) {
+        let seconds: u32 = rng.random_range(20..420);
+        template.annotations = json!({annotations::STOP_SECONDS: seconds.to_string()});
+        template.extra = json!({"terminationGracePeriodSeconds": seconds + 60});
+    }
 }
 
 fn bare_pod(rng: &mut ChaCha8Rng, number: u32) -> Value {

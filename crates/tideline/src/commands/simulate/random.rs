@@ -61,6 +61,10 @@ pub(super) fn many(first: u64, count: u64) -> Result<(), CommandError> {
     bar.finish_and_clear();
     print(&format!("{done} random scenarios, {rounds} rounds, {pods} pods\n\n{table}\n"))?;
     print(&format!("{} passed, {failed} failed\n", done - failed))?;
+    let gaps = table.gaps(done);
+    if !gaps.is_empty() {
+        return Err(CommandError::Input(format!("the scenarios met too little: {}", gaps.join("; "))));
+    }
     if failed > 0 {
         return Err(CommandError::Input(format!("{failed} random scenarios failed")));
     }
