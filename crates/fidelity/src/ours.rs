@@ -74,7 +74,9 @@ fn cluster(situation: &Situation, asked: &model::Pod) -> Result<Cluster, Error> 
         let read = files::Object { origin: what(), value: object.clone() };
         let change = intake::storage_change(&read);
         let change = change.map_err(|error| Error::Intake { what: what(), why: error.to_string() })?;
-        change.into_iter().for_each(|change| cluster.apply(Change::Storage(change)));
+        if let Some(change) = change {
+            cluster.apply(Change::Storage(change));
+        }
     }
     for node in &situation.nodes {
         let node = read_node(node)?;

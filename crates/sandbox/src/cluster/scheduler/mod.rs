@@ -16,7 +16,7 @@ use crate::store::resource::{NODES, PERSISTENT_VOLUME_CLAIMS, PODS};
 use crate::store::{ApiError, Change, ChangeKind, Object, Part, Store};
 use claims::Claims;
 use jiff::Timestamp;
-use packing::{ClassIx, NodeView, SpotIx, named_nodes};
+use packing::{ClassIx, NodeView, SpotIx};
 use picture::{Kind, Picture};
 use queue::{Queue, Ticket};
 use std::cmp::Reverse;
@@ -249,24 +249,17 @@ impl Scheduler {
 
     /// The best node that fits, the first by name of equals.
     fn choose(&mut self, kind: &Kind, class: ClassIx) -> Option<String> {
-        let asked: Vec<(String, SpotIx)> = match named_nodes(&kind.shape) {
-            // A DaemonSet's pod names its node: no need to look at the others.
-            Some(names) => names
-                .into_iter()
-                .filter_map(|name| Some((name.to_owned(), self.picture.spot(name)?)))
-                .collect(),
-            None => self.picture.spots().map(|(name, spot)| (name.to_owned(), spot)).collect(),
+        let feasible = self.picture.feasible(kind, class);
+        let best = match &feasible[..] {
+            [] => None,
+            [only] => Some(*only),
+            _ => {
+                let scores = score::scores(&self.picture, kind, &feasible).into_iter().zip(&feasible);
+                // They come by name, and the first of the highest is taken.
+                scores.min_by_key(|(score, _)| Reverse(*score)).map(|(_, spot)| *spot)
+            }
         };
-        let mut feasible = asked;
-        feasible.retain(|(_, spot)| self.picture.fits(class, *spot));
-        if feasible.len() <= 1 {
-            return feasible.pop().map(|(name, _)| name);
-        }
-        let spots: Vec<SpotIx> = feasible.iter().map(|(_, spot)| *spot).collect();
-        let scores = score::scores(&self.picture, kind, &spots);
-        let best =
-            scores.into_iter().zip(feasible).min_by_key(|(score, (name, _))| (Reverse(*score), name.clone()));
-        best.map(|(_, (name, _))| name)
+        best.map(|spot| self.picture.room().node(spot).name.as_str().to_owned())
     }
 
     /// Binds a pod; its uid, or nothing where it no longer waits.

@@ -6,7 +6,7 @@
 
 use crate::cluster::controllers::objects::Key;
 use model::{Labels, Node, PodShape};
-use packing::{ClassIx, ClusterVolumes, NodeView, Room, SpotIx, Vocabulary};
+use packing::{ClassIx, ClusterVolumes, NodeView, Room, SpotIx, Vocabulary, named_nodes};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -88,6 +88,18 @@ impl Picture {
 
     pub(super) fn fits(&mut self, class: ClassIx, spot: SpotIx) -> bool {
         self.room.capacity(class, spot, 1) > 0
+    }
+
+    /// The spots where a pod fits, by their nodes' names.
+    pub(super) fn feasible(&mut self, kind: &Kind, class: ClassIx) -> Vec<SpotIx> {
+        let Self { nodes, room, .. } = self;
+        let mut spots: Vec<SpotIx> = match named_nodes(&kind.shape) {
+            // A DaemonSet's pod names its node: no need to look at the others.
+            Some(names) => names.iter().filter_map(|name| Some(nodes.get(*name)?.1)).collect(),
+            None => nodes.values().map(|(_, spot)| *spot).collect(),
+        };
+        spots.retain(|spot| room.capacity(class, *spot, 1) > 0);
+        spots
     }
 
     /// A pod like those of a class.
