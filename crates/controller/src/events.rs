@@ -323,7 +323,7 @@ fn same_news(old: &Reason, new: &Reason) -> bool {
         return old == new;
     };
     old.len() == new.len()
-        && old.iter().zip(new).all(|((a, x), (b, y))| {
+        && old.iter().zip(&**new).all(|((a, x), (b, y))| {
             a == b
                 && (x == y
                     || matches!((x, y), (PoolRejection::BackOff { .. }, PoolRejection::BackOff { .. })))
@@ -409,7 +409,7 @@ mod tests {
         let rejected = |second| {
             let until = Timestamp::from_second(second).unwrap();
             let rejection = PoolRejection::BackOff { until, code: "OutOfStock".into() };
-            Reason::NoPoolHelps { rejections: BTreeMap::from([("a".into(), rejection)]) }
+            Reason::NoPoolHelps { rejections: Arc::new(BTreeMap::from([("a".into(), rejection)])) }
         };
         assert!(same_news(&rejected(1), &rejected(2)));
         assert!(!same_news(&Reason::NoPools, &rejected(2)));

@@ -3,16 +3,18 @@
 //! Owns the maps and the indexes over them. A [`Change`] is both what the watches feed in and what the journal
 //! records, so a replay rebuilds the same cluster by applying the same changes. Deciding never changes a cluster.
 
+mod shapes;
 mod storage;
 
 pub use storage::{Storage, StorageChange};
 
 use crate::{
     DaemonSet, DaemonSetKey, Labels, Machine, MachineId, Node, NodeName, Outcome, Pdb, PdbKey, Pod, PodKey,
-    Pool, PoolId, Uid, Workload, WorkloadKey,
+    PodShape, Pool, PoolId, Uid, Workload, WorkloadKey,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use shapes::Shapes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use storage::{Seen, Touched};
@@ -93,6 +95,8 @@ pub struct Cluster {
     /// Live pods of each owner, bound or not.
     #[serde(skip)]
     live_by_owner: BTreeMap<Uid, u32>,
+    #[serde(skip)]
+    shapes: Shapes,
 }
 
 impl Cluster {
@@ -129,6 +133,7 @@ impl Cluster {
         self.pods_by_node.clear();
         self.waiting.clear();
         self.live_by_owner.clear();
+        self.shapes.clear();
         for (key, pod) in pods {
             self.put_pod(key, Some(pod));
         }
@@ -242,11 +247,15 @@ impl Cluster {
             Some(node) => self.pods_by_node.entry(node.clone()).or_default(),
             None => &mut self.waiting,
         };
+        self.shapes.add(&pod.shape);
         holders.insert(pod.key.clone(), Arc::clone(&pod));
-        self.pods.insert(pod.key.clone(), pod);
+        if let Some(old) = self.pods.insert(pod.key.clone(), pod) {
+            self.shapes.remove(&old.shape);
+        }
     }
 
     fn index(&mut self, pod: &Arc<Pod>) {
+        self.shapes.add(&pod.shape);
         match &pod.node {
             Some(node) => {
                 self.pods_by_node.entry(node.clone()).or_default().insert(pod.key.clone(), Arc::clone(pod));
@@ -261,6 +270,7 @@ impl Cluster {
     }
 
     fn unindex(&mut self, pod: &Pod) {
+        self.shapes.remove(&pod.shape);
         if let Some(node) = &pod.node {
             if let Some(keys) = self.pods_by_node.get_mut(node) {
                 keys.remove(&pod.key);
@@ -344,6 +354,11 @@ impl Cluster {
     /// The state of an input; `None` where nothing was ever heard of it, which counts as not fresh.
     pub fn input(&self, input: &Input) -> Option<&InputState> {
         self.inputs.binary_search_by(|(i, _)| i.cmp(input)).ok().map(|at| &self.inputs[at].1)
+    }
+
+    /// Shapes of pods that name labels of nodes or pods, each once or more, in no order that means anything.
+    pub fn shapes_naming_labels(&self) -> impl Iterator<Item = &PodShape> {
+        self.shapes.all()
     }
 
     /// Pods bound to a node, in key order, ended ones included.

@@ -3,6 +3,7 @@
 //! Owns the identifiers; what they identify is defined beside its own noun.
 
 use serde::{Deserialize, Serialize};
+use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
@@ -84,10 +85,26 @@ impl PoolId {
 macro_rules! key_type {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(Clone, PartialEq, Eq, Hash)]
         pub struct $name {
             pub namespace: Arc<str>,
             pub name: Arc<str>,
+        }
+
+        // By namespace, then by name; readers share the text of namespaces, so most need no second look.
+        impl Ord for $name {
+            fn cmp(&self, other: &Self) -> Ordering {
+                if Arc::ptr_eq(&self.namespace, &other.namespace) {
+                    return self.name.cmp(&other.name);
+                }
+                self.namespace.cmp(&other.namespace).then_with(|| self.name.cmp(&other.name))
+            }
+        }
+
+        impl PartialOrd for $name {
+            fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+                Some(self.cmp(other))
+            }
         }
 
         impl $name {

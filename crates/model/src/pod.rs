@@ -90,6 +90,14 @@ pub struct PodShape {
 }
 
 impl PodShape {
+    /// Whether it names labels, of nodes or of pods, required or preferred.
+    pub fn names_labels(&self) -> bool {
+        self.depends_on_pods()
+            || !self.node_selector.is_empty()
+            || self.node_affinity.is_some()
+            || !self.preferences.is_empty()
+    }
+
     /// Whether other pods decide where this one may run.
     pub fn depends_on_pods(&self) -> bool {
         !(self.spread.is_empty() && self.pod_affinity.is_empty() && self.pod_anti_affinity.is_empty())

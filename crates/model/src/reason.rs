@@ -167,7 +167,7 @@ pub enum Reason {
         pool: PoolId,
     },
     TriggeredScaleUp {
-        pools: Vec<PoolChange>,
+        pools: Arc<[PoolChange]>,
     },
     /// A direct pool has a machine for it, and nobody who launches it: such pools are planned for, not served yet.
     LaunchNotServed {
@@ -177,7 +177,7 @@ pub enum Reason {
     },
     /// No pool can help: for each pool, why.
     NoPoolHelps {
-        rejections: BTreeMap<PoolId, PoolRejection>,
+        rejections: Arc<BTreeMap<PoolId, PoolRejection>>,
     },
     NoPools,
     Expendable {

@@ -53,6 +53,7 @@ fn report(name: &str, cluster: &Cluster, now: Timestamp) {
 }
 
 fn cluster(now: Timestamp, per_node: u64, cpu: u64, pending: u64) -> Cluster {
+    let mut shape = shapes();
     let mut cluster = Cluster::default();
     for input in [
         Input::Nodes,
@@ -77,12 +78,13 @@ fn cluster(now: Timestamp, per_node: u64, cpu: u64, pending: u64) -> Cluster {
         let cpu = if cpu == 350 { [200, 500][(number % 2) as usize] } else { cpu };
         for at in 0..per_node {
             let name = format!("pod-{number}-{at}");
-            add_pod(&mut cluster, &name, number % 100, cpu + at % 5, Some(&node.name), now);
+            add_pod(&mut cluster, &name, number % 100, &shape(cpu + at % 5), Some(&node.name), now);
         }
         cluster.apply(Change::Node(node.name.clone(), Some(Arc::new(node))));
     }
     for number in 0..pending {
-        add_pod(&mut cluster, &format!("wait-{number}"), number % 100, 1000 + number % 20 * 100, None, now);
+        let shape = shape(1000 + number % 20 * 100);
+        add_pod(&mut cluster, &format!("wait-{number}"), number % 100, &shape, None, now);
     }
     cluster
 }
@@ -144,16 +146,27 @@ fn node(number: u64, allocatable: &Resources, now: Timestamp) -> (Node, Machine)
     (node, machine)
 }
 
+/// Equal pods share their shape, as where they are read.
+fn shapes() -> impl FnMut(u64) -> Arc<PodShape> {
+    let mut known: BTreeMap<u64, Arc<PodShape>> = BTreeMap::new();
+    move |cpu| {
+        let shape = known.entry(cpu).or_insert_with(|| {
+            let requests =
+                Resources { cpu: MilliCpu(cpu), memory: Bytes(cpu << 20), pods: 1, ..Resources::default() };
+            Arc::new(PodShape { requests, ..PodShape::default() })
+        });
+        Arc::clone(shape)
+    }
+}
+
 fn add_pod(
     cluster: &mut Cluster,
     name: &str,
     workload: u64,
-    cpu: u64,
+    shape: &Arc<PodShape>,
     node: Option<&NodeName>,
     now: Timestamp,
 ) {
-    let requests =
-        Resources { cpu: MilliCpu(cpu), memory: Bytes(cpu << 20), pods: 1, ..Resources::default() };
     let owner = Owner {
         kind: "ReplicaSet".into(),
         name: format!("web-{workload}").into(),
@@ -164,7 +177,7 @@ fn add_pod(
     let pod = Pod {
         key: PodKey::new("default", name),
         uid: name.into(),
-        shape: Arc::new(PodShape { requests, ..PodShape::default() }),
+        shape: Arc::clone(shape),
         labels: BTreeMap::from([("app".into(), Arc::from(format!("web-{workload}")))]),
         owner: Some(owner),
         created_at: now.saturating_sub(SignedDuration::from_mins(5)).unwrap_or(now),

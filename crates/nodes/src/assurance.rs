@@ -99,8 +99,10 @@ impl Assurance {
                 Mover { ix, asks: asks_of(&shape, &self.names), shape, seeking, contending }
             })
             .collect();
-        // What fits nowhere takes no room.
-        numbers.retain(|mover| mover.seeking > 0 || !self.suitable(room, mover, leaving).is_empty());
+        // What fits nowhere takes no room. Nodes that leave count here, or what is proved for many would not hold for
+        // those of them that go first.
+        let none = BTreeSet::new();
+        numbers.retain(|mover| mover.seeking > 0 || !self.suitable(room, mover, &none).is_empty());
         let crowd = Crowd::of(&numbers, self.names.len() + OWN_AMOUNTS);
         numbers
             .iter()

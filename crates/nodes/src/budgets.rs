@@ -57,7 +57,7 @@ impl Budgets {
     ///
     /// More than one budget over a pod is an error to the eviction API, so then the answer is always one of them.
     pub(crate) fn forbidding<'b>(&'b self, pod: &'b Pod) -> Option<&'b PdbKey> {
-        if self.ignored || pod.deletion_at.is_some() {
+        if self.ignored || self.left.is_empty() || pod.deletion_at.is_some() {
             return None;
         }
         let mut covering = self.covering(pod);
@@ -90,7 +90,7 @@ impl Budgets {
 
     /// Takes one disruption off every budget over the pod.
     pub(crate) fn debit(&mut self, pod: &Pod) {
-        if pod.deletion_at.is_some() {
+        if self.left.is_empty() || pod.deletion_at.is_some() {
             return;
         }
         let keys: Vec<PdbKey> = self.covering(pod).map(|pdb| pdb.key.clone()).collect();

@@ -7,7 +7,7 @@ use crate::freshness::Freshness;
 use crate::round::{Round, after};
 use crate::supply::class_of;
 use jiff::SignedDuration;
-use model::{NodeName, Operator, Pod, PodKey, PodPhase, PodShape, Reason, WorkloadKey};
+use model::{NodeName, Operator, Pod, PodKey, PodPhase, PodShape, Reason, Uid, WorkloadKey};
 use packing::{ClassIx, Room, size_units};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -57,9 +57,9 @@ enum Class {
 }
 
 pub(crate) fn gather(round: &mut Round<'_>, fresh: &Freshness, room: &mut Room) -> Demand {
-    let mut groups: Groups = BTreeMap::new();
+    let mut groups = Groups::default();
     let mut demand = Demand { groups: Vec::new(), unmodelled: Vec::new(), named: Vec::new() };
-    let mut owners: BTreeSet<WorkloadKey> = BTreeSet::new();
+    let mut owners: BTreeSet<&Uid> = BTreeSet::new();
     let mut missing_left = round.policies.missing_replicas_limit;
     let cluster = round.cluster;
     for pod in cluster.waiting_pods() {
@@ -75,11 +75,11 @@ pub(crate) fn gather(round: &mut Round<'_>, fresh: &Freshness, room: &mut Room) 
                 Some(reason)
             }
             Class::KeepsRoom(reason) => {
-                group_of(&mut groups, room, pod).keeping_room.push(pod.key.clone());
+                groups.of(room, pod).keeping_room.push(pod.key.clone());
                 Some(reason)
             }
             Class::Wants => {
-                let group = group_of(&mut groups, room, pod);
+                let group = groups.of(room, pod);
                 group.pods.push(pod.key.clone());
                 if fresh.workloads
                     && let Some((key, count)) = missing_replicas(round, pod, &mut owners, missing_left)
@@ -94,25 +94,42 @@ pub(crate) fn gather(round: &mut Round<'_>, fresh: &Freshness, room: &mut Room) 
             round.verdicts.pods.insert(pod.key.clone(), reason);
         }
     }
-    demand.groups = groups.into_values().collect();
+    demand.groups = groups.all;
+    // By shape, so that the order is the input's and not that in which the room has met the classes.
+    demand.groups.sort_by(|a, b| (&a.shape, a.class).cmp(&(&b.shape, b.class)));
     demand
         .groups
         .sort_by_key(|group| (Reverse(group.shape.priority), Reverse(size_units(&group.shape.requests))));
     demand
 }
 
-/// By shape, so that the order is the input's and not that in which the room has met the classes.
-type Groups = BTreeMap<(Arc<PodShape>, ClassIx), DemandGroup>;
+/// Groups by class, in the order in which they are met.
+#[derive(Default)]
+struct Groups {
+    all: Vec<DemandGroup>,
+    places: BTreeMap<ClassIx, usize>,
+    last: Option<usize>,
+}
 
-fn group_of<'g>(groups: &'g mut Groups, room: &mut Room, pod: &Pod) -> &'g mut DemandGroup {
-    let class = class_of(room, pod);
-    groups.entry((Arc::clone(&pod.shape), class)).or_insert_with(|| DemandGroup {
-        class,
-        shape: Arc::clone(&pod.shape),
-        pods: Vec::new(),
-        keeping_room: Vec::new(),
-        missing: Vec::new(),
-    })
+impl Groups {
+    fn of(&mut self, room: &mut Room, pod: &Pod) -> &mut DemandGroup {
+        let class = class_of(room, pod);
+        // Pods of one owner come one after the other.
+        let known = self.last.filter(|at| self.all[*at].class == class);
+        let at = known.or_else(|| self.places.get(&class).copied()).unwrap_or_else(|| {
+            self.all.push(DemandGroup {
+                class,
+                shape: Arc::clone(&pod.shape),
+                pods: Vec::new(),
+                keeping_room: Vec::new(),
+                missing: Vec::new(),
+            });
+            self.places.insert(class, self.all.len() - 1);
+            self.all.len() - 1
+        });
+        self.last = Some(at);
+        &mut self.all[at]
+    }
 }
 
 fn classify(round: &mut Round<'_>, pod: &Pod) -> Class {
@@ -171,10 +188,10 @@ fn only_node(shape: &PodShape) -> Option<NodeName> {
 }
 
 /// What the owner of a pending pod wants and has not created, asked once for each owner.
-fn missing_replicas(
+fn missing_replicas<'p>(
     round: &Round<'_>,
-    pod: &Pod,
-    owners: &mut BTreeSet<WorkloadKey>,
+    pod: &'p Pod,
+    owners: &mut BTreeSet<&'p Uid>,
     limit: u32,
 ) -> Option<(WorkloadKey, u32)> {
     let owner = pod.owner.as_ref()?;
@@ -184,9 +201,10 @@ fn missing_replicas(
     {
         return None;
     }
+    owners.insert(&owner.uid).then_some(())?;
     let key = WorkloadKey::new(&owner.kind, &pod.key.namespace, &owner.name);
     let workload = round.cluster.workloads().get(&key)?;
-    if workload.blocked || workload.uid != owner.uid || !owners.insert(key.clone()) {
+    if workload.blocked || workload.uid != owner.uid {
         return None;
     }
     let missing = workload.desired.saturating_sub(round.cluster.live_pods_of(&owner.uid)).min(limit);

@@ -255,11 +255,16 @@ pub(crate) fn find_places<'p>(
     pods: impl Iterator<Item = &'p Arc<Pod>>,
 ) -> Option<Arc<Pod>> {
     let (mark, end) = (supply.room.mark(), supply.ready_end);
-    for pod in pods {
-        let class = supply.room.class(&pod.shape, &pod.key.namespace, &pod.labels);
-        if supply.room.place(class, 1, 0..end).is_empty() {
-            supply.room.rollback(mark);
-            return Some(Arc::clone(pod));
+    let room = &mut supply.room;
+    let pods =
+        pods.map(|pod| (room.class(&pod.shape, &pod.key.namespace, &pod.labels), pod)).collect::<Vec<_>>();
+    // Pods of one kind that stand together are placed together.
+    for alike in pods.chunk_by(|(a, _), (b, _)| a == b) {
+        let count = u32::try_from(alike.len()).unwrap_or(u32::MAX);
+        let placed: u32 = room.place(alike[0].0, count, 0..end).iter().map(|placed| placed.count).sum();
+        if let Some((_, homeless)) = alike.get(placed as usize) {
+            room.rollback(mark);
+            return Some(Arc::clone(homeless));
         }
     }
     None

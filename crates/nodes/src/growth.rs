@@ -360,8 +360,9 @@ fn order(round: &mut Round<'_>, account: &mut PoolAccount, candidate: &mut Candi
     }
     let (from, to, max) = (account.target, account.target + candidate.bought, account.pool.max);
     let change = PoolChange { pool: account.pool.name.clone(), from, to, max };
+    let changes: Arc<[PoolChange]> = Arc::from([change]);
     for pod in &candidate.pods {
-        let reason = Reason::TriggeredScaleUp { pools: vec![change.clone()] };
+        let reason = Reason::TriggeredScaleUp { pools: Arc::clone(&changes) };
         round.verdicts.pods.insert(pod.clone(), reason);
     }
     let intent = round.new_intent("buy");
@@ -430,8 +431,9 @@ fn explain(
                 (id.clone(), rejection)
             })
             .collect();
+        let rejections = Arc::new(rejections);
         for pod in &group.pods {
-            let reason = Reason::NoPoolHelps { rejections: rejections.clone() };
+            let reason = Reason::NoPoolHelps { rejections: Arc::clone(&rejections) };
             round.verdicts.pods.insert(pod.clone(), reason);
         }
     }

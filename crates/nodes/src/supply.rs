@@ -118,8 +118,9 @@ impl Supply {
         for (name, node) in &fleet.nodes {
             let out = matches!(node.state, NodeState::Unready { .. } | NodeState::Leaving);
             if out && !round.ledger.removals.contains_key(name) {
+                let pods = utilization::load(round, &node.node, &mut self.room).pods;
                 let spot = self.room.add(Arc::clone(&node.node));
-                self.hold(spot, &utilization::load(round, &node.node).pods);
+                self.hold(spot, &pods);
                 self.room.bar(spot);
             }
         }
@@ -133,7 +134,7 @@ impl Supply {
     fn add_ready(&mut self, round: &Round<'_>, fleet: &Fleet) {
         let mut ready = Vec::new();
         for (name, node) in &fleet.nodes {
-            let load = utilization::load(round, &node.node);
+            let load = utilization::load(round, &node.node, &mut self.room);
             self.utilization.insert(name.clone(), load.utilization);
             if load.idle {
                 self.idle.insert(name.clone());
@@ -164,7 +165,7 @@ impl Supply {
             let mut plain = Node::clone(&node.node);
             plain.taints.retain(|taint| &*taint.key != TO_BE_DELETED && !is_passing(taint));
             plain.unschedulable &= !removal.cordoned;
-            let pods = utilization::load(round, &plain).pods;
+            let pods = utilization::load(round, &plain, &mut self.room).pods;
             let spot = self.room.add(Arc::new(plain));
             self.hold(spot, &pods);
             self.kinds.push(SpotKind::Marked(name.clone()));
@@ -194,17 +195,16 @@ impl Supply {
         }
     }
 
-    fn hold(&mut self, spot: SpotIx, pods: &[Arc<Pod>]) {
-        for pod in pods {
-            let class = class_of(&mut self.room, pod);
-            self.room.hold(class, spot, 1);
+    fn hold(&mut self, spot: SpotIx, pods: &[(ClassIx, u32)]) {
+        for (class, count) in pods {
+            self.room.hold(*class, spot, *count);
         }
     }
 
     /// A node that is there and not ready: as it will be, with the DaemonSet pods that it does not have yet.
     fn add_starting(&mut self, round: &Round<'_>, fleet: &Fleet, node: &FleetNode) {
         let plain = Arc::new(starting_node(fleet, node));
-        let pods = utilization::load(round, &plain).pods;
+        let pods = utilization::load(round, &plain, &mut self.room).pods;
         let spot = self.room.add(Arc::clone(&plain));
         self.hold(spot, &pods);
         let present: BTreeSet<&Uid> = round
@@ -457,7 +457,7 @@ fn is_passing(taint: &Taint) -> bool {
 
 /// A room without spots that can tell apart all pods of the cluster.
 fn empty_room(cluster: &Cluster) -> Room {
-    let mut vocabulary = Vocabulary::of(cluster.pods().values().map(|pod| &*pod.shape));
+    let mut vocabulary = Vocabulary::of(cluster.shapes_naming_labels());
     for set in cluster.daemon_sets().values() {
         vocabulary.add(&set.shape);
     }

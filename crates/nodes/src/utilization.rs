@@ -4,8 +4,9 @@
 //! not read.
 
 use crate::round::Round;
+use crate::supply::class_of;
 use model::{Node, Pod, Resources};
-use std::sync::Arc;
+use packing::{ClassIx, Room};
 
 /// Requested share of a node; unknown where it offers nothing to divide by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,8 +27,8 @@ impl Utilization {
 }
 
 pub(crate) struct Load {
-    /// The pods that hold room there.
-    pub pods: Vec<Arc<Pod>>,
+    /// The pods that hold room there, by class.
+    pub pods: Vec<(ClassIx, u32)>,
     pub utilization: Utilization,
     /// Nothing but `DaemonSet` and mirror pods runs there.
     pub idle: bool,
@@ -39,14 +40,18 @@ pub(crate) fn counts(round: &Round<'_>, pod: &Pod) -> bool {
 }
 
 /// Adds up the pods of a node, once.
-pub(crate) fn load(round: &Round<'_>, node: &Node) -> Load {
+pub(crate) fn load(round: &Round<'_>, node: &Node, room: &mut Room) -> Load {
     let policies = round.policies;
-    let mut pods = Vec::new();
+    let mut pods: Vec<(ClassIx, u32)> = Vec::new();
     let mut requested = Resources::default();
     let mut ignored = Resources::default();
     let mut idle = true;
     for pod in round.cluster.pods_on(&node.name).filter(|pod| counts(round, pod)) {
-        pods.push(Arc::clone(pod));
+        let class = class_of(room, pod);
+        match pods.iter_mut().find(|(known, _)| *known == class) {
+            Some((_, count)) => *count += 1,
+            None => pods.push((class, 1)),
+        }
         idle &= pod.daemon || pod.mirror;
         let leave_out = (policies.ignore_daemonsets_utilization && pod.daemon)
             || (policies.ignore_mirror_pods_utilization && pod.mirror);
