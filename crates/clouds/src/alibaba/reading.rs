@@ -66,7 +66,7 @@ pub(super) fn refused_by_group(group: &ScalingGroup) -> Option<String> {
             group.group_type
         ));
     }
-    if group.total_instance_count.is_some_and(|count| count != group.total_capacity) {
+    if group.total_instance_count.is_some_and(|count| count < group.total_capacity) {
         return Some(format!("{id} counts weighted capacity; give all its instance types the weight 1"));
     }
     None

@@ -358,7 +358,8 @@ impl Group {
         if !group.enable_desired_capacity {
             self.target = self.target.max(staying + self.unborn.len() as u32);
         }
-        if ours.is_some_and(|activity| !is_running(activity)) && self.unborn.is_empty() {
+        let over = ours.is_some_and(|activity| !is_running(activity)) || ordered.is_none();
+        if over && self.unborn.is_empty() {
             shared.forget_order(&group.scaling_group_id);
         }
     }

@@ -5,7 +5,9 @@
 
 use api::{labels, taints};
 use clouds::cluster_api;
-use model::{Change, Cluster, Machine, MachineId, MachineState, Node, NodeName, NodeTemplate, Pool, PoolId};
+use model::{
+    Change, Cluster, Machine, MachineId, MachineState, Node, NodeName, NodeTemplate, Pool, PoolId, Readiness,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -18,6 +20,9 @@ pub(crate) struct Joins {
     /// Machines that a node may know by another name: of Cluster API, where an id may be written with another path, and
     /// of clouds whose nodes may have no id at all.
     foreign: BTreeSet<MachineId>,
+    /// Nodes that say no machine themselves, with the addresses by which theirs was found: what is heard of them again
+    /// says the same, and is no news.
+    found: BTreeMap<NodeName, (Vec<Arc<str>>, MachineId)>,
     touched: bool,
 }
 
@@ -44,9 +49,23 @@ impl Joins {
                 }
                 Change::Machine(id, machine)
             }
-            Change::Node(..) => {
+            Change::Node(name, Some(node)) => {
                 self.touched = true;
-                change
+                let known = self.found.get(&name).filter(|(addresses, machine)| {
+                    *addresses == node.addresses && self.foreign.contains(machine)
+                });
+                match known {
+                    Some((_, machine)) if node.machine.is_none() => {
+                        let node = Node { machine: Some(machine.clone()), ..(*node).clone() };
+                        Change::Node(name, Some(Arc::new(node)))
+                    }
+                    _ => Change::Node(name, Some(node)),
+                }
+            }
+            Change::Node(name, None) => {
+                self.touched = true;
+                self.found.remove(&name);
+                Change::Node(name, None)
             }
             other => other,
         }
@@ -77,7 +96,7 @@ impl Joins {
     }
 
     /// Nodes whose machine is known by another spelling of its id, or by the node's name only.
-    fn identify(&self, cluster: &Cluster) -> Vec<Change> {
+    fn identify(&mut self, cluster: &Cluster) -> Vec<Change> {
         let unknown =
             |node: &&Arc<Node>| node.machine.as_ref().is_none_or(|id| !cluster.machines().contains_key(id));
         let nodes: Vec<&Arc<Node>> = cluster.nodes().values().filter(unknown).collect();
@@ -94,8 +113,18 @@ impl Joins {
         let mut changes = Vec::new();
         for node in nodes {
             let spelled = node.machine.as_ref().and_then(|id| by_segment.get(last_segment(id.as_str())));
-            let called = || node.addresses.iter().find_map(|name| *by_alias.get(&**name)?);
-            if let Some(id) = spelled.or_else(|| by_node.get(&node.name)).copied().or_else(called) {
+            let called = || {
+                let machine = node.addresses.iter().find_map(|name| *by_alias.get(&**name)?)?;
+                // What has been silent since before the machine was made is another's remains at the same address.
+                let remains =
+                    matches!(node.readiness, Readiness::NotReady { since } if since < machine.created_at);
+                (!remains).then_some(&machine.id)
+            };
+            let own = spelled.or_else(|| by_node.get(&node.name)).copied();
+            if let Some(id) = own.or_else(called) {
+                if own.is_none() {
+                    self.found.insert(node.name.clone(), (node.addresses.clone(), id.clone()));
+                }
                 let node = Node { machine: Some(id.clone()), ..(**node).clone() };
                 changes.push(Change::Node(node.name.clone(), Some(Arc::new(node))));
             }
@@ -131,14 +160,14 @@ impl Joins {
 
 /// Machines by their other names; `None` where two that stay share one: then it says nothing. An address that one
 /// machine gives up as another takes it is the other's.
-fn by_alias<'a>(machines: &[&'a Arc<Machine>]) -> BTreeMap<&'a str, Option<&'a MachineId>> {
-    let mut found: BTreeMap<&str, Option<&MachineId>> = BTreeMap::new();
+fn by_alias<'a>(machines: &[&'a Arc<Machine>]) -> BTreeMap<&'a str, Option<&'a Machine>> {
+    let mut found: BTreeMap<&str, Option<&Machine>> = BTreeMap::new();
     for leaving in [false, true] {
         let known: BTreeSet<&str> = found.keys().copied().collect();
         for machine in machines.iter().filter(|one| (one.state == MachineState::Deleting) == leaving) {
             for alias in machine.aliases.iter().filter(|alias| !known.contains(&***alias)) {
                 let unique = !found.contains_key(&**alias);
-                found.insert(alias, unique.then_some(&machine.id));
+                found.insert(alias, unique.then_some(&**machine));
             }
         }
     }
@@ -162,5 +191,80 @@ fn template_of(node: &Node) -> NodeTemplate {
         taints: node.taints.iter().filter(|taint| !taints::is_transient(&taint.key)).cloned().collect(),
         allocatable: node.allocatable.clone(),
         fittings: node.fittings.as_deref().map(|fittings| Arc::new(fittings.of_a_new_node())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jiff::Timestamp;
+    use model::Resources;
+
+    const BORN: i64 = 1000;
+
+    fn machine(id: &str, address: &str, state: MachineState) -> Change {
+        let machine = Machine {
+            id: id.into(),
+            pool: "alicloud/asg-1".into(),
+            state,
+            created_at: Timestamp::from_second(BORN).unwrap(),
+            node: None,
+            aliases: vec![Arc::from(address)],
+        };
+        Change::Machine(machine.id.clone(), Some(Arc::new(machine)))
+    }
+
+    /// A node without providerID, not ready since a moment.
+    fn node(name: &str, address: &str, since: i64) -> Change {
+        let node = Node {
+            name: name.into(),
+            uid: name.into(),
+            machine: None,
+            addresses: vec![Arc::from(address)],
+            labels: model::Labels::new(),
+            annotations: BTreeMap::new(),
+            taints: Vec::new(),
+            unschedulable: false,
+            allocatable: Resources::default(),
+            readiness: Readiness::NotReady { since: Timestamp::from_second(since).unwrap() },
+            conditions: Vec::new(),
+            created_at: Timestamp::UNIX_EPOCH,
+            deleting: false,
+            fittings: None,
+        };
+        Change::Node(node.name.clone(), Some(Arc::new(node)))
+    }
+
+    /// The machine that the node is found to be after these changes; and whether hearing of it again is news.
+    fn found(changes: Vec<Change>) -> (Option<String>, bool) {
+        let (mut joins, mut cluster) = (Joins::default(), Cluster::default());
+        let again = changes.last().cloned();
+        for change in changes {
+            let change = joins.complete(change);
+            cluster.apply(change);
+        }
+        for change in joins.follow_up(&cluster) {
+            cluster.apply(change);
+        }
+        let known = cluster.nodes()[&NodeName::from("n")].clone();
+        let again = again.map(|change| joins.complete(change));
+        let news = !matches!(again, Some(Change::Node(_, Some(node))) if node == known);
+        (known.machine.as_ref().map(ToString::to_string), news)
+    }
+
+    #[test]
+    fn a_node_without_provider_id_is_known_by_its_address() {
+        let running = |id, address| machine(id, address, MachineState::Running);
+        let one =
+            vec![running("r.i-1", "10.0.0.1"), running("r.i-2", "10.0.0.2"), node("n", "10.0.0.2", BORN)];
+        assert_eq!(found(one), (Some("r.i-2".to_owned()), false));
+        let twice =
+            vec![running("r.i-1", "10.0.0.1"), running("r.i-2", "10.0.0.1"), node("n", "10.0.0.1", BORN)];
+        assert_eq!(found(twice).0, None, "an address of two machines leads nowhere");
+        let leaving = machine("r.i-1", "10.0.0.1", MachineState::Deleting);
+        let handed_on = vec![leaving, running("r.i-2", "10.0.0.1"), node("n", "10.0.0.1", BORN)];
+        assert_eq!(found(handed_on).0, Some("r.i-2".to_owned()));
+        let remains = vec![running("r.i-1", "10.0.0.1"), node("n", "10.0.0.1", BORN - 1)];
+        assert_eq!(found(remains).0, None, "silent since before the machine was made");
     }
 }
