@@ -4,6 +4,7 @@
 //! come yet is asked again when others are in: the scheduler, too, binds one by one and tries again. A placement is
 //! right where everybody comes in. Each question counts all pods anew, so the cost grows with their square.
 
+use crate::volumes::{Attachments, are_plain, suit};
 use model::{
     Effect, HostPort, LabelSelector, Labels, Node, NodeInclusion, Pod, PodKey, PodTerm, Resources,
     SpreadConstraint, Taint,
@@ -73,6 +74,7 @@ impl Picture<'_> {
         let node = self.sites[at].node;
         by_node(pod, node)
             .or_else(|| self.by_what_is_used(pod, at))
+            .or_else(|| self.by_volumes(pod, at))
             .or_else(|| pod.shape.spread.iter().find_map(|constraint| self.by_spread(pod, constraint, at)))
             .or_else(|| self.by_affinity(pod, at))
             .or_else(|| self.by_anti_affinity(pod, at))
@@ -95,6 +97,19 @@ impl Picture<'_> {
             let names: Vec<String> = short.iter().map(ToString::to_string).collect();
             format!("there is not enough {}", names.join(", "))
         })
+    }
+
+    /// Volumes that are not plain are left to the scheduler.
+    fn by_volumes(&self, pod: &Pod, at: usize) -> Option<String> {
+        let needs = pod.shape.volumes.as_ref().filter(|needs| are_plain(needs))?;
+        let node = self.sites[at].node;
+        let mut attachments = Attachments::of(node.fittings.as_ref());
+        for (other, _) in self.present.iter().filter(|(_, site)| *site == at) {
+            if let Some(theirs) = &other.shape.volumes {
+                attachments.put(theirs);
+            }
+        }
+        (!suit(needs, &node.labels, &attachments)).then(|| "its volumes cannot be used there".into())
     }
 
     /// The domain of a site; machines that are not there yet have a host of their own.

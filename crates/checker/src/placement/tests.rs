@@ -2,7 +2,7 @@
 
 use super::*;
 use jiff::Timestamp;
-use model::{MilliCpu, PodPhase, PodShape, Readiness, SafeToEvict};
+use model::{MilliCpu, NodeSelectorTerm, PodPhase, PodShape, Readiness, SafeToEvict, VolumeNeeds};
 
 fn node(name: &str, zone: &str) -> Node {
     Node {
@@ -89,7 +89,13 @@ fn each_rule_finds_its_witness() {
     let picky = PodShape { node_selector: [("zone".into(), "z-b".into())].into(), ..shape(1) };
     let port = HostPort { port: 80, protocol: "TCP".into(), address: "".into() };
     let ported = PodShape { host_ports: vec![port], ..shape(1) };
+    let key = Arc::from("zone");
+    let in_b = model::Requirement { key, operator: model::Operator::In, values: vec!["z-b".into()] };
+    let in_b = NodeSelectorTerm { match_expressions: vec![in_b], match_fields: Vec::new() };
+    let needs = VolumeNeeds { bound: vec![vec![in_b]], ..Default::default() };
+    let bound = PodShape { volumes: Some(Arc::new(needs)), ..shape(1) };
     let table = [
+        ("volumes in b", bound, 1, 1, 1),
         ("room", shape(500), 2, 1, 0),
         ("no room", shape(500), 3, 0, 1),
         ("ports", ported, 2, 1, 1),
