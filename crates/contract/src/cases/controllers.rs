@@ -16,6 +16,8 @@ cases! { Controllers,
     dependants_without_an_owner_are_collected: ["create configmaps"];
     deployments_make_replica_sets_and_pods: ["create deployments.apps", "patch deployments.apps/scale merge"];
     budgets_are_computed_and_kept: ["create pods/eviction", "get poddisruptionbudgets.policy"];
+    claims_find_a_volume_that_is_there: ["create persistentvolumeclaims", "get persistentvolumes"];
+    ephemeral_volumes_get_their_claims: ["get persistentvolumeclaims"];
     finished_jobs_say_so: ["create jobs.batch", "get jobs.batch"];
 }
 
@@ -112,6 +114,56 @@ async fn deployments_make_replica_sets_and_pods(w: World) {
     .await;
     w.patch(&w.apps("deployments/a/scale"), MERGE, json!({"spec": {"replicas": 0}})).await.ok();
     w.until(&pods, |answer| names(&answer.body).is_empty()).await;
+}
+
+async fn claims_find_a_volume_that_is_there(w: World) {
+    let class = format!("class-{}", w.unique);
+    let volume = json!({
+        "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": w.unique},
+        "spec": {
+            "accessModes": ["ReadWriteOnce"], "capacity": {"storage": "2Gi"}, "storageClassName": class,
+            "csi": {"driver": "disks.example.com", "volumeHandle": w.unique},
+        },
+    });
+    let path = format!("/api/v1/persistentvolumes/{}", w.unique);
+    w.post("/api/v1/persistentvolumes", &volume).await.ok();
+    w.until(&path, |answer| answer.body["status"]["phase"] == "Available").await;
+    let claim = json!({
+        "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data"},
+        "spec": {
+            "accessModes": ["ReadWriteOnce"], "storageClassName": class,
+            "resources": {"requests": {"storage": "1Gi"}},
+        },
+    });
+    w.post(&w.core("persistentvolumeclaims"), &claim).await.ok();
+    let data = w.core("persistentvolumeclaims/data");
+    let bound = w.until(&data, |answer| answer.body["status"]["phase"] == "Bound").await.ok();
+    assert_eq!(bound["spec"]["volumeName"], json!(w.unique));
+    assert_eq!(bound["metadata"]["annotations"]["pv.kubernetes.io/bind-completed"], "yes");
+    assert_eq!(bound["status"]["capacity"]["storage"], "2Gi");
+    let volume = w.until(&path, |answer| answer.body["status"]["phase"] == "Bound").await.ok();
+    assert_eq!(volume["spec"]["claimRef"]["uid"], json!(uid(&bound)));
+    w.delete(&data).await.ok();
+    w.until(&path, |answer| answer.body["status"]["phase"] == "Released").await;
+    w.delete(&path).await.ok();
+}
+
+async fn ephemeral_volumes_get_their_claims(w: World) {
+    let mut object = pod("a");
+    object["spec"]["nodeSelector"] = json!({"no-such": "node"});
+    let spec = json!({
+        "accessModes": ["ReadWriteOnce"], "storageClassName": "none",
+        "resources": {"requests": {"storage": "1Gi"}},
+    });
+    object["spec"]["volumes"] =
+        json!([{"name": "scratch", "ephemeral": {"volumeClaimTemplate": {"spec": spec}}}]);
+    let made = w.post(&w.core("pods"), &object).await.ok();
+    let claim = w.core("persistentvolumeclaims/a-scratch");
+    let found = w.until(&claim, |answer| answer.code == 200).await.ok();
+    let owner = &found["metadata"]["ownerReferences"][0];
+    assert_eq!((&owner["uid"], &owner["controller"]), (&made["metadata"]["uid"], &json!(true)));
+    w.delete(&w.core("pods/a")).await.ok();
+    w.until(&claim, |answer| answer.code == 404).await;
 }
 
 async fn budgets_are_computed_and_kept(w: World) {

@@ -28,6 +28,13 @@ cases! { ApiServer,
         "list jobs.batch paged", "watch jobs.batch", "watch jobs.batch streamed",
         "list replicationcontrollers paged", "watch replicationcontrollers", "watch replicationcontrollers streamed",
         "list namespaces paged", "watch namespaces", "watch namespaces streamed",
+        "list persistentvolumeclaims", "list persistentvolumeclaims paged", "watch persistentvolumeclaims", "watch persistentvolumeclaims streamed",
+        "list persistentvolumes", "list persistentvolumes paged", "watch persistentvolumes", "watch persistentvolumes streamed",
+        "list storageclasses.storage.k8s.io", "list storageclasses.storage.k8s.io paged", "watch storageclasses.storage.k8s.io", "watch storageclasses.storage.k8s.io streamed",
+        "list csinodes.storage.k8s.io", "list csinodes.storage.k8s.io paged", "watch csinodes.storage.k8s.io", "watch csinodes.storage.k8s.io streamed",
+        "list csidrivers.storage.k8s.io", "list csidrivers.storage.k8s.io paged", "watch csidrivers.storage.k8s.io", "watch csidrivers.storage.k8s.io streamed",
+        "list csistoragecapacities.storage.k8s.io", "list csistoragecapacities.storage.k8s.io paged", "watch csistoragecapacities.storage.k8s.io", "watch csistoragecapacities.storage.k8s.io streamed",
+        "list volumeattachments.storage.k8s.io", "list volumeattachments.storage.k8s.io paged", "watch volumeattachments.storage.k8s.io", "watch volumeattachments.storage.k8s.io streamed",
     ];
     a_lease_is_taken_renewed_and_lost: [
         "create leases.coordination.k8s.io", "update leases.coordination.k8s.io", "get leases.coordination.k8s.io",
@@ -107,8 +114,41 @@ fn followed(w: &World) -> Vec<(String, serde_json::Value)> {
     ]
 }
 
+/// Storage that the controller follows.
+fn followed_storage(w: &World) -> Vec<(String, serde_json::Value)> {
+    let meta = json!({"name": w.unique});
+    let of = |kind: &str, version: &str, rest: serde_json::Value| {
+        let mut object = json!({"apiVersion": version, "kind": kind, "metadata": meta});
+        for (field, value) in rest.as_object().into_iter().flatten() {
+            object[field] = value.clone();
+        }
+        object
+    };
+    let group = |plural: &str| format!("/apis/storage.k8s.io/v1/{plural}");
+    let storage = |kind: &str, rest| of(kind, "storage.k8s.io/v1", rest);
+    let claim = json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}, "storageClassName": "none"});
+    let volume = json!({
+        "accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"}, "storageClassName": "other",
+        "csi": {"driver": "disks.example.com", "volumeHandle": "v"},
+    });
+    let attached =
+        json!({"attacher": "disks.example.com", "nodeName": "n", "source": {"persistentVolumeName": "v"}});
+    vec![
+        (w.core("persistentvolumeclaims"), of("PersistentVolumeClaim", "v1", json!({"spec": claim}))),
+        ("/api/v1/persistentvolumes".to_owned(), of("PersistentVolume", "v1", json!({"spec": volume}))),
+        (group("storageclasses"), storage("StorageClass", json!({"provisioner": "disks.example.com"}))),
+        (group("csinodes"), storage("CSINode", json!({"spec": {"drivers": []}}))),
+        (group("csidrivers"), storage("CSIDriver", json!({"spec": {}}))),
+        (
+            w.group("storage.k8s.io/v1", "csistoragecapacities"),
+            storage("CSIStorageCapacity", json!({"storageClassName": "fast"})),
+        ),
+        (group("volumeattachments"), storage("VolumeAttachment", json!({"spec": attached}))),
+    ]
+}
+
 async fn followed_kinds_are_listed_in_pages_and_watched(w: World) {
-    for (path, object) in followed(&w) {
+    for (path, object) in followed(&w).into_iter().chain(followed_storage(&w)) {
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
         let from = version(&w.get(&path).await.ok());
         let made = w.post(&path, &object).await.code(201);
@@ -136,8 +176,10 @@ async fn followed_kinds_are_listed_in_pages_and_watched(w: World) {
         assert_eq!((kind.as_str(), &seen), ("ADDED", &changed), "{path}");
         let background = json!({"propagationPolicy": "Background"});
         w.delete_with(&format!("{path}/{name}"), background).await.ok();
-        // A namespace goes once a controller has emptied it, and here there is none.
-        while !path.ends_with("/namespaces") && stream.about(name).await.0 != "DELETED" {}
+        // A namespace goes once a controller has emptied it, volumes once one has seen that nobody uses them, and here
+        // there is none.
+        let stays = path.ends_with("/namespaces") || path.contains("/persistentvolume");
+        while !stays && stream.about(name).await.0 != "DELETED" {}
     }
 }
 
