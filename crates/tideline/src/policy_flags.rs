@@ -282,7 +282,7 @@ mod tests {
             assert_eq!(given, Policies::default(), "--{name}");
             checked += 1;
         }
-        assert_eq!(checked, 31);
+        assert_eq!(checked, 32);
     }
 
     #[test]
