@@ -83,18 +83,18 @@ impl<const D: usize> State<'_, D> {
             return vec![offering];
         }
         let load = &self.nodes[node].load;
-        let mut all: Vec<usize> = self.catalog.families[family]
-            .offers
-            .iter()
-            .copied()
-            .filter(|ix| self.catalog.allows(profile, *ix) && load.fits(&self.catalog.offers[*ix].room))
-            .collect();
-        all.sort_by_key(|ix| (self.catalog.offers[*ix].price, *ix));
         let price = self.catalog.offers[offering].price;
-        let cheap = all.partition_point(|ix| self.catalog.offers[*ix].price <= price);
-        let enough = (cheap..=all.len()).find(|len| has_values(self.problem, &all[..*len], &pool.min_values));
-        all.truncate(enough.unwrap_or(cheap));
-        all
+        let mut found: Vec<usize> = Vec::new();
+        for &ix in &self.catalog.families[family].by_price {
+            let offer = &self.catalog.offers[ix];
+            if offer.price > price && has_values(self.problem, &found, &pool.min_values) {
+                break;
+            }
+            if load.fits(&offer.room) && self.catalog.allows(profile, ix) {
+                found.push(ix);
+            }
+        }
+        found
     }
 }
 

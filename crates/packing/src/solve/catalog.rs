@@ -28,6 +28,8 @@ pub(super) struct Family {
     pub pool: usize,
     pub region: Region,
     pub offers: Vec<usize>,
+    /// The same, cheapest first.
+    pub by_price: Vec<usize>,
 }
 
 /// The catalogue of one problem.
@@ -43,6 +45,8 @@ pub(super) struct Catalog<const D: usize> {
     profiles: Vec<BitSet>,
     by_set: BTreeMap<BitSet, ProfileIx>,
     meets: BTreeMap<(ProfileIx, ProfileIx), ProfileIx>,
+    /// First offering of a family by price and room.
+    twins: BTreeMap<(FamilyIx, u64, Amounts<D>), usize>,
     /// By profile, then family; `None` until asked for.
     frontiers: Vec<Vec<Option<Vec<usize>>>>,
 }
@@ -81,15 +85,23 @@ impl<const D: usize> Catalog<D> {
             offers,
             families: families
                 .into_iter()
-                .map(|((pool, region), offers)| Family { pool, region, offers })
+                .map(|((pool, region), offers)| {
+                    let mut by_price = offers.clone();
+                    by_price.sort_by_key(|ix| (problem.offerings[*ix].price, *ix));
+                    Family { pool, region, offers, by_price }
+                })
                 .collect(),
             regions: names.into_iter().map(|(domains, _)| domains).collect(),
             spot_regions,
             profiles: Vec::new(),
             by_set: BTreeMap::new(),
             meets: BTreeMap::new(),
+            twins: BTreeMap::new(),
             frontiers: Vec::new(),
         };
+        for (ix, offer) in catalog.offers.iter().enumerate().filter(|(_, offer)| offer.family != usize::MAX) {
+            catalog.twins.entry((offer.family, offer.price, offer.room)).or_insert(ix);
+        }
         catalog.everything = catalog.profile(&BitSet::full(problem.offerings.len()));
         catalog
     }
@@ -148,13 +160,41 @@ impl<const D: usize> Catalog<D> {
         kept
     }
 
-    /// Offerings of any family that a profile allows and nothing cheaper dominates.
-    pub(super) fn best_of(&mut self, profile: ProfileIx) -> Vec<usize> {
+    /// Offerings of any family that a profile allows and nothing cheaper dominates. `fractions`: nor anything larger
+    /// that is cheaper for its size.
+    pub(super) fn best_of(&mut self, profile: ProfileIx, fractions: bool) -> Vec<usize> {
         let mut all = Vec::new();
         for family in 0..self.families.len() {
             all.extend_from_slice(self.frontier(profile, family));
         }
-        self.undominated(profile, &all)
+        let mut kept = self.undominated(profile, &all);
+        if fractions {
+            let better = |ix: &usize, other: &usize| {
+                let (one, two) = (&self.offers[*ix], &self.offers[*other]);
+                // Strictly better somewhere, so that of two equals one stays.
+                let part = |a: u64, b: u64| u128::from(a) * u128::from(b);
+                one.room.fits(&two.room)
+                    && (one.room, one.price) != (two.room, two.price)
+                    && one
+                        .room
+                        .0
+                        .iter()
+                        .zip(&two.room.0)
+                        .all(|(a, b)| part(*a, two.price) <= part(*b, one.price))
+            };
+            let all = kept.clone();
+            kept.retain(|ix| !all.iter().any(|other| better(ix, other)));
+        }
+        kept
+    }
+
+    /// The offering of a family that gives the same room for the same price.
+    pub(super) fn twin(&self, offering: usize, family: FamilyIx) -> Option<usize> {
+        let of = &self.offers[offering];
+        if of.family == family {
+            return Some(offering);
+        }
+        self.twins.get(&(family, of.price, of.room)).copied()
     }
 
     /// The cheapest offering of a family that a profile allows and that holds a load.

@@ -4,6 +4,7 @@
 //! remaining room; the last places are found by a bounded depth-first search that tries each kind of pod first once.
 
 use super::amounts::Amounts;
+use super::rates::{UNIT_BITS, UnitPrices};
 
 /// Places that the depth-first search decides; more are filled in strides before it.
 const FINE_PLACES: u64 = 10;
@@ -34,8 +35,8 @@ pub(super) struct Pattern {
 /// One search.
 pub(super) struct Filler<'a, const D: usize> {
     items: &'a [Item<D>],
-    /// Worth of one unit of each resource, shifted by `RATE_BITS`.
-    rates: [u64; D],
+    /// Nothing that fits into room is worth more than these prices for it.
+    unit: UnitPrices<D>,
     used: Vec<u32>,
     /// Pods chosen so far of each item with a limit of its own kind.
     steps: u64,
@@ -43,20 +44,17 @@ pub(super) struct Filler<'a, const D: usize> {
     chosen: Vec<(usize, u32)>,
 }
 
-/// Fraction bits of the worth of one unit of a resource.
-const RATE_BITS: u32 = 24;
-
-/// Fills `room` with items (sorted by worth, largest first). `rates`: worth of one unit of each resource.
+/// Fills `room` with items (sorted by worth, largest first).
 pub(super) fn fill<const D: usize>(
     items: &[Item<D>],
     room: &Amounts<D>,
-    rates: [u64; D],
+    unit: UnitPrices<D>,
     budget: u64,
     steps: &mut u64,
 ) -> Pattern {
     let mut filler = Filler {
         items,
-        rates,
+        unit,
         used: vec![0; items.len()],
         steps: 0,
         best: Pattern::default(),
@@ -164,11 +162,11 @@ impl<const D: usize> Filler<'_, D> {
         if worth > self.best.worth {
             self.best = Pattern { pods: self.chosen.clone(), worth };
         }
-        let mut hope = 0u64;
-        for (rate, room) in self.rates.iter().zip(&room.0) {
-            hope = hope.saturating_add(((u128::from(*rate) * u128::from(*room)) >> RATE_BITS) as u64);
+        let mut hope = 0u128;
+        for (price, room) in self.unit.iter().zip(&room.0) {
+            hope = hope.saturating_add(u128::from(*price) * u128::from(*room));
         }
-        if worth.saturating_add(hope) <= self.best.worth {
+        if u128::from(worth) + (hope >> UNIT_BITS) <= u128::from(self.best.worth) {
             return;
         }
         for at in from..self.items.len() {
@@ -184,10 +182,4 @@ impl<const D: usize> Filler<'_, D> {
             self.unchoose(at);
         }
     }
-}
-
-/// The worth of one unit of a resource, as the search wants it.
-pub(super) fn rate(worth_of_room: u64, room: u64) -> u64 {
-    u64::try_from((u128::from(worth_of_room) << RATE_BITS).checked_div(u128::from(room)).unwrap_or(0))
-        .unwrap_or(u64::MAX)
 }

@@ -5,9 +5,9 @@
 //! for their worth. A pattern stays the best while its pods last, for the choice only becomes smaller.
 
 use super::amounts::Amounts;
-use super::catalog::{FamilyIx, Region};
-use super::fill::{Item, Pattern, fill, rate};
-use super::rates::{Demand, Rates};
+use super::catalog::{FamilyIx, Offer, Region};
+use super::fill::{Item, Pattern, fill};
+use super::rates::{Ask, Rates, UnitPrices};
 use super::state::State;
 use std::collections::BTreeMap;
 
@@ -15,10 +15,11 @@ use std::collections::BTreeMap;
 const FILL_STEPS: u64 = 600;
 /// Larger offerings that are tried for a forced machine.
 const LADDER: usize = 14;
-/// Offerings that are tried for a machine that is not forced.
-const CANDIDATES: usize = 24;
 /// A place costs this part of the cheapest machine: small pods are kept for the gaps that only they fill.
 const PLACE_SHARE: u64 = 100;
+
+/// Patterns found so far, by seed, region and offering: the best ones while their pods last.
+type Patterns = BTreeMap<(Option<usize>, Region, usize), Pattern>;
 
 /// One machine to open.
 #[derive(Clone, Debug)]
@@ -29,11 +30,13 @@ struct Proposal {
     cost: i128,
 }
 
-/// The rates of one solve.
+/// What the first answer and the search go by.
 #[derive(Clone, Debug)]
 pub(super) struct Market<const D: usize> {
-    /// Worth of one unit of each resource.
-    unit: [u64; D],
+    /// By bucket: offerings that its pods chose in the linear program.
+    chosen: Vec<Vec<usize>>,
+    /// Highest worth of one unit of each resource, by price and room of an offering.
+    units: BTreeMap<(u64, Amounts<D>), UnitPrices<D>>,
     /// What a place costs in nano-USD.
     place: u64,
     /// Price of the cheapest machine in nano-USD.
@@ -42,53 +45,68 @@ pub(super) struct Market<const D: usize> {
     pub noise: u64,
 }
 
+/// The bound that was found when the market was made, and for which pods.
+#[derive(Clone, Debug)]
+pub(super) struct Priced {
+    pub counts: Vec<u32>,
+    pub forced: u32,
+    pub bound: u64,
+    pub strict: Vec<u64>,
+}
+
+impl<const D: usize> Market<D> {
+    /// Prices that the worth of what an offering holds does not exceed.
+    fn unit(&self, offer: &Offer<D>) -> UnitPrices<D> {
+        let mut unit = self.units.get(&(offer.price, offer.room)).copied().unwrap_or([u64::MAX; D]);
+        if self.noise != 0 {
+            for price in &mut unit {
+                *price = price.saturating_add(*price / 15);
+            }
+        }
+        unit
+    }
+}
+
 impl<const D: usize> State<'_, D> {
     /// Prices all buckets by what is left to place.
     pub(super) fn market(&mut self) -> Market<D> {
-        let demands = self.demands(|units, bucket| units.buckets[bucket].left.iter().sum());
-        let rates = self.rates(&demands, self.forced().map_or(0, |(_, n)| n));
-        let rates =
-            rates.evened(&demands, |ix| (self.catalog.offers[ix].room, self.catalog.offers[ix].price));
-        let mut highest = 0;
-        let mut by_profile = BTreeMap::new();
-        for bucket in 0..self.units.buckets.len() {
-            let profile = self.units.buckets[bucket].profile;
-            let price = match by_profile.get(&profile) {
-                Some(price) => *price,
-                None => self.price_of(&rates, profile),
-            };
-            by_profile.insert(profile, price);
-            highest = highest.max(price);
-            let req = self.units.buckets[bucket].req;
-            self.units.buckets[bucket].worth = rates.worth(&req, price);
-        }
-        let mut unit = [0; D];
-        for (at, unit) in unit.iter_mut().enumerate() {
-            let mut all = Amounts::<D>::ZERO;
-            all.0[at] = 1 << 40;
-            *unit = rate(rates.worth(&all, highest), 1 << 40);
+        let left: Vec<u32> = self.units.buckets.iter().map(|bucket| bucket.left.iter().sum()).collect();
+        let forced = self.forced().map_or(0, |(_, n)| n);
+        let (buckets, asks) = self.asks(&left, forced);
+        let offer = |ix: usize| (self.catalog.offers[ix].price, self.catalog.offers[ix].room);
+        let rates = Rates::search(&asks, offer, forced);
+        self.priced = Some(Priced { counts: left, forced, bound: rates.bound, strict: rates.strict });
+        let mut chosen = vec![Vec::new(); self.units.buckets.len()];
+        for (at, bucket) in buckets.into_iter().enumerate() {
+            self.units.buckets[bucket].worth = rates.even[at];
+            chosen[bucket].clone_from(&rates.chosen[at]);
         }
         let least = self.catalog.offers.iter().map(|offer| offer.price).filter(|p| *p > 0).min().unwrap_or(0);
-        Market { unit, place: least * 1000 / PLACE_SHARE, least: least * 1000, noise: 0 }
-    }
-
-    pub(super) fn rates(&self, demands: &[Demand], forced: u32) -> Rates {
-        let offer = |ix: usize| (self.catalog.offers[ix].room, self.catalog.offers[ix].price);
-        Rates::search(demands, offer, self.problem.resources, forced)
-    }
-
-    /// Pods by profile; `count` tells how many of a bucket.
-    pub(super) fn demands(&mut self, count: impl Fn(&super::units::Units<D>, usize) -> u32) -> Vec<Demand> {
-        let mut by_profile: BTreeMap<usize, Vec<u128>> = BTreeMap::new();
-        for (ix, bucket) in self.units.buckets.iter().enumerate() {
-            let pods = u128::from(count(&self.units, ix));
-            let sum = by_profile.entry(bucket.profile).or_insert_with(|| vec![0; self.problem.resources]);
-            for (sum, req) in sum.iter_mut().zip(&bucket.req.0) {
-                *sum += u128::from(*req) * pods;
-            }
+        Market {
+            chosen,
+            units: rates.units,
+            place: least * 1000 / PLACE_SHARE,
+            least: least * 1000,
+            noise: 0,
         }
-        let demands = by_profile.into_iter().filter(|(_, sum)| sum.iter().any(|n| *n > 0));
-        demands.map(|(profile, sum)| Demand { sum, offers: self.catalog.best_of(profile) }).collect()
+    }
+
+    /// What pods of each bucket ask for, with the offerings that may hold one of them.
+    pub(super) fn asks(&mut self, counts: &[u32], forced: u32) -> (Vec<usize>, Vec<Ask<D>>) {
+        let mut fronts: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        let (mut buckets, mut asks) = (Vec::new(), Vec::new());
+        for (ix, count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
+            let (req, profile) = (self.units.buckets[ix].req, self.units.buckets[ix].profile);
+            let front = match fronts.get(&profile) {
+                Some(front) => front,
+                None => fronts.entry(profile).or_insert(self.catalog.best_of(profile, forced == 0)),
+            };
+            let offers =
+                front.iter().copied().filter(|ix| req.fits(&self.catalog.offers[*ix].room)).collect();
+            buckets.push(ix);
+            asks.push(Ask { req, count: *count, offers });
+        }
+        (buckets, asks)
     }
 
     /// The hostname tally that forces the most machines for what is left, and how many.
@@ -129,12 +147,16 @@ impl<const D: usize> State<'_, D> {
             .collect();
         seeds.sort_by_key(|ix| (std::cmp::Reverse(self.units.buckets[*ix].worth), *ix));
         let mut known: BTreeMap<(usize, Region), Proposal> = BTreeMap::new();
+        let mut patterns = Patterns::new();
         for seed in seeds {
             while let Some(region) = self.seed_region(seed, families) {
                 let proposal = match known.get(&(seed, region)) {
                     Some(old) if self.still_there(old, region) && self.may_open(old.offering) => old.clone(),
                     _ => {
-                        let Some(new) = self.propose(market, families, region, Some(seed)) else { break };
+                        let Some(new) = self.propose(market, families, region, Some(seed), &mut patterns)
+                        else {
+                            break;
+                        };
                         known.insert((seed, region), new.clone());
                         new
                     }
@@ -165,10 +187,16 @@ impl<const D: usize> State<'_, D> {
         let regions: std::collections::BTreeSet<Region> =
             families.iter().map(|ix| self.catalog.families[*ix].region).collect();
         let mut opened = vec![0u32; self.catalog.regions.len()];
+        let mut patterns = Patterns::new();
+        let mut known: BTreeMap<Region, Proposal> = BTreeMap::new();
         loop {
             let mut best: Option<(i128, u32, Region, Proposal)> = None;
             for &region in &regions {
-                if let Some(proposal) = self.propose(market, families, region, None) {
+                let old = known.remove(&region);
+                let old = old.filter(|old| self.still_there(old, region) && self.may_open(old.offering));
+                let new = old.or_else(|| self.propose(market, families, region, None, &mut patterns));
+                if let Some(proposal) = new {
+                    known.insert(region, proposal.clone());
                     let key = (proposal.cost, opened[region], region);
                     if best.as_ref().is_none_or(|old| key < (old.0, old.1, old.2)) {
                         best = Some((key.0, key.1, key.2, proposal));
@@ -225,6 +253,7 @@ impl<const D: usize> State<'_, D> {
         families: &[FamilyIx],
         region: Region,
         seed: Option<usize>,
+        patterns: &mut Patterns,
     ) -> Option<Proposal> {
         let items = self.items(market, region, seed);
         if items.is_empty() && seed.is_none() {
@@ -236,23 +265,29 @@ impl<const D: usize> State<'_, D> {
         };
         let candidates = self.candidates(market, families, region, seed, &items);
         let mut best: Option<Proposal> = None;
-        for (hope, offering) in candidates {
-            if best.as_ref().is_some_and(|best| hope >= best.cost) {
-                if seed.is_none() {
-                    break;
-                }
-                continue;
-            }
+        for offering in candidates {
             let room = self.catalog.offers[offering].room.minus(&load);
-            let fitting: Vec<Item<D>> = items
-                .iter()
-                .filter(|item| {
-                    item.req.fits(&room)
-                        && self.catalog.allows(self.units.buckets[item.bucket].profile, offering)
-                })
-                .copied()
-                .collect();
-            let pattern = fill(&fitting, &room, market.unit, FILL_STEPS, &mut self.steps);
+            let key = (seed, region, offering);
+            let left = |(bucket, n): &(usize, u32)| self.units.buckets[*bucket].left_in(region) >= *n;
+            let pattern = match patterns.get(&key) {
+                Some(known) if known.pods.iter().all(left) => known.clone(),
+                _ => {
+                    let here = |item: &&Item<D>| {
+                        let profile = self.units.buckets[item.bucket].profile;
+                        item.req.fits(&room) && self.catalog.allows(profile, offering)
+                    };
+                    let fitting: Vec<Item<D>> = items.iter().filter(here).copied().collect();
+                    let new = fill(
+                        &fitting,
+                        &room,
+                        market.unit(&self.catalog.offers[offering]),
+                        FILL_STEPS,
+                        &mut self.steps,
+                    );
+                    patterns.insert(key, new.clone());
+                    new
+                }
+            };
             if seed.is_none() && pattern.pods.is_empty() {
                 continue;
             }
@@ -310,7 +345,7 @@ impl<const D: usize> State<'_, D> {
         Proposal { offering, pattern: Pattern { pods, worth }, cost }
     }
 
-    /// Offerings worth a try with the lowest cost that each could have, in the order in which they are tried.
+    /// Offerings worth a try, cheapest first.
     fn candidates(
         &mut self,
         market: &Market<D>,
@@ -318,48 +353,34 @@ impl<const D: usize> State<'_, D> {
         region: Region,
         seed: Option<usize>,
         items: &[Item<D>],
-    ) -> Vec<(i128, usize)> {
-        let mut profiles: Vec<usize> = match seed {
-            Some(seed) => vec![self.units.buckets[seed].profile],
-            None => items.iter().map(|item| self.units.buckets[item.bucket].profile).collect(),
-        };
-        profiles.sort_unstable();
-        profiles.dedup();
-        let demand: u128 = items.iter().map(|item| u128::from(item.worth) * u128::from(item.most)).sum();
-        let load = seed.map_or(Amounts::ZERO, |seed| self.units.buckets[seed].req);
+    ) -> Vec<usize> {
         let mut found = std::collections::BTreeSet::new();
         for &family in families {
             if self.catalog.families[family].region != region {
                 continue;
             }
-            for &profile in &profiles {
-                let holding = self.catalog.frontier(profile, family).to_vec();
-                let holding = holding.into_iter().filter(|ix| load.fits(&self.catalog.offers[*ix].room));
-                let holding = holding.filter(|ix| self.may_open(*ix));
-                found.extend(holding.take(if seed.is_some() { LADDER } else { usize::MAX }));
+            if let Some(seed) = seed {
+                let (profile, load) = (self.units.buckets[seed].profile, self.units.buckets[seed].req);
+                let holding = self.catalog.frontier(profile, family).to_vec().into_iter();
+                let holding = holding.filter(|ix| load.fits(&self.catalog.offers[*ix].room));
+                found.extend(holding.take(LADDER).map(|ix| (self.catalog.offers[ix].price, ix)));
+                continue;
+            }
+            for item in items {
+                for &chosen in &market.chosen[item.bucket] {
+                    let twin = self.catalog.twin(chosen, family);
+                    found.extend(twin.map(|ix| (self.catalog.offers[ix].price, ix)));
+                }
+            }
+            if found.is_empty() {
+                for item in items {
+                    let (profile, req) = (self.units.buckets[item.bucket].profile, item.req);
+                    let first = self.catalog.cheapest(profile, family, &req);
+                    found.extend(first.map(|ix| (self.catalog.offers[ix].price, ix)));
+                }
             }
         }
-        let hope = |ix: usize| -> i128 {
-            let offer = &self.catalog.offers[ix];
-            let worth: u128 = offer
-                .room
-                .0
-                .iter()
-                .zip(&market.unit)
-                .map(|(r, u)| (u128::from(*r) * u128::from(*u)) >> 24)
-                .sum();
-            let worth = worth.min(demand).max(1) as i128;
-            let price = i128::from(offer.price) * 1000;
-            if seed.is_some() { price - worth } else { (price << 20) / worth }
-        };
-        let mut all: Vec<(i128, usize)> = found.into_iter().map(|ix| (hope(ix), ix)).collect();
-        if seed.is_none() {
-            all.sort_unstable();
-            all.truncate(CANDIDATES);
-        } else {
-            all.sort_by_key(|(_, ix)| (self.catalog.offers[*ix].price, *ix));
-        }
-        all
+        found.into_iter().map(|(_, ix)| ix).filter(|ix| self.may_open(*ix)).collect()
     }
 
     /// Opens one machine with a pattern. `false`: nothing could be placed on it.

@@ -1,151 +1,332 @@
-//! What resources cost at the margin, and the lower bound that follows from it.
+//! What pods cost at the margin, and the lower bound that follows from it.
 //!
-//! Owns a linear program in its smallest form. Give each resource a weight; let a machine's worth be its weighted
-//! room. Each profile then has a price per worth, that of its best offering, and no placement pays less for the pods
-//! of that profile: `price of plan >= sum over pods of (their worth x the least price per worth that they may get)`.
-//! Every choice of weights gives a valid bound, so the search for good weights may be as rough as it likes. A fixed
-//! part of each machine's price is counted apart: it is paid at least as often as anti-affinity forces machines.
+//! Owns the dual of a linear program: cut machines into fractions, and let every resource of every offering have a
+//! price, so that the room of one machine costs what the machine costs. A pod is then worth what it costs on the
+//! offering where it is cheapest, and no placement of the pods can cost less than all their worths: on each machine
+//! they add up to at most its price. Any prices give a valid bound, so the search for good ones may be rough: in each
+//! round every pod chooses its cheapest offering, and the resources that are in demand there become dearer
+//! (multiplicative weights). A fixed part of each machine's price is kept apart: it is paid at least as often as
+//! anti-affinity forces machines.
 
 use super::amounts::Amounts;
+use std::collections::BTreeMap;
 
-/// Weights add up to this.
-const WEIGHTS: u64 = 1024;
-/// Worth of all pods together when one resource has all the weight.
-const WORTH_BITS: u32 = 40;
-/// Evened weights may lose this part of the bound (1/40).
-const EVEN_SHARE: u64 = 40;
-/// Fraction bits of a price per worth.
-const PRICE_BITS: u32 = 60;
+/// Weights of one offering add up to this.
+const ONE: u64 = 1 << 20;
+/// The parts of a direction add up to this.
+const PARTS: u64 = 1024;
+/// Fraction bits of amounts, as shares of the largest room.
+const SHARE_BITS: u32 = 34;
+/// Rounds of the search.
+const ROUNDS: u32 = 40;
+/// Rounds without a better bound after which the search ends.
+const IDLE_ROUNDS: u32 = 14;
+/// Offerings of one ask that the search looks at.
+const SAMPLE: usize = 24;
+/// Worths come from the first round whose bound is within this part of the best (1/80): early weights are even, so
+/// that what is almost scarce is worth something as well.
+const EVEN_PART: u128 = 80;
 
-/// Pods of one profile together.
+/// Pods that ask for the same.
 #[derive(Clone, Debug)]
-pub(super) struct Demand {
-    /// By resource, of all pods of the profile.
-    pub sum: Vec<u128>,
-    /// Room and price of the offerings that the profile allows and nothing dominates.
+pub(super) struct Ask<const D: usize> {
+    pub req: Amounts<D>,
+    pub count: u32,
+    /// Offerings that may hold one of them, by their numbers.
     pub offers: Vec<usize>,
 }
 
-/// Weights, and the fixed part of a machine's price in micro-USD.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Rates {
-    pub weights: Vec<u64>,
-    pub fixed: u64,
-    /// The bound that they give, in micro-USD.
+/// Prices of one unit of each resource in nano-USD, shifted by [`UNIT_BITS`].
+pub(super) type UnitPrices<const D: usize> = [u64; D];
+
+/// Fraction bits of the price of one unit.
+pub(super) const UNIT_BITS: u32 = 24;
+
+/// What the search found.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Rates<const D: usize> {
+    /// The bound in micro-USD.
     pub bound: u64,
-    totals: Vec<u128>,
+    /// By ask: worth of one pod in nano-USD, as the bound counts it.
+    pub strict: Vec<u64>,
+    /// By ask: worth of one pod in nano-USD, from evener prices.
+    pub even: Vec<u64>,
+    /// By ask: offerings that its pods chose, in ascending order.
+    pub chosen: Vec<Vec<usize>>,
+    /// By price and room: prices that the even worths of what an offering holds never exceed.
+    pub units: BTreeMap<(u64, Amounts<D>), UnitPrices<D>>,
 }
 
-/// Offerings as shares of the total demand, so that the search only multiplies small numbers.
-struct Shares {
-    /// By offering: (price, share of the total demand by resource, rounded up).
-    offers: Vec<(u64, Vec<u128>)>,
-    /// By profile: (share of the total demand by resource, rounded down; offerings).
-    demands: Vec<(Vec<u128>, Vec<usize>)>,
+#[derive(Clone)]
+struct Offer<const D: usize> {
+    price: u64,
+    room: Amounts<D>,
+    number: usize,
+    weights: [u64; D],
 }
 
-impl Rates {
-    /// Searches weights for a high bound. `forced` machines are needed in any case.
-    pub(super) fn search<const D: usize>(
-        demands: &[Demand],
-        offer: impl Fn(usize) -> (Amounts<D>, u64),
-        resources: usize,
-        forced: u32,
-    ) -> Self {
-        let mut totals = vec![0u128; resources];
-        for demand in demands {
-            for (total, sum) in totals.iter_mut().zip(&demand.sum) {
-                *total += sum;
-            }
-        }
-        let shares = Shares::new(demands, offer, &totals);
-        let coarse = shares.sample();
-        let used: Vec<usize> = (0..resources).filter(|at| totals[*at] > 0).collect();
-        let mut best = Self { weights: vec![0; resources], fixed: 0, bound: 0, totals };
-        if used.is_empty() {
+/// Offerings dearer for a pod by less than this part (1/16) count as chosen when prices are changed.
+const NEAR_PART: u64 = 16;
+
+/// One state of the search.
+#[derive(Clone)]
+struct Search<'a, const D: usize> {
+    asks: &'a [Ask<D>],
+    offers: Vec<Offer<D>>,
+    /// By ask: offers that may hold it.
+    allowed: Vec<Vec<usize>>,
+    /// By ask: share of the largest room, by resource.
+    shares: Vec<[u64; D]>,
+    most: Amounts<D>,
+    /// Nano-USD of each machine that is not the pods'.
+    fixed: u64,
+    forced: u32,
+    worth: Vec<u64>,
+    choice: Vec<usize>,
+}
+
+impl<const D: usize> Rates<D> {
+    /// Searches prices for a high bound. `forced` machines are needed in any case.
+    pub(super) fn search(asks: &[Ask<D>], offer: impl Fn(usize) -> (u64, Amounts<D>), forced: u32) -> Self {
+        let mut best = Self { chosen: vec![Vec::new(); asks.len()], ..Self::default() };
+        if asks.is_empty() {
             return best;
         }
-        for at in &used {
-            best.weights[*at] = WEIGHTS / used.len() as u64;
+        let mut search = Search::new(asks, offer, forced);
+        let mut full = search.clone();
+        search.thin(if forced == 0 { 4 * SAMPLE } else { SAMPLE });
+        search.fix();
+        let direction = search.direct();
+        search.fix();
+        let common = search.evaluate();
+        let (highest, trained) = search.train(&mut best.chosen);
+        for chosen in &mut best.chosen {
+            chosen.sort_unstable();
+            chosen.dedup();
         }
-        best.weights[used[0]] += WEIGHTS % used.len() as u64;
-        for _ in 0..2 {
-            best.fix(&coarse, forced);
-            let mut step = WEIGHTS / 4;
-            while step > 0 {
-                if !best.shift(&coarse, &used, step, forced) {
-                    step /= 2;
+        // Valid are only bounds over all offerings: those left out above get prices along the direction.
+        let fixed = search.fixed;
+        full.fixed = fixed;
+        full.follow(&direction);
+        let along = full.evaluate();
+        best.strict.clone_from(&full.worth);
+        best.bound = u64::try_from(along / 1000).unwrap_or(0);
+        full.learn(&trained);
+        let value = full.evaluate();
+        if value > along {
+            best.strict.clone_from(&full.worth);
+            best.bound = u64::try_from(value / 1000).unwrap_or(0);
+        }
+        let enough = highest - highest / EVEN_PART;
+        if common >= enough {
+            let even = search.even_out(direction, enough);
+            full.follow(&even);
+        }
+        full.evaluate();
+        best.even.clone_from(&full.worth);
+        best.units = full.units();
+        best
+    }
+}
+
+impl<'a, const D: usize> Search<'a, D> {
+    fn new(asks: &'a [Ask<D>], offer: impl Fn(usize) -> (u64, Amounts<D>), forced: u32) -> Self {
+        let mut most = Amounts::<D>([1; D]);
+        let mut used = [false; D];
+        for ask in asks {
+            for (used, req) in used.iter_mut().zip(&ask.req.0) {
+                *used |= *req > 0;
+            }
+        }
+        let numbers = asks.iter().flat_map(|ask| &ask.offers).max().map_or(0, |number| number + 1);
+        let mut known = vec![usize::MAX; numbers];
+        let mut offers: Vec<Offer<D>> = Vec::new();
+        let mut allowed = Vec::new();
+        for ask in asks {
+            let mut here = Vec::with_capacity(ask.offers.len());
+            for &number in &ask.offers {
+                if known[number] == usize::MAX {
+                    let (price, room) = offer(number);
+                    for (most, room) in most.0.iter_mut().zip(&room.0) {
+                        *most = (*most).max(*room);
+                    }
+                    known[number] = offers.len();
+                    offers.push(Offer { price, room, number, weights: even_weights(&room, &used) });
+                }
+                here.push(known[number]);
+            }
+            allowed.push(here);
+        }
+        let share = |ask: &Ask<D>| {
+            let mut share = [0; D];
+            for ((share, req), most) in share.iter_mut().zip(&ask.req.0).zip(&most.0) {
+                *share = ((u128::from(*req) << SHARE_BITS) / u128::from(*most)) as u64;
+            }
+            share
+        };
+        let shares = asks.iter().map(share).collect();
+        let (worth, choice) = (vec![0; asks.len()], vec![usize::MAX; asks.len()]);
+        Self { asks, offers, allowed, shares, most, fixed: 0, forced, worth, choice }
+    }
+
+    /// Price of the largest room of each resource on one offering, in nano-USD.
+    fn prices(&self, offer: &Offer<D>, fixed: u64) -> [u64; D] {
+        let mut prices = [0; D];
+        let price = u128::from((offer.price * 1000).saturating_sub(fixed));
+        for (at, to) in prices.iter_mut().enumerate() {
+            let weighed = price * u128::from(offer.weights[at]) / u128::from(ONE);
+            let scaled = (weighed * u128::from(self.most.0[at])).checked_div(u128::from(offer.room.0[at]));
+            *to = u64::try_from(scaled.unwrap_or(0)).unwrap_or(0);
+        }
+        prices
+    }
+
+    /// Works out the worth of all pods and their choices. Returns the bound in nano-USD.
+    fn evaluate(&mut self) -> u128 {
+        self.value(self.fixed)
+    }
+
+    fn value(&mut self, fixed: u64) -> u128 {
+        let prices: Vec<[u64; D]> = self.offers.iter().map(|offer| self.prices(offer, fixed)).collect();
+        let mut sum = u128::from(fixed) * u128::from(self.forced);
+        for (at, ask) in self.asks.iter().enumerate() {
+            let share = &self.shares[at];
+            let mut best = (u64::MAX, usize::MAX);
+            for &offer in &self.allowed[at] {
+                let cost: u128 =
+                    prices[offer].iter().zip(share).map(|(p, s)| u128::from(*p) * u128::from(*s)).sum();
+                let cost = u64::try_from(cost >> SHARE_BITS).unwrap_or(u64::MAX);
+                best = best.min((cost, offer));
+            }
+            let worth = if best.1 == usize::MAX { 0 } else { best.0 };
+            self.worth[at] = worth;
+            self.choice[at] = best.1;
+            sum += u128::from(worth) * u128::from(ask.count);
+        }
+        sum
+    }
+
+    /// Lets the search look at fewer offerings of each ask.
+    fn thin(&mut self, most: usize) {
+        for allowed in &mut self.allowed {
+            let stride = allowed.len().div_ceil(most).max(1);
+            let last = allowed.last().copied();
+            let mut kept: Vec<usize> = allowed.iter().step_by(stride).copied().collect();
+            kept.extend(last.filter(|last| kept.last() != Some(last)));
+            *allowed = kept;
+        }
+    }
+
+    /// Rounds of choosing and adapting. Returns the highest value with its weights; notes who chose what.
+    fn train(&mut self, chosen: &mut [Vec<usize>]) -> (u128, Vec<[u64; D]>) {
+        let weights = |offers: &[Offer<D>]| offers.iter().map(|offer| offer.weights).collect();
+        let mut best: (u128, Vec<[u64; D]>) = (self.evaluate(), weights(&self.offers));
+        let mut idle = 0;
+        for round in 0..ROUNDS {
+            self.adapt(round);
+            let value = self.evaluate();
+            idle += 1;
+            if value > best.0 + best.0 / 10_000 {
+                best = (value, weights(&self.offers));
+                idle = 0;
+            }
+            if idle > IDLE_ROUNDS {
+                return best;
+            }
+            if round >= ROUNDS / 4 {
+                for (chosen, choice) in chosen.iter_mut().zip(&self.choice) {
+                    chosen.extend(self.offers.get(*choice).map(|offer| offer.number));
                 }
             }
         }
-        best.fix(&shares, forced);
         best
     }
 
-    /// Tries to move weight from one resource to another; `true` if that raised the bound.
-    fn shift(&mut self, shares: &Shares, used: &[usize], step: u64, forced: u32) -> bool {
-        for &from in used {
-            for &to in used {
+    /// Takes over weights that another search over the same asks found, where it changed them.
+    fn learn(&mut self, weights: &[[u64; D]]) {
+        for (offer, weights) in self.offers.iter_mut().zip(weights) {
+            offer.weights = *weights;
+        }
+    }
+
+    fn units(&self) -> BTreeMap<(u64, Amounts<D>), UnitPrices<D>> {
+        let one = |offer: &Offer<D>| {
+            let mut unit = [0; D];
+            for ((unit, price), most) in unit.iter_mut().zip(self.prices(offer, self.fixed)).zip(&self.most.0)
+            {
+                // Rounded up: what is compared with it must never be more.
+                *unit = u64::try_from((u128::from(price) << UNIT_BITS) / u128::from(*most) + 1)
+                    .unwrap_or(u64::MAX);
+            }
+            ((offer.price, offer.room), unit)
+        };
+        self.offers.iter().map(one).collect()
+    }
+
+    /// Gives all offerings weights in proportion to their room along one direction.
+    fn follow(&mut self, direction: &[u64; D]) {
+        for offer in &mut self.offers {
+            for (((weight, room), most), part) in
+                offer.weights.iter_mut().zip(&offer.room.0).zip(&self.most.0).zip(direction)
+            {
+                *weight = (u128::from(*room) * u128::from(*part) * (1 << 20) / u128::from(*most)) as u64;
+            }
+            normalise(&mut offer.weights);
+        }
+    }
+
+    fn value_of(&mut self, direction: &[u64; D]) -> u128 {
+        self.follow(direction);
+        self.evaluate()
+    }
+
+    /// Searches one direction for all offerings, moving ever smaller parts from one resource to another.
+    fn direct(&mut self) -> [u64; D] {
+        let used: Vec<usize> = (0..D).filter(|at| self.asks.iter().any(|ask| ask.req.0[*at] > 0)).collect();
+        let mut best = [0; D];
+        for at in &used {
+            best[*at] = PARTS / used.len() as u64;
+        }
+        let mut highest = self.value_of(&best);
+        let mut step = PARTS / 4;
+        while step > 0 {
+            let mut moved = false;
+            for (from, to) in used.iter().flat_map(|from| used.iter().map(move |to| (*from, *to))) {
                 // What is less than a step moves whole: scarce resources must get all the weight in the end.
-                let step = step.min(self.weights[from]);
-                if from == to || step == 0 {
-                    continue;
-                }
-                let mut next = self.clone();
-                next.weights[from] -= step;
-                next.weights[to] += step;
-                next.bound = next.value(shares, next.fixed, forced);
-                if next.bound > self.bound {
-                    *self = next;
-                    return true;
+                let step = step.min(best[from]);
+                let mut next = best;
+                next[from] -= step;
+                next[to] += step;
+                if from != to && step > 0 {
+                    let value = self.value_of(&next);
+                    if value > highest {
+                        (highest, best, moved) = (value, next, true);
+                    }
                 }
             }
+            if !moved {
+                step /= 4;
+            }
         }
-        false
+        self.follow(&best);
+        best
     }
 
-    /// Finds the fixed part that gives the highest bound: the bound is concave in it.
-    fn fix(&mut self, shares: &Shares, forced: u32) {
-        let least = shares.offers.iter().map(|(price, _)| *price).min().unwrap_or(0);
-        let (mut low, mut high) = (0, if forced == 0 { 0 } else { least });
-        let near = least / 4096 + 1;
-        while high - low > near {
-            let middle = low + (high - low) / 2;
-            let rises = self.value(shares, middle + near, forced) > self.value(shares, middle, forced);
-            if rises { low = middle } else { high = middle }
-        }
-        let found = [0, low, high].map(|fixed| (self.value(shares, fixed, forced), fixed));
-        (self.bound, self.fixed) = found.into_iter().max().unwrap_or((0, 0));
-    }
-
-    /// The evenest weights whose bound is nearly as high: they also value what is almost scarce.
-    #[must_use]
-    pub(super) fn evened<const D: usize>(
-        &self,
-        demands: &[Demand],
-        offer: impl Fn(usize) -> (Amounts<D>, u64),
-    ) -> Self {
-        let shares = Shares::new(demands, offer, &self.totals).sample();
-        let enough = self.bound - self.bound / EVEN_SHARE;
-        let base = self.value(&shares, self.fixed, 0);
-        let mut best = self.clone();
-        let step = WEIGHTS / 32;
-        let used: Vec<usize> = (0..self.totals.len()).filter(|at| self.totals[*at] > 0).collect();
+    /// The evenest direction whose bound is still high enough.
+    fn even_out(&mut self, mut best: [u64; D], enough: u128) -> [u64; D] {
+        let used: Vec<usize> = (0..D).filter(|at| self.asks.iter().any(|ask| ask.req.0[*at] > 0)).collect();
+        let step = PARTS / 32;
         loop {
             let mut moved = false;
-            for &from in &used {
-                for &to in &used {
-                    if best.weights[from] < best.weights[to] + 2 * step {
-                        continue;
-                    }
-                    let mut next = best.clone();
-                    next.weights[from] -= step;
-                    next.weights[to] += step;
-                    next.bound = (next.value(&shares, next.fixed, 0) + self.bound).saturating_sub(base);
-                    if next.bound >= enough {
-                        best = next;
-                        moved = true;
-                    }
+            for (from, to) in used.iter().flat_map(|from| used.iter().map(move |to| (*from, *to))) {
+                if best[from] < best[to] + 2 * step {
+                    continue;
+                }
+                let mut next = best;
+                next[from] -= step;
+                next[to] += step;
+                if self.value_of(&next) >= enough {
+                    (best, moved) = (next, true);
                 }
             }
             if !moved {
@@ -154,98 +335,72 @@ impl Rates {
         }
     }
 
-    fn value(&self, shares: &Shares, fixed: u64, forced: u32) -> u64 {
-        let price_of = |offer: &usize| {
-            let (price, share) = &shares.offers[*offer];
-            let worth: u128 = share.iter().zip(&self.weights).map(|(s, w)| s * u128::from(*w)).sum();
-            (u128::from(price.saturating_sub(fixed)) << PRICE_BITS).checked_div(worth).unwrap_or(u128::MAX)
-        };
-        let mut sum = u128::from(fixed) * u128::from(forced);
-        for (share, offers) in &shares.demands {
-            let worth: u128 = share.iter().zip(&self.weights).map(|(s, w)| s * u128::from(*w)).sum();
-            let price = offers.iter().map(price_of).min().unwrap_or(0);
-            sum = sum.saturating_add(mul_shift(worth, price));
+    /// Finds the fixed part that gives the highest bound: the bound is concave in it.
+    fn fix(&mut self) {
+        if self.forced == 0 {
+            return;
         }
-        u64::try_from(sum).unwrap_or(0)
+        let least = self.offers.iter().map(|offer| offer.price * 1000).min().unwrap_or(0);
+        let (mut low, mut high) = (0, least);
+        let near = least / 1024 + 1;
+        while high - low > near {
+            let middle = low + (high - low) / 2;
+            if self.value(middle + near) > self.value(middle) { low = middle } else { high = middle }
+        }
+        let found = [0, low, high].map(|fixed| (self.value(fixed), fixed));
+        self.fixed = found.into_iter().max().map_or(0, |(_, fixed)| fixed);
     }
 
-    /// What a pod costs at the margin in nano-USD, where the best offering of its profile has this price per worth.
-    pub(super) fn worth<const D: usize>(&self, req: &Amounts<D>, price_per_worth: u128) -> u64 {
-        let worth = self.weigh(req, false);
-        u64::try_from(mul_shift(worth.saturating_mul(1000), price_per_worth)).unwrap_or(u64::MAX)
-    }
-
-    fn weigh<const D: usize>(&self, amounts: &Amounts<D>, up: bool) -> u128 {
-        let one = |(at, weight): (usize, &u64)| {
-            share(u128::from(amounts.0[at]), self.totals[at], up) * u128::from(*weight)
-        };
-        self.weights.iter().enumerate().map(one).sum()
-    }
-
-    /// Price per worth of one offering, above the fixed part.
-    pub(super) fn price_per_worth<const D: usize>(&self, room: &Amounts<D>, price: u64) -> u128 {
-        let worth = self.weigh(room, true);
-        (u128::from(price.saturating_sub(self.fixed)) << PRICE_BITS).checked_div(worth).unwrap_or(u128::MAX)
-    }
-}
-
-/// Offerings of one demand that the search looks at.
-const SAMPLE: usize = 48;
-
-impl Shares {
-    /// Fewer offerings for the search; what it finds is valued with all of them.
-    fn sample(&self) -> Self {
-        let thin = |offers: &Vec<usize>| -> Vec<usize> {
-            let last = offers.len().saturating_sub(1);
-            let stride = (offers.len() / SAMPLE).max(1);
-            let chosen = offers.iter().enumerate().filter(|(at, _)| at % stride == 0 || *at == last);
-            chosen.map(|(_, ix)| *ix).collect()
-        };
-        let demands = self.demands.iter().map(|(share, offers)| (share.clone(), thin(offers))).collect();
-        Self { offers: self.offers.clone(), demands }
-    }
-
-    fn new<const D: usize>(
-        demands: &[Demand],
-        offer: impl Fn(usize) -> (Amounts<D>, u64),
-        totals: &[u128],
-    ) -> Self {
-        let mut known = std::collections::BTreeMap::new();
-        let mut offers = Vec::new();
-        let mut out = Vec::new();
-        for demand in demands {
-            let mut at = Vec::new();
-            for ix in &demand.offers {
-                let (room, price) = offer(*ix);
-                at.push(*known.entry((price, room)).or_insert_with(|| {
-                    let parts = totals.iter().enumerate();
-                    offers.push((
-                        price,
-                        parts.map(|(r, total)| share(u128::from(room.0[r]), *total, true)).collect(),
-                    ));
-                    offers.len() - 1
-                }));
+    /// Makes resources dearer where pods that chose an offering ask for more of them than of others.
+    fn adapt(&mut self, round: u32) {
+        let prices: Vec<[u64; D]> = self.offers.iter().map(|offer| self.prices(offer, self.fixed)).collect();
+        let mut loads = vec![[0u128; D]; self.offers.len()];
+        for (at, ask) in self.asks.iter().enumerate() {
+            // Offerings that are nearly as cheap learn as well, or they would be chosen next with untaught prices.
+            let near = self.worth[at] + self.worth[at] / NEAR_PART;
+            for &offer in &self.allowed[at] {
+                let share = prices[offer].iter().zip(&self.shares[at]);
+                let cost: u128 = share.map(|(p, s)| u128::from(*p) * u128::from(*s)).sum();
+                if (cost >> SHARE_BITS) as u64 <= near {
+                    for (load, req) in loads[offer].iter_mut().zip(&ask.req.0) {
+                        *load += u128::from(*req) * u128::from(ask.count);
+                    }
+                }
             }
-            let parts = demand.sum.iter().zip(totals).map(|(sum, total)| share(*sum, *total, false));
-            out.push((parts.collect(), at));
         }
-        Self { offers, demands: out }
+        for (offer, load) in self.offers.iter_mut().zip(&loads) {
+            let mut parts = [0u128; D];
+            for ((part, load), room) in parts.iter_mut().zip(load).zip(&offer.room.0) {
+                *part = (load << 20).checked_div(u128::from(*room)).unwrap_or(0);
+            }
+            let highest = parts.iter().copied().max().unwrap_or(0);
+            if highest == 0 {
+                continue;
+            }
+            for (weight, part) in offer.weights.iter_mut().zip(&parts) {
+                // From 1 for the scarcest down to 1 - step for what nobody asks for; steps become smaller.
+                let lack = ((highest - part) << 16) / highest;
+                let step = u128::from((1u64 << 16) / (2 + u64::from(round) / 3));
+                *weight = ((u128::from(*weight) * ((1 << 32) - lack * step)) >> 32) as u64;
+            }
+            normalise(&mut offer.weights);
+        }
     }
 }
 
-/// `part` of `total`, of which all is `1 << WORTH_BITS`.
-fn share(part: u128, total: u128, up: bool) -> u128 {
-    let scaled = part << WORTH_BITS;
-    if total == 0 {
-        0
-    } else if up {
-        scaled.div_ceil(total)
-    } else {
-        scaled / total
+fn even_weights<const D: usize>(room: &Amounts<D>, used: &[bool; D]) -> [u64; D] {
+    let mut weights = [0; D];
+    for ((weight, room), used) in weights.iter_mut().zip(&room.0).zip(used) {
+        *weight = u64::from(*used && *room > 0);
     }
+    normalise(&mut weights);
+    weights
 }
 
-/// `worth * price >> PRICE_BITS`, rounded down; what does not fit is no bound at all.
-fn mul_shift(worth: u128, price: u128) -> u128 {
-    worth.checked_mul(price).map_or(0, |product| product >> PRICE_BITS)
+/// Scales weights to a sum of at most [`ONE`].
+fn normalise<const D: usize>(weights: &mut [u64; D]) {
+    let sum: u64 = weights.iter().sum();
+    for weight in weights {
+        *weight = (u128::from(*weight) * u128::from(ONE)).checked_div(u128::from(sum)).unwrap_or(0) as u64;
+    }
 }

@@ -4,6 +4,7 @@
 //! out are given up one by one, in the class's order, and only for the pods that they would leave out.
 
 use super::answer::Unplaced;
+use super::problem::Rule;
 use super::state::State;
 
 impl<const D: usize> State<'_, D> {
@@ -56,7 +57,8 @@ impl<const D: usize> State<'_, D> {
         to
     }
 
-    fn weaker_variant(&mut self, class: usize, dropped: usize) -> usize {
+    /// A class with only the preferences after the first `dropped`.
+    pub(super) fn weaker_variant(&mut self, class: usize, dropped: usize) -> usize {
         let known = |v: &super::units::Variant<D>| v.class == class && v.dropped == dropped;
         // Variants beyond the first of each class are rare and were made last.
         let first_weaker = self.problem.classes.len();
@@ -166,16 +168,21 @@ impl<const D: usize> State<'_, D> {
         self.zones.settle(self.problem, &regions);
     }
 
-    /// Where pods without a place left a region behind, those that spread by it are taken back until all is even.
+    /// Pods without a place are missed where others spread by them or want to be near them: those are taken back
+    /// until every rule holds.
     fn even_out(&mut self) {
         loop {
             let uneven = self.nodes.iter().enumerate().find_map(|(at, node)| {
-                let exceeds = |(unit, _): &&(usize, u32)| {
+                let breaks = |(unit, _): &&(usize, u32)| {
                     let variant = self.units.variant_of(*unit);
-                    self.units.all[*unit].region.is_some()
-                        && self.zones.exceeds(variant, &self.catalog.regions[node.region])
+                    let alone = |rule: &Rule| {
+                        matches!(rule, Rule::Affinity { tally } if node.host.count(*tally) == 0)
+                    };
+                    variant.host_rules.iter().any(alone)
+                        || self.units.all[*unit].region.is_some()
+                            && self.zones.breaks(variant, &self.catalog.regions[node.region])
                 };
-                node.pods.iter().find(exceeds).map(|(unit, _)| (at, *unit))
+                node.pods.iter().find(breaks).map(|(unit, _)| (at, *unit))
             });
             let Some((node, unit)) = uneven else { return };
             self.remove(node, unit, 1);

@@ -6,6 +6,7 @@
 use super::amounts::Amounts;
 use super::catalog::{Catalog, FamilyIx, ProfileIx, Region};
 use super::host::{HostCounts, HostTotals};
+use super::open::Priced;
 use super::problem::{HOSTNAME, Problem};
 use super::units::Units;
 use super::zones::Zones;
@@ -66,6 +67,8 @@ pub(super) struct State<'p, const D: usize> {
     pub price: u64,
     /// Probes so far: the measure of work.
     pub steps: u64,
+    /// What the market was made for, and the bound found with it.
+    pub priced: Option<Priced>,
     /// Hostname counts of existing nodes before anything was placed.
     base: Vec<HostCounts>,
     /// Places in the list of nodes whose machine was given up, last in first out.
@@ -116,6 +119,7 @@ impl<'p, const D: usize> State<'p, D> {
             limits: problem.pools.iter().map(|pool| pool.limits.clone()).collect(),
             price: 0,
             steps: 0,
+            priced: None,
             base,
             vacant: Vec::new(),
             log: Vec::new(),

@@ -30,8 +30,6 @@ pub(super) struct Variant<const D: usize> {
     pub zone_members: Vec<usize>,
     /// Rules on other keys.
     pub zone_rules: Vec<Rule>,
-    /// The hostname tally that limits these pods on one node the most, and its limit on an empty node.
-    pub solo: Option<(usize, u32)>,
     pub bucket: usize,
 }
 
@@ -56,6 +54,7 @@ pub(super) struct Unit {
 pub(super) struct Bucket<const D: usize> {
     pub req: Amounts<D>,
     pub profile: ProfileIx,
+    /// The hostname tally that limits these pods on one node the most, and its limit on an empty node.
     pub solo: Option<(usize, u32)>,
     /// What placing one pod elsewhere costs at the margin, in nano-USD an hour.
     pub worth: u64,
@@ -146,7 +145,6 @@ impl<const D: usize> Units<D> {
             host_rules,
             zone_members,
             zone_rules,
-            solo,
             bucket,
         });
         self.variants.len() - 1

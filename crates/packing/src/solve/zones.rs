@@ -113,14 +113,15 @@ impl Zones {
         }
     }
 
-    /// Whether a region holds more pods than a spread rule of the variant allows.
-    pub(super) fn exceeds<const D: usize>(&self, variant: &Variant<D>, domains: &[u32]) -> bool {
+    /// Whether a region, where pods of the variant are, no longer keeps a rule of theirs.
+    pub(super) fn breaks<const D: usize>(&self, variant: &Variant<D>, domains: &[u32]) -> bool {
         variant.zone_rules.iter().any(|rule| match (rule, domains[self.keys[rule.tally()]]) {
-            (Rule::Spread { tally, max_skew, min_domains }, domain) if domain != NO_DOMAIN => {
+            (_, NO_DOMAIN) | (Rule::Anti { .. }, _) => false,
+            (Rule::Spread { tally, max_skew, min_domains }, domain) => {
                 let most = self.least(*tally, *min_domains).saturating_add(*max_skew);
                 self.counts[*tally][domain as usize] > most
             }
-            _ => false,
+            (Rule::Affinity { tally }, domain) => self.counts[*tally][domain as usize] == 0,
         })
     }
 

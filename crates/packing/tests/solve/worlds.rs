@@ -1,6 +1,6 @@
 //! Small problems for the tests of the optimiser.
 
-use packing::solve::{BitSet, Class, NO_DOMAIN, Offering, Pool, Problem, Rule, Spot, Tally};
+use packing::solve::{Answer, BitSet, Class, NO_DOMAIN, Offering, Pool, Problem, Rule, Spot, Tally};
 use proptest::prelude::*;
 
 /// Pods of one resource besides their number.
@@ -103,4 +103,69 @@ prop_compose! {
         }
         problem
     }
+}
+
+prop_compose! {
+    /// Up to seven pods in one zone, with rules on hostname; every pod fits somewhere.
+    pub(crate) fn small_problem()(
+        pods in prop::collection::vec((1u64..6, 1u32..3, prop::option::weighted(0.4, 0u8..2), any::<bool>()), 1..4),
+        types in prop::collection::vec((2u64..12, 50u64..400), 0..3),
+    ) -> Problem {
+        let classes = pods.into_iter().map(|(cpu, count, rule, member)| {
+            let mut class = class(count, cpu);
+            class.counts_in.extend(member.then_some(0));
+            class.rules.extend(rule.map(|kind| match kind {
+                0 => Rule::Anti { tally: 0 },
+                _ => Rule::Spread { tally: 0, max_skew: 1, min_domains: 2 },
+            }));
+            class
+        });
+        let mut all = types;
+        all.push((6, 200));
+        let mut problem = problem(&all, classes.collect());
+        problem.tallies = vec![Tally::default()];
+        problem
+    }
+}
+
+prop_compose! {
+    /// Pods without rules, a pool that may be too small, and perhaps a node.
+    pub(crate) fn plain_problem()(
+        pods in prop::collection::vec((1u64..6, 1u32..9), 1..4),
+        types in prop::collection::vec((2u64..12, 50u64..400), 1..4),
+        max_new in prop::option::of(0u32..5),
+        there in prop::collection::vec(1u64..8, 0..3),
+    ) -> Problem {
+        let mut problem = problem(&types, pods.into_iter().map(|(cpu, count)| class(count, cpu)).collect());
+        problem.pools[0].max_new = max_new;
+        problem.spots = there.into_iter().map(|cpu| spot(cpu, 0)).collect();
+        problem
+    }
+}
+
+/// The problem after a plan was carried out: its machines exist, and only what had no place still waits.
+pub(crate) fn applied(problem: &Problem, answer: &Answer) -> Problem {
+    let mut after = problem.clone();
+    let less = |free: &[u64], class: usize, count: u32| -> Vec<u64> {
+        let ask = &problem.classes[class].requests;
+        free.iter().zip(ask).map(|(free, ask)| free - ask * u64::from(count)).collect()
+    };
+    for placed in &answer.existing {
+        after.spots[placed.spot].free = less(&after.spots[placed.spot].free, placed.class, placed.count);
+    }
+    for machine in &answer.machines {
+        let offering = &problem.offerings[machine.offering];
+        let mut free = offering.room.clone();
+        for (class, count) in &machine.pods {
+            free = less(&free, *class, *count);
+        }
+        after.spots.push(Spot { kind: 0, free, domains: offering.domains.clone() });
+        if let Some(max) = &mut after.pools[offering.pool].max_new {
+            *max -= 1;
+        }
+    }
+    for (at, class) in after.classes.iter_mut().enumerate() {
+        class.count = answer.unplaced.iter().filter(|u| u.class == at).map(|u| u.count).sum();
+    }
+    after
 }
