@@ -102,8 +102,6 @@ pub(super) struct Sites {
     /// Ports in use at each spot; one entry for each pod that uses it.
     used_ports: Vec<Vec<u32>>,
     kinds: Interner<Kind>,
-    /// The first node of each kind, which answers for all.
-    samples: Vec<u32>,
     kind_of: Vec<u32>,
     /// Whether any node so far had a `PreferNoSchedule` taint.
     soft_taints: bool,
@@ -143,10 +141,8 @@ impl Sites {
             Kind { labels: labels.collect(), taints: node.taints.clone(), unschedulable: node.unschedulable };
         self.soft_taints |= kind.taints.iter().any(|taint| taint.effect == Effect::PreferNoSchedule);
         let hash = hash_of(&kind);
-        let number = self.kinds.find(hash, |known| *known == kind).unwrap_or_else(|| {
-            self.samples.push(self.nodes.len() as u32);
-            self.kinds.push(hash, kind)
-        });
+        let number =
+            self.kinds.find(hash, |known| *known == kind).unwrap_or_else(|| self.kinds.push(hash, kind));
         self.kind_of.push(number);
         self.presence.push(presence);
         self.nodes.push(node);
@@ -252,10 +248,10 @@ impl Sites {
             Answer::Passes => true,
             Answer::Refuses => false,
             Answer::Unasked => {
-                let passes = self.passes(&asked.shape, self.samples[kind] as usize, volumes);
+                let passes = self.passes(&asked.shape, spot, volumes);
                 let answers = &mut self.answers[need as usize];
                 if answers.len() <= kind {
-                    answers.resize(self.samples.len(), Answer::Unasked);
+                    answers.resize(self.kinds.len(), Answer::Unasked);
                 }
                 answers[kind] = if passes { Answer::Passes } else { Answer::Refuses };
                 passes
