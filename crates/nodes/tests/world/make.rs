@@ -7,8 +7,8 @@ use model::{
     MachineId, MachineState, MicroUsdPerHour, MilliCpu, Node, NodeCondition, NodeInclusion, NodeName,
     NodeSelectorTerm, NodeTemplate, Operator, Owner, Pdb, PdbKey, Pod, PodKey, PodPhase, PodShape, PodTerm,
     Pool, PoolOptions, Profile, ProviderKind, Readiness, Requirement, ResourceName, Resources, SafeToEvict,
-    SpreadConstraint, Taint, Toleration, TolerationOperator, UnhealthyPodEviction, UnmodelledRule, Workload,
-    WorkloadKey,
+    SpreadConstraint, Taint, Toleration, TolerationOperator, UnboundVolume, UnhealthyPodEviction,
+    UnmodelledRule, VolumeNeeds, VolumeRefusal, Workload, WorkloadKey,
 };
 use std::sync::Arc;
 
@@ -391,7 +391,7 @@ fn shape(a: &Attributes<'_>, unmodelled: Vec<UnmodelledRule>) -> PodShape {
         spread: a.get("spread").map(|text| spread(text, &own)).into_iter().collect(),
         pod_affinity: a.get("near").map(|key| near(key, &own)).into_iter().collect(),
         pod_anti_affinity: a.get("apart").map(|key| near(key, &own)).into_iter().collect(),
-        volumes: None,
+        volumes: volumes(a),
         unmodelled,
         ..Default::default()
     }
@@ -423,4 +423,34 @@ fn owner_of(namespace: &str, owner: &str) -> Option<Owner> {
     let (kind, name) = owner.split_once('/')?;
     let uid = format!("{owner}-{namespace}").as_str().into();
     Some(Owner { kind: kind_of(kind).into(), name: name.into(), uid })
+}
+
+/// `volume-in=KEY:VALUE` is a bound volume that such nodes can use, `volume-made-in=` one that can be made there,
+/// `volume=unbound` one that should be bound by now.
+fn volumes(a: &Attributes<'_>) -> Option<Arc<VolumeNeeds>> {
+    let place = |name: &str| {
+        let (key, value) = a.get(name)?.split_once(':')?;
+        let in_it = Requirement { key: key.into(), operator: Operator::In, values: vec![value.into()] };
+        Some(vec![NodeSelectorTerm { match_expressions: vec![in_it], match_fields: Vec::new() }])
+    };
+    let unbound = |allowed_topologies| UnboundVolume {
+        class: "zonal".into(),
+        request: Bytes(1 << 30),
+        access_modes: Vec::new(),
+        mode: model::VolumeMode::Filesystem,
+        attributes_class: "".into(),
+        selector: None,
+        kept: None,
+        selected_node: None,
+        provisionable: true,
+        allowed_topologies,
+        room_on: None,
+    };
+    let needs = VolumeNeeds {
+        refused: (a.get("volume") == Some("unbound")).then_some(VolumeRefusal::UnboundImmediate),
+        bound: place("volume-in").into_iter().collect(),
+        unbound: place("volume-made-in").into_iter().map(unbound).collect(),
+        ..VolumeNeeds::default()
+    };
+    (!needs.is_empty()).then(|| Arc::new(needs))
 }
