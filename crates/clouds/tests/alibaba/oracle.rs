@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::OnceLock;
 
 const PACKAGES: &[&str] = &["alibabacloud-ess20220222==1.13.3", "alibabacloud-tea-openapi==0.4.6"];
 /// Set where a missing SDK is a failure, not a reason to leave the test out.
@@ -42,6 +43,11 @@ fn our_signatures_are_the_sdks_byte_for_byte() {
 
 /// A Python with the SDK, made once for this checkout; `None`, said aloud, where it cannot be had.
 fn python() -> Option<PathBuf> {
+    static MADE: OnceLock<Option<PathBuf>> = OnceLock::new();
+    MADE.get_or_init(make_python).clone()
+}
+
+fn make_python() -> Option<PathBuf> {
     let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("alibaba-sdk");
     let python = place.join("bin/python");
     let has_sdk = |python: &Path| {
