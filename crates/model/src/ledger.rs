@@ -128,6 +128,39 @@ pub struct Removal {
     pub not_before: Option<Timestamp>,
 }
 
+impl Removal {
+    /// A removal that enters its first phase now, with nothing done yet.
+    pub fn begin(
+        intent: IntentId,
+        node_uid: Uid,
+        pool: PoolId,
+        machine: MachineId,
+        cause: RemovalCause,
+        phase: RemovalPhase,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            intent,
+            node_uid,
+            pool,
+            machine,
+            cause,
+            phase,
+            phase_since: now,
+            begun_at: now,
+            drains: false,
+            cordoned: false,
+            marked_at: None,
+            asked: None,
+            evictions: BTreeMap::new(),
+            released: false,
+            undone: false,
+            machine_gone_at: None,
+            not_before: None,
+        }
+    }
+}
+
 /// A node that was found unremovable lately.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

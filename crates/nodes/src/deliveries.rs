@@ -76,30 +76,16 @@ fn note_failures(round: &mut Round<'_>, id: &PoolId, account: &PoolAccount) {
         };
         back_off::failed(round, id, &code, &message);
         let intent = round.new_intent("release");
-        let orphan = new_orphan(round, intent, id, &machine);
+        let orphan = Removal::begin(
+            intent,
+            Uid::from(""),
+            id.clone(),
+            machine.id.clone(),
+            RemovalCause::NeverJoined,
+            RemovalPhase::Releasing,
+            round.now,
+        );
         round.ledger.orphans.insert(machine.id.clone(), orphan);
-    }
-}
-
-fn new_orphan(round: &Round<'_>, intent: model::IntentId, pool: &PoolId, machine: &Machine) -> Removal {
-    Removal {
-        intent,
-        node_uid: Uid::from(""),
-        pool: pool.clone(),
-        machine: machine.id.clone(),
-        cause: RemovalCause::NeverJoined,
-        phase: RemovalPhase::Releasing,
-        phase_since: round.now,
-        begun_at: round.now,
-        drains: false,
-        cordoned: false,
-        marked_at: None,
-        asked: None,
-        evictions: BTreeMap::new(),
-        released: false,
-        undone: false,
-        machine_gone_at: None,
-        not_before: None,
     }
 }
 

@@ -35,6 +35,8 @@ struct Candidate<'f> {
     account: &'f PoolAccount,
     /// Not ready since then.
     unready_since: Option<Timestamp>,
+    /// A waiting pod whose rules are not modelled may be bound there, as the node is before anything moves.
+    may_suit_unmodelled: bool,
 }
 
 /// A node that could go: everything on it has a place.
@@ -140,7 +142,8 @@ fn eligible<'f>(
         }
         in_use(round, supply, name, account)?;
     }
-    Ok(Some(Candidate { name, node, account, unready_since }))
+    let may_suit_unmodelled = supply.spot(name).is_some_and(|spot| supply.may_suit_unmodelled(spot));
+    Ok(Some(Candidate { name, node, account, unready_since, may_suit_unmodelled }))
 }
 
 fn owner<'f>(round: &Round<'_>, fleet: &'f Fleet, node: &FleetNode) -> Result<&'f PoolAccount, Reason> {
@@ -269,7 +272,7 @@ fn try_removal(
         return Ok(pods);
     }
     let Some(spot) = supply.spot(candidate.name) else { return Err(Reason::PodsAreWaiting.into()) };
-    if supply.may_suit_unmodelled(spot) {
+    if candidate.may_suit_unmodelled {
         return Err(Reason::PodsAreWaiting.into());
     }
     match empty_out(round, supply, spot, &pods) {
@@ -311,7 +314,7 @@ fn empty_out(round: &Round<'_>, supply: &mut Supply, spot: SpotIx, pods: &NodePo
 
 /// Whether a node whose pods may not move now could be emptied if they might; the room stays as it is.
 fn would_work(round: &Round<'_>, supply: &mut Supply, candidate: &Candidate<'_>, pods: &NodePods) -> bool {
-    let Some(spot) = supply.spot(candidate.name).filter(|spot| !supply.may_suit_unmodelled(*spot)) else {
+    let Some(spot) = supply.spot(candidate.name).filter(|_| !candidate.may_suit_unmodelled) else {
         return false;
     };
     let held = pods.blocked.iter().filter_map(|blocked| round.cluster.pods().get(&blocked.pod));
@@ -514,25 +517,18 @@ fn start(round: &mut Round<'_>, node: &Unneeded<'_>) {
     let Some(machine) = &node.candidate.node.machine else { return };
     let name = node.candidate.name;
     let cordon = round.policies.cordon_node_before_terminating && !node.candidate.node.node.unschedulable;
-    let removal = Removal {
-        intent: round.new_intent("remove"),
-        node_uid: node.candidate.node.node.uid.clone(),
-        pool: machine.pool.clone(),
-        machine: machine.id.clone(),
-        cause: node.cause,
-        phase: RemovalPhase::Marking,
-        phase_since: round.now,
-        begun_at: round.now,
-        drains: node.drains(),
-        cordoned: cordon,
-        marked_at: None,
-        asked: round.ask(None, None),
-        evictions: BTreeMap::new(),
-        released: false,
-        undone: false,
-        machine_gone_at: None,
-        not_before: None,
-    };
+    let mut removal = Removal::begin(
+        round.new_intent("remove"),
+        node.candidate.node.node.uid.clone(),
+        machine.pool.clone(),
+        machine.id.clone(),
+        node.cause,
+        RemovalPhase::Marking,
+        round.now,
+    );
+    removal.drains = node.drains();
+    removal.cordoned = cordon;
+    removal.asked = round.ask(None, None);
     round.step(Step::MarkNode(drains::mark_of(&removal, name)));
     round.ledger.unneeded_since.remove(name);
     round.say(

@@ -9,7 +9,6 @@ use crate::round::{Round, after};
 use crate::supply::TO_BE_DELETED;
 use jiff::{SignedDuration, Timestamp};
 use model::{MachineId, Node, PoolId, Removal, RemovalCause, RemovalPhase};
-use std::collections::BTreeMap;
 
 /// Written by the executor with each mark: whose it is, and whether the cordon is ours.
 const INTENT: &str = "tideline.dev/intent";
@@ -39,25 +38,10 @@ pub(crate) fn collect(round: &mut Round<'_>, fleet: &Fleet) {
         };
         let pool = entry.machine.as_ref().map_or_else(|| PoolId::from(""), |machine| machine.pool.clone());
         let machine = node.machine.clone().unwrap_or_else(|| MachineId::from(""));
-        let removal = Removal {
-            intent: round.new_intent("undo"),
-            node_uid: node.uid.clone(),
-            pool,
-            machine,
-            cause: RemovalCause::Empty,
-            phase: RemovalPhase::Undoing,
-            phase_since: round.now,
-            begun_at: round.now,
-            drains: false,
-            cordoned: cordoned && node.unschedulable,
-            marked_at: None,
-            asked: None,
-            evictions: BTreeMap::new(),
-            released: false,
-            undone: false,
-            machine_gone_at: None,
-            not_before: None,
-        };
+        let (intent, uid) = (round.new_intent("undo"), node.uid.clone());
+        let (cause, phase) = (RemovalCause::Empty, RemovalPhase::Undoing);
+        let mut removal = Removal::begin(intent, uid, pool, machine, cause, phase, round.now);
+        removal.cordoned = cordoned && node.unschedulable;
         round.ledger.removals.insert(name.clone(), removal);
     }
 }

@@ -393,6 +393,9 @@ impl Supply {
 
     /// Whether a waiting pod whose rules are not modelled might be bound to this node.
     pub(crate) fn may_suit_unmodelled(&self, spot: SpotIx) -> bool {
+        if self.unmodelled.is_empty() {
+            return false;
+        }
         let view = self.room.view(spot);
         self.unmodelled.iter().any(|pod| {
             pod.shape.requests.fits(view.free())
