@@ -116,7 +116,7 @@ fn labels(fields: &Map<String, Value>) -> Result<Vec<Requirement>, IntakeError> 
         Ok(Requirement {
             key: Arc::from(key.as_str()),
             operator: Operator::In,
-            values: vec![text(&format!("labels.{key}"), value)?],
+            values: vec![label_value(&format!("labels.{key}"), value)?],
         })
     };
     labels.iter().map(one).collect()
@@ -283,7 +283,15 @@ fn texts(field: &str, value: &Value) -> Result<Vec<Arc<str>>, IntakeError> {
     let Value::Array(list) = value else {
         return Err(IntakeError::field(field, "is not a list", "write a list of texts"));
     };
-    list.iter().enumerate().map(|(i, value)| text(&format!("{field}[{i}]"), value)).collect()
+    list.iter().enumerate().map(|(i, value)| label_value(&format!("{field}[{i}]"), value)).collect()
+}
+
+/// The value of a label, which may be empty.
+fn label_value(field: &str, value: &Value) -> Result<Arc<str>, IntakeError> {
+    match value {
+        Value::String(text) => Ok(Arc::from(text.as_str())),
+        other => text(field, other),
+    }
 }
 
 fn take_list(fields: &mut Map<String, Value>, field: &str) -> Result<Vec<Value>, IntakeError> {

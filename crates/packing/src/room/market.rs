@@ -173,33 +173,26 @@ impl<'r> Draft<'r> {
         rules
     }
 
-    /// What a class would like, in the order in which it is given up: lighter terms first; at equal weight nearness
-    /// to pods, distance from pods, kinds of nodes; spreading last.
+    /// What a class would like of a machine, in the order in which it is given up: lighter terms first, at equal
+    /// weight nearness to pods before kinds of nodes.
+    ///
+    /// Preferred distance from pods and `ScheduleAnyway` spreading are not asked for: whoever got them would keep out
+    /// pods that can do without, so that some would be left. The scheduler heeds them where it binds.
     fn preferences(&mut self, class: ClassIx, shape: &Arc<PodShape>) -> Vec<Soft> {
         let wishes = &shape.preferences;
         let namespace = Arc::clone(self.room.namespace_of(class));
         let set = self.room.classes.key(class.0).set;
         let mut softs: Vec<(u32, u8, Soft)> = Vec::new();
         for wish in &wishes.pod_affinity {
-            let counter = self.room.single_term(&wish.term, &namespace, set).0;
+            let (counter, _) = self.room.single_term(&wish.term, &namespace, set);
             softs.push((wish.weight, 0, Soft::Rule(Rule::Affinity { tally: self.tally(counter) })));
-        }
-        for wish in &wishes.pod_anti_affinity {
-            let counter = self.room.single_term(&wish.term, &namespace, set).0;
-            softs.push((wish.weight, 1, Soft::Rule(Rule::Anti { tally: self.tally(counter) })));
         }
         for wish in &wishes.node_affinity {
             let matches = |make: &Make| wish.term.matches(make.node.name.as_str(), &make.node.labels);
-            softs.extend(self.only(matches).map(|soft| (wish.weight, 2, soft)));
+            softs.extend(self.only(matches).map(|soft| (wish.weight, 1, soft)));
         }
         softs.sort_by_key(|(weight, order, _)| (*weight, *order));
-        let mut softs: Vec<Soft> = softs.into_iter().map(|(.., soft)| soft).collect();
-        for spread in self.room.spread_of(shape, &wishes.spread, &namespace, set) {
-            let tally = self.tally(spread.counter);
-            let (max_skew, min_domains) = (spread.max_skew, spread.min_domains);
-            softs.push(Soft::Rule(Rule::Spread { tally, max_skew, min_domains }));
-        }
-        softs
+        softs.into_iter().map(|(.., soft)| soft).collect()
     }
 
     /// Machines without taints that a pod would rather not be on.

@@ -35,7 +35,7 @@ impl List {
     /// The pool of the benchmarks' nodes.
     pub(crate) fn pool(&mut self, target: usize) {
         self.add(&format!(
-            r#"{{"apiVersion":"tideline.dev/v1alpha1","kind":"SimulatedPool","metadata":{{"name":"group"}},"spec":{{"min":0,"max":10000,"target":{target},"template":{{"allocatable":{ALLOCATABLE}}}}}}}"#
+            r#"{{"apiVersion":"tideline.dev/v1alpha1","kind":"SimulatedPool","metadata":{{"name":"group"}},"spec":{{"min":0,"max":10000,"replicas":{target},"template":{{"allocatable":{ALLOCATABLE}}}}}}}"#
         ));
     }
 
