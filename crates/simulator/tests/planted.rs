@@ -5,7 +5,7 @@ use nodes::{PlantedBug as Planned, decide_with};
 use simulator::random::{RandomOptions, run_random};
 
 /// Scenarios that a bug may hide in.
-const SEEDS: u64 = 30;
+const SEEDS: u64 = 100;
 
 /// A named bug, and what plants it in a controller.
 type Planted = (&'static str, fn(Controller) -> Controller);
