@@ -14,6 +14,7 @@ pub enum PlantedBug {
     /// Acts before the ledger is stored.
     ActBeforeDurable,
     /// Gives a machine back by making its pool smaller, whichever machine that takes.
+    #[cfg_attr(not(feature = "planted-bugs"), expect(dead_code, reason = "asked for with the feature only"))]
     LowerWithoutNaming,
     /// Asks for so many machines more when an order is tried again, instead of for the same size.
     RelativeTarget,
