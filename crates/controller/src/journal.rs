@@ -11,7 +11,7 @@ pub use sink::{DirectorySink, MemorySink, Sink};
 
 use crate::ControllerError;
 use crate::ledger_store::digest;
-use crate::run::Round;
+use crate::start::Round;
 use jiff::Timestamp;
 use model::{Change, Cluster, Decision, Ledger, Plan, Policies, Reason, Verdicts};
 use serde::{Deserialize, Serialize};

@@ -17,6 +17,7 @@ mod observe;
 mod planted;
 mod report;
 mod run;
+mod start;
 mod status;
 mod view;
 mod wording;
@@ -28,5 +29,5 @@ pub use http::{Handle, router};
 pub use ledger_store::{DAMAGED as DAMAGED_LEDGER_CONFIG_MAP, HEAD as LEDGER_CONFIG_MAP};
 #[cfg(feature = "planted-bugs")]
 pub use planted::PlantedBug;
-pub use run::{Controller, Decide, Round, RoundHook};
+pub use start::{Controller, Decide, Round, RoundHook};
 pub use view::{DecisionView, Fill, NodeState, NodeView, PodView, PoolView, StateView};

@@ -8,7 +8,7 @@ use crate::http::{Answering, Question, Standing};
 use crate::journal::Recorder;
 use crate::metrics::{Metrics, Observed};
 use crate::observe::Poison;
-use crate::run::Round;
+use crate::start::Round;
 use crate::status::StatusKeeper;
 use crate::view::{self, DecisionView};
 use crate::wording::{outcome_sentence, sentence};

@@ -6,7 +6,7 @@
 use super::sink::{problem, segments};
 use super::{Record, RoundRecord, decision_digest, read_line};
 use crate::ControllerError;
-use crate::run::Decide;
+use crate::start::Decide;
 use flate2::read::MultiGzDecoder;
 use jiff::Timestamp;
 use model::{Cluster, Ledger, Plan, Policies};
