@@ -5,9 +5,6 @@
 
 #[cfg(feature = "alibaba")]
 pub mod alibaba;
-pub mod backoff;
-#[cfg(feature = "network")]
-pub mod calls;
 pub mod cluster_api;
 mod objects;
 #[cfg(feature = "network")]
@@ -16,6 +13,10 @@ pub mod simulated;
 #[cfg(feature = "network")]
 pub mod transport;
 pub mod watching;
+
+/// Limits of calls and waits between attempts, under the name by which the providers know them.
+pub use ::calls;
+pub use ::calls::backoff;
 
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;

@@ -15,6 +15,7 @@ use std::process::Command;
 const FLOORS: &[(&str, u32)] = &[
     ("model", 1),
     ("clock", 1),
+    ("calls", 1),
     ("api", 1),
     ("intake", 2),
     ("packing", 2),

@@ -1,9 +1,11 @@
-//! Limits on the calls to one cloud's API: a rate, a time-out, bounded retries, a circuit breaker.
+//! Limits on the calls to one API outside: a rate, a time-out, bounded retries, a circuit breaker.
 //!
 //! Owns when a call may be made and how often it is tried. What a call is, and which answers mean that the other side
 //! is ill, its client says. One of these stands in front of one API, so an ill cloud delays no other.
 
-use crate::backoff::{Backoff, seed_for};
+pub mod backoff;
+
+use backoff::{Backoff, seed_for};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
