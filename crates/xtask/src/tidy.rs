@@ -19,6 +19,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("api", 1),
     ("intake", 2),
     ("packing", 2),
+    ("cron", 2),
     ("forecast", 2),
     ("checker", 3),
     ("nodes", 3),
@@ -38,7 +39,7 @@ const FLOORS: &[(&str, u32)] = &[
 ];
 
 /// Crates that decide: no I/O, no clock, no logging, nothing whose order is chance.
-const PURE: &[&str] = &["model", "packing", "nodes", "checker", "forecast", "workloads"];
+const PURE: &[&str] = &["model", "packing", "nodes", "checker", "forecast", "workloads", "cron"];
 
 /// Dependencies that would make a pure crate impure.
 const IMPURE_DEPENDENCIES: &[&str] = &[
