@@ -1,5 +1,7 @@
 //! What each surface accepts and when its schedules fire, as tables.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+
 use cron::{CronError, Dialect, Schedule, Window, WindowState, time_zone};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
