@@ -25,6 +25,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("nodes", 3),
     ("workloads", 3),
     ("clouds", 4),
+    ("metrics", 4),
     ("sandbox", 4),
     ("controller", 5),
     ("simulator", 6),
