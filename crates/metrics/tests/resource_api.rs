@@ -1,5 +1,11 @@
 //! The resource metrics API as a source, against a stand-in of it in process and under virtual time.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::float_cmp,
+    reason = "a test ends where something is not as it must be"
+)]
+
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
