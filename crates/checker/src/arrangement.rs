@@ -427,6 +427,7 @@ mod tests {
         }
         let decision = Decision {
             plan: Plan::default(),
+            rehearsed: Plan::default(),
             ledger: Ledger::default(),
             verdicts: Verdicts::default(),
             growth,

@@ -5,7 +5,10 @@
 
 use crate::{Rule, Violation, growth, removals};
 use jiff::Timestamp;
-use model::{Cluster, Decision, IntentId, Ledger, Policies, Removal, RemovalPhase, Step, UndoNode};
+use model::{
+    Buy, Cluster, Decision, Evict, IntentId, Ledger, Lower, MarkNode, Policies, PoolId, Release, Removal,
+    RemovalPhase, Step, UndoNode,
+};
 use std::collections::BTreeSet;
 
 /// All that a check looks at.
@@ -39,6 +42,9 @@ pub fn check_plan(
         if !seen.insert((step.intent().clone(), subject(step))) {
             case.wrong(Rule::Precondition, subject(step), "the same step twice in one plan");
         }
+        if in_dry_run(&case, step) {
+            case.wrong(Rule::DryRun, subject(step), "it is in dry run");
+        }
         match step {
             Step::Buy(buy) => growth::check_buy(&mut case, buy),
             Step::Lower(lower) => growth::check_lower(&mut case, lower),
@@ -60,6 +66,26 @@ pub fn check_plan(
         case.wrong(Rule::Precondition, "the round", "asks to be woken in the past");
     }
     case.found
+}
+
+/// Whether a step is about a cluster or a pool that is in dry run.
+fn in_dry_run(case: &Case<'_>, step: &Step) -> bool {
+    let cluster = case.cluster;
+    let of_node = |name| cluster.nodes().get(name).and_then(|node| cluster.machine_of(node));
+    let pool = match step {
+        Step::Buy(Buy { pool, .. })
+        | Step::Lower(Lower { pool, .. })
+        | Step::Release(Release { pool, .. }) => Some(pool),
+        Step::MarkNode(MarkNode { node, .. })
+        | Step::UndoNode(UndoNode { node, .. })
+        | Step::Evict(Evict { node, .. })
+        | Step::DeleteNode { node, .. } => of_node(node).map(|machine| &machine.pool),
+    };
+    let named = |id: &PoolId| {
+        let name = cluster.pools().get(id).map(|pool| &*pool.name);
+        case.policies.dry_run_pools.iter().any(|entry| entry == id.as_str() || Some(entry.as_str()) == name)
+    };
+    case.policies.dry_run || pool.is_some_and(named)
 }
 
 fn subject(step: &Step) -> String {

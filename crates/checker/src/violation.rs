@@ -41,6 +41,8 @@ pub enum Rule {
     LostMark,
     /// What was removed is not bought again on unchanged demand.
     Oscillation,
+    /// Nothing is done to what is in dry run.
+    DryRun,
     /// Where a plan puts a pod, every rule of scheduling holds.
     Placement,
     /// Every pod that a pool can take is placed in bounded time.

@@ -17,7 +17,7 @@ use crate::{Config, RoundHook};
 use clock::Clock;
 use jiff::{SignedDuration, Timestamp};
 use model::{Change, Cluster, Ledger, Outcome, OutcomeKind, Step, Verdicts};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +27,7 @@ const MOST_DECISIONS: usize = 200;
 pub(crate) struct Reporter {
     clock: Clock,
     max_nodes_total: u32,
+    dry_run: bool,
     hooks: Vec<RoundHook>,
     recorder: Option<Recorder>,
     events: Events,
@@ -36,6 +37,8 @@ pub(crate) struct Reporter {
     pub(crate) answering: Answering,
     verdicts: Verdicts,
     decisions: VecDeque<(Step, DecisionView)>,
+    /// What the last round would have done and did not, in words.
+    rehearsed: BTreeSet<String>,
     rounds: u64,
     last_round: Option<Timestamp>,
 }
@@ -52,6 +55,7 @@ impl Reporter {
         Self {
             clock,
             max_nodes_total: config.policies.max_nodes_total,
+            dry_run: config.policies.dry_run,
             hooks,
             recorder,
             events: Events::new(config.events, &config.namespace, &config.status.config_map),
@@ -61,6 +65,7 @@ impl Reporter {
             answering,
             verdicts: Verdicts::default(),
             decisions: VecDeque::new(),
+            rehearsed: BTreeSet::new(),
             rounds: 0,
             last_round: None,
         }
@@ -90,8 +95,9 @@ impl Reporter {
         self.events.tell_steps(&self.writer, cluster, &decision.plan.steps, round.now);
         self.events.tell_ledger(&self.writer, cluster, round.ledger, &decision.ledger, round.now);
         for step in &decision.plan.steps {
-            self.note_decision(round, step);
+            self.note_decision(round, step, sentence(cluster, step));
         }
+        self.note_rehearsal(round);
         self.log_verdicts(&decision.verdicts);
         self.status.touch(round.now);
         self.answering.standing.send_modify(|standing| standing.rounds = round.number);
@@ -102,8 +108,22 @@ impl Reporter {
         self.verdicts = verdicts;
     }
 
-    fn note_decision(&mut self, round: &Round<'_>, step: &Step) {
-        let what = sentence(round.cluster, step);
+    /// A rehearsal repeats itself until something changes; it is told once.
+    fn note_rehearsal(&mut self, round: &Round<'_>) {
+        let steps = &round.decision.rehearsed.steps;
+        let said: Vec<_> = steps
+            .iter()
+            .map(|step| (step, format!("dry run, would: {}", sentence(round.cluster, step))))
+            .collect();
+        for (step, what) in &said {
+            if !self.rehearsed.contains(what) {
+                self.note_decision(round, step, what.clone());
+            }
+        }
+        self.rehearsed = said.into_iter().map(|(_, what)| what).collect();
+    }
+
+    fn note_decision(&mut self, round: &Round<'_>, step: &Step, what: String) {
         tracing::info!(round = round.number, intent = %step.intent(), "{what}");
         if self.decisions.len() >= MOST_DECISIONS {
             self.decisions.pop_back();
@@ -204,6 +224,7 @@ impl Reporter {
             Question::State(answer) => {
                 let mut state = view::state(cluster, &self.verdicts, ledger, now);
                 state.rounds = self.rounds;
+                state.dry_run = self.dry_run;
                 state.decisions = self.decisions.iter().map(|(_, view)| view.clone()).collect();
                 let _ = answer.send(Arc::new(state));
             }

@@ -171,6 +171,12 @@ impl Loop {
     }
 
     async fn try_take_over(&mut self) -> Result<bool, ControllerError> {
+        if self.config.policies.dry_run {
+            tracing::info!("dry run: everything is planned and said, nothing is done");
+            self.ledger = Some(Ledger::default());
+            self.touch();
+            return Ok(true);
+        }
         let (mut ledger, found) = self.store.load(self.clock.now()).await?;
         if let Found::Damaged { why } = &found {
             tracing::error!(
@@ -225,7 +231,12 @@ impl Loop {
         due.map(|due| self.hold_until.map_or(due, |hold| due.max(hold)))
     }
 
-    fn take_policies(&mut self, policies: Policies) {
+    fn take_policies(&mut self, mut policies: Policies) {
+        if policies.dry_run != self.config.policies.dry_run {
+            // Acting needs the Lease and the stored ledger, which a dry run never asked for.
+            tracing::warn!("dryRun takes effect with the next start of the controller");
+            policies.dry_run = self.config.policies.dry_run;
+        }
         if self.config.policies != policies {
             tracing::info!("new policies hold from the next round on");
             self.reporter.set_max_nodes_total(policies.max_nodes_total);
@@ -349,7 +360,7 @@ impl Loop {
         decision: &Decision,
         now: Timestamp,
     ) -> Result<bool, ControllerError> {
-        if decision.ledger == *ledger && decision.plan.steps.is_empty() {
+        if self.config.policies.dry_run || (decision.ledger == *ledger && decision.plan.steps.is_empty()) {
             return Ok(true);
         }
         let saved = if self.fence.allows(self.config.call_timeout()) {

@@ -65,6 +65,7 @@ pub struct Controller {
 impl Controller {
     pub fn new(client: Client, config: Config, clock: Clock) -> Result<Self, ControllerError> {
         config.validate()?;
+        let config = without_traces(config);
         let settings = config.watch_settings();
         let mut kinds = config.providers.clone();
         kinds.sort_unstable();
@@ -202,6 +203,17 @@ impl Controller {
         drop(ended);
         result
     }
+}
+
+/// A dry run leaves nothing in the cluster: it takes no Lease, so that it can run beside whoever acts, and writes
+/// neither events nor status.
+fn without_traces(mut config: Config) -> Config {
+    if config.policies.dry_run {
+        config.leader_election.enabled = false;
+        config.status.enabled = false;
+        config.events = false;
+    }
+    config
 }
 
 /// Our name in the Lease.

@@ -19,6 +19,9 @@ pub struct StateView {
     /// Rounds since the start.
     pub rounds: u64,
     pub leading: bool,
+    /// Nothing is done: decisions are what would be done.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
     /// What is to be said of the whole: stale inputs, limits reached.
     pub round: Vec<String>,
     pub pools: Vec<PoolView>,
@@ -121,6 +124,7 @@ pub(crate) fn state(
         now,
         rounds: 0,
         leading: ledger.is_some(),
+        dry_run: false,
         round: verdicts.round.iter().map(ToString::to_string).collect(),
         pools: pools(cluster, verdicts),
         nodes,

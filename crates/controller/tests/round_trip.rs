@@ -28,6 +28,7 @@ async fn nodes_follow_pods_up_and_down() {
 
     world.settle(6, 2, PATIENCE).await;
     assert_eq!(world.machines_made(), 2);
+    assert!(!world.writes_of("tideline").is_empty());
     world.scale(3).await;
     world.settle(3, 1, PATIENCE).await;
     world.scale(0).await;
@@ -71,6 +72,42 @@ async fn events_tell(world: &World) {
     assert!(count("ScaleDown", "Node").is_some(), "{told:?}");
     assert!(count("ScaleDown", "Pod").is_some(), "{told:?}");
     assert!(count("ScaledUpGroup", "ConfigMap").is_some(), "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dry_run_says_what_it_would_do_and_leaves_no_trace() {
+    let world = World::new(Machines::Simulated).await;
+    world.populate(6).await;
+    let sink = MemorySink::default();
+    let mut config = config();
+    config.policies.dry_run = true;
+    let controller =
+        world.controller(world.sandbox.client("tideline"), config).with_journal(Box::new(sink.clone()));
+    let handle = controller.handle();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let running = tokio::spawn(controller.run(async { drop(stopped.await) }));
+
+    let deadline = world.clock.now() + PATIENCE;
+    let state = loop {
+        let state = handle.state().await.unwrap();
+        if state.rounds > 5 && !state.decisions.is_empty() {
+            break state;
+        }
+        assert!(world.clock.now() < deadline, "{state:?}");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    };
+    let said: Vec<&str> = state.decisions.iter().map(|decision| &*decision.what).collect();
+    assert!(state.dry_run, "{state:?}");
+    // Told once, though every round rehearses it again.
+    let count = said.iter().filter(|what| what.starts_with("dry run, would: grow pool small 0->2 (max: 6)"));
+    assert_eq!(count.count(), 1, "{said:?}");
+    stop.send(()).unwrap();
+    running.await.unwrap().unwrap();
+
+    assert_eq!(world.writes_of("tideline"), Vec::<String>::new());
+    let mut report = ReplayReport::default();
+    replay(&mut sink.text().as_bytes(), nodes::decide, &mut report).unwrap();
+    assert!(report.is_same() && report.rounds > 3, "{report:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -146,6 +146,12 @@ pub struct Plan {
     pub steps: Vec<Step>,
 }
 
+impl Plan {
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+}
+
 /// A machine that a plan adds, with the pods that are to run on it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -172,6 +178,9 @@ pub struct Growth {
 #[must_use = "a decision that nobody carries out or reads is lost"]
 pub struct Decision {
     pub plan: Plan,
+    /// What would be done and is only said, because the cluster or the pool is in dry run.
+    #[serde(default, skip_serializing_if = "Plan::is_empty")]
+    pub rehearsed: Plan,
     /// To be made durable before the plan is acted on.
     pub ledger: Ledger,
     pub verdicts: Verdicts,

@@ -32,6 +32,12 @@ pub struct PoolOptions {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Policies {
+    /// Everything is planned, explained and recorded, and nothing is done.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
+    /// Pools, by name or id, for which that holds while the others are acted on.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dry_run_pools: Vec<String>,
     pub scale_up_enabled: bool,
     pub scale_down_enabled: bool,
     /// Ceiling on all nodes of the cluster, ours or not, those on their way included. 0 = none.
@@ -90,6 +96,8 @@ impl Default for Policies {
         let minutes = SignedDuration::from_mins;
         let seconds = SignedDuration::from_secs;
         Self {
+            dry_run: false,
+            dry_run_pools: Vec::new(),
             scale_up_enabled: true,
             scale_down_enabled: true,
             max_nodes_total: 0,

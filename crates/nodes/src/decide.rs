@@ -8,7 +8,7 @@ use crate::freshness::Freshness;
 use crate::planted::Planted;
 use crate::round::Round;
 use crate::supply::Supply;
-use crate::{back_off, deliveries, demand, drains, growth, idle, leftovers, outcomes};
+use crate::{back_off, deliveries, demand, drains, growth, idle, leftovers, outcomes, rehearsal};
 use jiff::Timestamp;
 use model::{Cluster, Decision, Ledger, Policies};
 
@@ -17,7 +17,9 @@ use model::{Cluster, Decision, Ledger, Policies};
 /// The ledger of the answer is to be made durable before any step of its plan is taken; the outcomes of the steps
 /// come back as changes of the cluster.
 pub fn decide(cluster: &Cluster, policies: &Policies, ledger: &Ledger, now: Timestamp) -> Decision {
-    run(Round::new(cluster, policies, ledger, now, Planted::default()))
+    rehearsal::apply(cluster, policies, ledger, now, &|cluster, ledger| {
+        run(Round::new(cluster, policies, ledger, now, Planted::default()))
+    })
 }
 
 /// The same with one bug built in, for proving that the checks find it.

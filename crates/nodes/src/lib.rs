@@ -23,6 +23,7 @@ mod leftovers;
 mod market;
 mod outcomes;
 mod planted;
+mod rehearsal;
 mod round;
 mod supply;
 mod utilization;

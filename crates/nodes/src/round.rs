@@ -137,6 +137,7 @@ impl<'a> Round<'a> {
         }
         Decision {
             plan: Plan { steps: self.steps },
+            rehearsed: Plan::default(),
             ledger: self.ledger,
             verdicts: self.verdicts.in_order(),
             growth: self.growth,

@@ -179,6 +179,8 @@ fn policy(world: &mut World, pair: &str) {
     let time = || value.parse::<SignedDuration>().unwrap();
     let flag = || value.parse::<bool>().unwrap();
     match key {
+        "dry_run" => p.dry_run = flag(),
+        "dry_run_pools" => p.dry_run_pools = value.split(',').map(str::to_owned).collect(),
         "scale_up_enabled" => p.scale_up_enabled = flag(),
         "scale_down_enabled" => p.scale_down_enabled = flag(),
         "max_nodes_total" => p.max_nodes_total = number(),
@@ -286,6 +288,9 @@ fn said(decision: &Decision, complaints: &[String], start: Timestamp) -> String 
     let mut out = String::new();
     for step in &decision.plan.steps {
         let _ = writeln!(out, "| {}", step_line(step));
+    }
+    for step in &decision.rehearsed.steps {
+        let _ = writeln!(out, "| would {}", step_line(step));
     }
     let reason = |reason: &Reason| reason.to_string().replace("simulated/", "").replace("simulated://", "");
     let verdicts = &decision.verdicts;

@@ -107,6 +107,13 @@ impl World {
     }
 
     /// Machines ever made, by the log of writes.
+    /// What one client changed.
+    pub(crate) fn writes_of(&self, actor: &str) -> Vec<String> {
+        let log = self.log.0.lock().unwrap();
+        let of_actor = |line: &&str| line.split_whitespace().any(|word| word == actor);
+        String::from_utf8_lossy(&log).lines().filter(of_actor).map(str::to_owned).collect()
+    }
+
     pub(crate) fn machines_made(&self) -> usize {
         let kind = match self.machines {
             Machines::Simulated => " create simulatedmachines.",

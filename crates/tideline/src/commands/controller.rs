@@ -46,6 +46,12 @@ pub(crate) struct Arguments {
     /// Record every round in this directory, for `tideline replay`
     #[arg(long, value_name = "DIRECTORY")]
     journal_dir: Option<PathBuf>,
+    /// Plan, explain and record everything, and do nothing: no Lease, no events, no change of any kind
+    #[arg(long)]
+    dry_run: bool,
+    /// The same for one pool, by name or id, while the others are acted on; may be given more than once
+    #[arg(long, value_name = "POOL")]
+    dry_run_pool: Vec<String>,
     #[command(flatten)]
     election: Election,
     /// How much is logged: 0 to 10 as in klog
@@ -144,6 +150,8 @@ pub(crate) fn configured(arguments: &Arguments, file: Option<(&str, &str)>) -> R
         None => Config::default(),
     };
     arguments.policies.apply(&mut config.policies);
+    config.policies.dry_run |= arguments.dry_run;
+    config.policies.dry_run_pools.extend(arguments.dry_run_pool.iter().cloned());
     if let Some(namespace) = &arguments.namespace {
         config.namespace.clone_from(namespace);
     }
