@@ -73,7 +73,7 @@ fn of_pools(
     }
     let mut decision = rule(&without, ledger);
     let mut steps = rule(cluster, ledger).plan.steps;
-    steps.retain(|step| pool_of(cluster, step).is_some_and(|pool| rehearsed(pool)));
+    steps.retain(|step| pool_of(cluster, step).is_some_and(rehearsed));
     decision.rehearsed = Plan { steps };
     decision
 }
