@@ -1,8 +1,7 @@
 //! Which pools grow, and by how many machines.
 //!
-//! Owns the choice of pools for the demand that found no room: several pools in one round, each time the best of
-//! those that help (highest priority, then cheapest for what it serves, then no idle scarce resource, then least
-//! waste, then id), within every limit. Whatever cannot be served gets one reason from each pool.
+//! Owns who may grow and by how much, the orders that follow from what `market` bought, and the reasons: whatever cannot
+//! be served gets one from each pool. What to buy is one decision over all pools and is `market`'s.
 
 use crate::back_off;
 use crate::claims::{self, fingerprint};
@@ -13,10 +12,8 @@ use crate::planted::PlantedBug;
 use crate::round::{Round, after};
 use crate::supply::{self, Unmet, take_missing};
 use model::{Buy, PodKey, PoolChange, PoolId, PoolRejection, Reason, ScaleUp, Served, Step};
-use packing::{Estimate, Group, NodeLimit, Room, SpotIx, Template, estimate, extend, size_units};
-use std::cmp::Reverse;
+use packing::{Group, Room, Template};
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::sync::Arc;
 
 /// Demands that the ledger names for one order; the plan names all. Keeps the ledger small.
@@ -27,21 +24,10 @@ pub(crate) struct Candidate {
     pub id: PoolId,
     pub template: Template,
     pub bought: u32,
-    /// Where the bought nodes stand in the room.
-    pub spots: Vec<Range<usize>>,
     serves: Vec<Served>,
     pods: Vec<PodKey>,
     claims: Vec<(u64, u32)>,
 }
-
-struct Offer {
-    candidate: usize,
-    estimate: Estimate,
-    limit: NodeLimit,
-}
-
-/// Parts of a million of a template's cpu and memory that an offer would leave unused, per node.
-type WastePpm = u64;
 
 pub(crate) fn buy(
     round: &mut Round<'_>,
@@ -65,23 +51,9 @@ pub(crate) fn buy(
         return;
     }
     let mut candidates = candidates(round, fleet, room);
-    let possible = possible_domains(round, fleet, fresh, room, &candidates);
-    let begin = room.len();
     let waiting = unmet.iter().map(|group| (group.class, group.pods.clone())).collect();
-    let mut refused = Refused::new();
-    if fleet.pools.values().any(|account| account.pool.direct().is_some()) {
-        let open = open_pools(round, fleet, fresh);
-        refused = market::buy(round, fleet, room, &mut candidates, &mut unmet, &open);
-    } else {
-        while let Some(offer) = best_offer(round, fleet, fresh, room, &candidates, &unmet) {
-            accept(&mut candidates[offer.candidate], &offer, room, &mut unmet);
-            fill_up(&mut candidates, begin, room, &mut unmet);
-        }
-        plan_spots(round, &candidates);
-    }
-    for spot in possible {
-        room.close(spot);
-    }
+    let open = open_pools(round, fleet, fresh);
+    let refused = market::buy(round, fleet, room, &mut candidates, &mut unmet, &open);
     market::name_pods(round, room, &waiting);
     for candidate in &mut candidates {
         if candidate.bought > 0
@@ -93,29 +65,11 @@ pub(crate) fn buy(
     explain(round, fleet, fresh, room, &candidates, &unmet, &refused);
 }
 
-/// Pools that may grow, and by how many machines at most.
+/// Pools that may grow, and by how many machines at most; `None` = any number.
 fn open_pools(round: &Round<'_>, fleet: &Fleet, fresh: &Freshness) -> BTreeMap<PoolId, Option<u32>> {
-    let mut open = BTreeMap::new();
-    for (id, account) in &fleet.pools {
-        if pool_rejection(round, fleet, fresh, account, 0).is_some() {
-            continue;
-        }
-        let most = match limit_of(round, fleet, account, 0, 0) {
-            NodeLimit::AtMost(most) => Some(most),
-            NodeLimit::Unlimited => None,
-        };
-        open.insert(id.clone(), most);
-    }
-    open
-}
-
-/// Notes where the bought nodes stand.
-fn plan_spots(round: &mut Round<'_>, candidates: &[Candidate]) {
-    let spots = candidates.iter().flat_map(|candidate| {
-        let all = candidate.spots.iter().cloned().flatten();
-        all.map(|spot| (SpotIx(spot), candidate.id.clone(), 0))
-    });
-    round.planned.extend(spots);
+    let may = |(_, account): &(&PoolId, &PoolAccount)| pool_rejection(round, fleet, fresh, account).is_none();
+    let open = fleet.pools.iter().filter(may);
+    open.map(|(id, account)| (id.clone(), limit_of(round, account))).collect()
 }
 
 fn no_growth_at_all(round: &Round<'_>, fleet: &Fleet) -> Option<Reason> {
@@ -130,7 +84,6 @@ fn candidate(round: &Round<'_>, account: &PoolAccount, room: &mut Room) -> Optio
         id: account.pool.id.clone(),
         template: supply::template(round, account, room)?,
         bought: 0,
-        spots: Vec::new(),
         serves: Vec::new(),
         pods: Vec::new(),
         claims: Vec::new(),
@@ -142,13 +95,12 @@ fn candidates(round: &Round<'_>, fleet: &Fleet, room: &mut Room) -> Vec<Candidat
     fleet.pools.iter().filter_map(candidate).collect()
 }
 
-/// Why a pool cannot grow whatever is asked, with what it already grows by in this round.
+/// Why a pool cannot grow whatever is asked.
 fn pool_rejection(
     round: &Round<'_>,
     fleet: &Fleet,
     fresh: &Freshness,
     account: &PoolAccount,
-    bought: u32,
 ) -> Option<PoolRejection> {
     if !account.fresh || !fresh.daemon_sets {
         return Some(PoolRejection::ProviderStale);
@@ -170,110 +122,21 @@ fn pool_rejection(
         return Some(PoolRejection::NotHealthy { unready, of });
     }
     let max = account.pool.max;
-    if account.target + bought >= max && !round.planted.has(PlantedBug::OverMaximum) {
+    if account.target >= max && !round.planted.has(PlantedBug::OverMaximum) {
         return Some(PoolRejection::MaxSizeReached { max });
-    }
-    if bought >= policies.max_nodes_per_scale_up && account.pool.direct().is_none() {
-        return Some(PoolRejection::RoundLimit { max_per_round: policies.max_nodes_per_scale_up });
     }
     let max_nodes_total = policies.max_nodes_total;
     (max_nodes_total > 0 && fleet.total_nodes() >= max_nodes_total)
         .then_some(PoolRejection::NodeCeiling { max_nodes_total })
 }
 
-fn limit_of(
-    round: &Round<'_>,
-    fleet: &Fleet,
-    account: &PoolAccount,
-    bought: u32,
-    bought_all: u32,
-) -> NodeLimit {
-    let policies = round.policies;
-    let mut limit = match account.pool.direct() {
-        // The limit is one on groups, of which one order asks for all at once.
-        None => NodeLimit::AtMost(policies.max_nodes_per_scale_up.saturating_sub(bought)),
-        Some(_) => NodeLimit::Unlimited,
-    };
-    if !round.planted.has(PlantedBug::OverMaximum) && account.pool.max < u32::MAX {
-        limit = limit.and(NodeLimit::AtMost(account.pool.max.saturating_sub(account.target + bought)));
-    }
-    if policies.max_nodes_total > 0 {
-        let left = policies.max_nodes_total.saturating_sub(fleet.total_nodes()).saturating_sub(bought_all);
-        limit = limit.and(NodeLimit::AtMost(left));
-    }
-    limit
-}
-
-/// The best way to serve some of what is left; `None` where no pool helps any more.
-fn best_offer(
-    round: &Round<'_>,
-    fleet: &Fleet,
-    fresh: &Freshness,
-    room: &mut Room,
-    candidates: &[Candidate],
-    unmet: &[Unmet],
-) -> Option<Offer> {
-    let groups = groups_of(unmet);
-    let bought_all: u32 = candidates.iter().map(|candidate| candidate.bought).sum();
-    let mut offers = Vec::new();
-    for (at, candidate) in candidates.iter().enumerate() {
-        let account = fleet.pools.get(&candidate.id)?;
-        if pool_rejection(round, fleet, fresh, account, candidate.bought).is_some() {
-            continue;
-        }
-        let limit = limit_of(round, fleet, account, candidate.bought, bought_all);
-        let estimate = estimate(room, &candidate.template, &groups, limit);
-        if estimate.nodes > 0 {
-            offers.push(Offer { candidate: at, estimate, limit });
-        }
-    }
-    let priced =
-        offers.iter().all(|offer| account_of(fleet, candidates, offer).is_some_and(|a| a.pool.price.0 > 0));
-    offers.into_iter().min_by_key(|offer| {
-        let account = account_of(fleet, candidates, offer);
-        let priority = account.map_or(0, |account| account.pool.priority);
-        let price = account.filter(|_| priced).map_or(0, |account| account.pool.price.0);
-        let template = &candidates[offer.candidate].template;
-        (
-            Reverse(priority),
-            price_per_served(price, &offer.estimate),
-            idle_scarce(template, &offer.estimate),
-            waste(template, &offer.estimate),
-            offer.candidate,
-        )
-    })
-}
-
-fn account_of<'f>(fleet: &'f Fleet, candidates: &[Candidate], offer: &Offer) -> Option<&'f PoolAccount> {
-    fleet.pools.get(&candidates[offer.candidate].id)
-}
-
-/// Price of the new nodes for each million units of what they serve: offers that serve more may cost more.
-fn price_per_served(price: u64, estimate: &Estimate) -> u128 {
-    let served = u128::from(size_units(&estimate.requested)).max(1);
-    u128::from(price) * u128::from(estimate.nodes) * 1_000_000 / served
-}
-
-/// Kinds of extended resources on offer that no served pod asks for: they are kept for pods that do.
-fn idle_scarce(template: &Template, estimate: &Estimate) -> usize {
-    let asked = &estimate.requested.extended;
-    template
-        .node
-        .allocatable
-        .extended
-        .iter()
-        .filter(|(name, n)| **n > 0 && !asked.contains_key(*name))
-        .count()
-}
-
-fn waste(template: &Template, estimate: &Estimate) -> WastePpm {
-    let unused = |used: u64, one: u64| {
-        let all = u128::from(one) * u128::from(estimate.nodes);
-        let share = (u128::from(used) * 1_000_000).checked_div(all).unwrap_or(1_000_000);
-        1_000_000u64.saturating_sub(u64::try_from(share).unwrap_or(1_000_000))
-    };
-    let all = &template.node.allocatable;
-    unused(estimate.requested.cpu.0, all.cpu.0) + unused(estimate.requested.memory.0, all.memory.0)
+/// Machines that a pool may grow by in this round; `None` = any number.
+fn limit_of(round: &Round<'_>, account: &PoolAccount) -> Option<u32> {
+    // The limit of a round is one on groups, of which one order asks for all at once.
+    let of_round = account.pool.direct().is_none().then_some(round.policies.max_nodes_per_scale_up);
+    let bounded = account.pool.max < u32::MAX && !round.planted.has(PlantedBug::OverMaximum);
+    let of_pool = bounded.then(|| account.pool.max.saturating_sub(account.target));
+    of_round.into_iter().chain(of_pool).min()
 }
 
 fn open_count(group: &Unmet) -> u32 {
@@ -281,52 +144,8 @@ fn open_count(group: &Unmet) -> u32 {
     u32::try_from(group.pods.len()).unwrap_or(u32::MAX).saturating_add(missing)
 }
 
-/// The zones of pools that can grow, for pods that want to be spread over all there are.
-fn possible_domains(
-    round: &Round<'_>,
-    fleet: &Fleet,
-    fresh: &Freshness,
-    room: &mut Room,
-    candidates: &[Candidate],
-) -> Vec<packing::SpotIx> {
-    let grows = |candidate: &&Candidate| {
-        let account = fleet.pools.get(&candidate.id);
-        account.is_some_and(|account| pool_rejection(round, fleet, fresh, account, 0).is_none())
-    };
-    let nodes = candidates.iter().filter(grows).map(|candidate| Arc::clone(&candidate.template.node));
-    nodes.map(|node| room.add_possible(node)).collect()
-}
-
 pub(crate) fn groups_of(unmet: &[Unmet]) -> Vec<Group> {
     unmet.iter().map(|group| Group { class: group.class, count: open_count(group) }).collect()
-}
-
-/// Puts the nodes of an offer into the room, and takes what they serve off the demand.
-fn accept(candidate: &mut Candidate, offer: &Offer, room: &mut Room, unmet: &mut [Unmet]) {
-    let begin = room.len();
-    let estimate = extend(room, &candidate.template, &groups_of(unmet), offer.limit);
-    candidate.bought += estimate.nodes;
-    candidate.spots.push(begin..room.len());
-    for (group, placed) in unmet.iter_mut().zip(&estimate.placed) {
-        serve(candidate, group, *placed);
-    }
-}
-
-/// What the nodes bought last allow on those bought before: a spread constraint fills several pools in turn.
-fn fill_up(candidates: &mut [Candidate], begin: usize, room: &mut Room, unmet: &mut [Unmet]) {
-    for group in unmet
-        .iter_mut()
-        .filter(|group| !group.shape.spread.is_empty() || !group.shape.pod_affinity.is_empty())
-    {
-        for placed in room.place(group.class, open_count(group), begin..room.len()) {
-            let bought = |candidate: &&mut Candidate| {
-                candidate.spots.iter().any(|spots| spots.contains(&placed.spot.0))
-            };
-            if let Some(candidate) = candidates.iter_mut().find(bought) {
-                serve(candidate, group, placed.count);
-            }
-        }
-    }
 }
 
 /// Takes `count` off the demand, pods before replicas that do not exist yet.
@@ -425,7 +244,7 @@ fn explain(
                 // What was bought in this round is part of the target by now.
                 let by_market = refused.get(&(number, id.clone())).cloned();
                 let of_pod = of_pods.get(id).and_then(|refused| refused[at].clone()).or(by_market);
-                let rejection = of_pod.or_else(|| pool_rejection(round, fleet, fresh, account, 0)).unwrap_or(
+                let rejection = of_pod.or_else(|| pool_rejection(round, fleet, fresh, account)).unwrap_or(
                     PoolRejection::RoundLimit { max_per_round: round.policies.max_nodes_per_scale_up },
                 );
                 (id.clone(), rejection)
@@ -450,7 +269,7 @@ fn add(room: &mut Room, template: &Template) -> packing::SpotIx {
 /// Says of each pool that cannot grow why, and of the round that the ceiling is reached.
 fn note_pools(round: &mut Round<'_>, fleet: &Fleet, fresh: &Freshness) {
     for (id, account) in &fleet.pools {
-        if let Some(rejection) = pool_rejection(round, fleet, fresh, account, 0) {
+        if let Some(rejection) = pool_rejection(round, fleet, fresh, account) {
             round.verdicts.pools.entry(id.clone()).or_insert(Reason::PoolRejected { rejection });
         }
     }

@@ -1,8 +1,10 @@
-//! What to buy where pools launch single machines: one decision over all pools, zones and machine types.
+//! What to buy: one decision over all pools, zones and machine types, group pools and direct pools alike.
 //!
-//! Owns the market that a round sees and the reading of the optimiser's answer. Groups take part with one kind of
-//! machine each; what is bought of them is ordered as ever. Machines of direct pools are planned and not launched.
+//! Owns the market that a round sees and the reading of the optimiser's answer. A group takes part with one kind of
+//! machine, a direct pool with all its flavours; what each counts as is `appraisal`'s. What is bought of groups becomes
+//! an order in `growth`; machines of direct pools are planned and not launched.
 
+use crate::appraisal::Appraisal;
 use crate::fleet::{Fleet, PoolAccount};
 use crate::growth::{self, Candidate};
 use crate::round::Round;
@@ -10,25 +12,27 @@ use crate::supply::{self, Unmet};
 use model::{
     DirectPool, Flavour, Labels, PoolId, PoolLimits, PoolRejection, Reason, ResourceName, Resources,
 };
-use packing::solve::{Answer, Effort, Pool, Refusal, Rule, solve};
-use packing::{Make, Market, Question, Room, SpotIx, Template, size_units};
+use packing::solve::{Answer, Effort, Pool, Refusal, Rule, SolveError, solve};
+use packing::{Make, Market, Question, Room, SpotIx};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// How often what volumes kept off the chosen machines is asked about once more.
+const MOST_SOLVES: u32 = 8;
 
 /// A pool in the market.
 struct Stall {
     id: PoolId,
     /// Its place among the candidates; `None` for direct pools.
     candidate: Option<usize>,
-    max: u32,
 }
 
 /// What stays unserved, by group and pool.
 pub(crate) type Refused = BTreeMap<(usize, PoolId), PoolRejection>;
 
 /// Everything that may be bought in this round, with who sells it.
-#[derive(Default)]
 struct Fair {
+    appraisal: Appraisal,
     stalls: Vec<Stall>,
     market: Market,
     /// For each make the flavour's place in its pool.
@@ -44,56 +48,86 @@ pub(crate) fn buy(
     unmet: &mut [Unmet],
     open: &BTreeMap<PoolId, Option<u32>>,
 ) -> Refused {
-    let mut fair = Fair::default();
-    for (at, candidate) in candidates.iter().enumerate() {
-        if let Some(most) = open.get(&candidate.id)
-            && let Some(account) = fleet.pools.get(&candidate.id)
-        {
-            fair.add_group(account, at, &candidate.template, *most);
+    let mut fair = Fair::open(round, fleet, room, candidates, open);
+    let effort = Effort { steps: round.policies.optimiser_steps, ..Effort::default() };
+    for turn in 0..MOST_SOLVES {
+        let groups = growth::groups_of(unmet);
+        let question = room.question(&fair.market, &groups);
+        let Ok(answer) = fair.answer(&question, effort) else {
+            let stalls = || fair.stalls.iter().map(|stall| stall.id.clone());
+            let all = (0..unmet.len()).flat_map(|group| stalls().map(move |pool| (group, pool)));
+            return all.map(|key| (key, PoolRejection::TooManyResources)).collect();
+        };
+        let kept_off = fair.carry_out(round, room, candidates, unmet, &answer);
+        if turn == 0 && !kept_off && fair.appraisal.is_price() {
+            round.growth.bound = model::MicroUsdPerHour(answer.bound);
+        }
+        if !kept_off || answer.machines.is_empty() || turn + 1 == MOST_SOLVES {
+            return fair.refused(room, unmet, &question, &answer);
         }
     }
-    for (id, account) in &fleet.pools {
-        if let (Some(most), Some(direct)) = (open.get(id), account.pool.direct()) {
-            fair.add_direct(round, account, direct, room, *most);
-        }
-    }
-    let policies = round.policies;
-    if policies.max_nodes_total > 0 {
-        fair.market.max_new = Some(policies.max_nodes_total.saturating_sub(fleet.total_nodes()));
-    }
-    let groups = growth::groups_of(unmet);
-    let question = room.question(&fair.market, &groups);
-    let effort = Effort { steps: policies.optimiser_steps, ..Effort::default() };
-    let Ok(answer) = solve(&question.problem, effort) else {
-        let stalls = || fair.stalls.iter().map(|stall| stall.id.clone());
-        let all = (0..unmet.len()).flat_map(|group| stalls().map(move |pool| (group, pool)));
-        return all.map(|key| (key, PoolRejection::TooManyResources)).collect();
-    };
-    fair.carry_out(round, room, candidates, unmet, &answer);
-    round.growth.bound = model::MicroUsdPerHour(answer.bound);
-    fair.refused(room, unmet, &question, &answer)
+    Refused::new()
 }
 
 impl Fair {
-    fn add_group(&mut self, account: &PoolAccount, candidate: usize, template: &Template, most: Option<u32>) {
+    fn open(
+        round: &Round<'_>,
+        fleet: &Fleet,
+        room: &mut Room,
+        candidates: &[Candidate],
+        open: &BTreeMap<PoolId, Option<u32>>,
+    ) -> Self {
+        let sellers = fleet.pools.iter().filter(|(id, _)| open.contains_key(*id));
+        let appraisal = Appraisal::of(sellers.map(|(_, account)| &*account.pool));
+        let market = Market { ignores_wishes: !round.policies.respect_preferences, ..Market::default() };
+        let mut fair = Self { appraisal, stalls: Vec::new(), market, flavours: Vec::new() };
+        for (at, candidate) in candidates.iter().enumerate() {
+            if let (Some(most), Some(account)) = (open.get(&candidate.id), fleet.pools.get(&candidate.id)) {
+                fair.add_group(account, at, candidate, *most);
+            }
+        }
+        for (id, account) in &fleet.pools {
+            if let (Some(most), Some(direct)) = (open.get(id), account.pool.direct()) {
+                fair.add_direct(round, account, direct, room, *most);
+            }
+        }
+        let ceiling = round.policies.max_nodes_total;
+        fair.market.max_new = (ceiling > 0).then(|| ceiling.saturating_sub(fleet.total_nodes()));
+        fair
+    }
+
+    /// Wishes are kept where that costs nothing; where direct pools take part, also where it does.
+    fn answer(&self, question: &Question, effort: Effort) -> Result<Answer, SolveError> {
+        let wishing = solve(&question.problem, effort)?;
+        let any = question.problem.classes.iter().any(|class| !class.softs.is_empty());
+        if !any || self.stalls.iter().any(|stall| stall.candidate.is_none()) {
+            return Ok(wishing);
+        }
+        let mut problem = question.problem.clone();
+        for class in &mut problem.classes {
+            class.softs.clear();
+        }
+        let plain = solve(&problem, effort)?;
+        let left = |answer: &Answer| answer.unplaced.iter().map(|unplaced| unplaced.count).sum::<u32>();
+        let worth = |answer: &Answer| (left(answer), answer.price);
+        Ok(if worth(&plain) < worth(&wishing) { plain } else { wishing })
+    }
+
+    fn add_group(&mut self, account: &PoolAccount, at: usize, candidate: &Candidate, most: Option<u32>) {
         let pool = &account.pool;
-        let price = match pool.price.0 {
-            // Without a price its size stands in, which is far less than any price: groups are there to be used.
-            0 => size_units(&template.node.allocatable),
-            price => price,
-        };
         self.flavours.push(0);
         self.market.makes.push(Make {
-            node: Arc::clone(&template.node),
-            overhead: template.overhead.clone(),
+            node: Arc::clone(&candidate.template.node),
+            overhead: candidate.template.overhead.clone(),
             pool: self.stalls.len(),
             machine_type: 0,
-            price,
+            price: self.appraisal.of_group(pool, &candidate.template),
             uses: Vec::new(),
             values: Vec::new(),
         });
-        self.market.pools.push(Pool { priority: pool.priority, max_new: most, ..Pool::default() });
-        self.stalls.push(Stall { id: pool.id.clone(), candidate: Some(candidate), max: pool.max });
+        let priority = self.appraisal.tier(pool);
+        self.market.pools.push(Pool { priority, max_new: most, ..Pool::default() });
+        self.stalls.push(Stall { id: pool.id.clone(), candidate: Some(at) });
     }
 
     fn add_direct(
@@ -119,70 +153,104 @@ impl Fair {
                 overhead: template.overhead,
                 pool: self.stalls.len(),
                 machine_type,
-                price: flavour.price.0,
+                price: self.appraisal.of_flavour(flavour),
                 uses: limits.uses(flavour),
                 values: values.of_flavour(&flavour.template.labels),
             });
         }
         self.market.pools.push(Pool {
-            priority: pool.priority,
+            priority: self.appraisal.tier(pool),
             max_new: most,
             limits: limits.left,
             min_values: values.least,
             flexible: true,
         });
-        self.stalls.push(Stall { id: pool.id.clone(), candidate: None, max: pool.max });
+        self.stalls.push(Stall { id: pool.id.clone(), candidate: None });
     }
 
-    /// Puts the bought machines into the room, and takes what they serve off the demand.
+    /// Puts the bought machines into the room, takes what they serve off the demand, and takes the machines off what
+    /// may still be bought. Answers whether volumes, which the optimiser does not know, kept pods off their machines.
     fn carry_out(
-        &self,
+        &mut self,
         round: &mut Round<'_>,
         room: &mut Room,
         candidates: &mut [Candidate],
         unmet: &mut [Unmet],
         answer: &Answer,
-    ) {
+    ) -> bool {
+        // By offering and group: one entry, however many machines.
+        let mut served: Vec<(usize, usize, u32)> = Vec::new();
+        let mut kept_off = false;
         for machine in &answer.machines {
             let make = &self.market.makes[machine.offering];
-            let stall = &self.stalls[make.pool];
+            let before = room.mark();
             let spot = room.add_promised(Arc::clone(&make.node));
             for class in &make.overhead {
                 room.hold(*class, spot, 1);
             }
+            let mut taken = false;
             for (group, count) in &machine.pods {
-                room.settle(unmet[*group].class, spot, *count);
-            }
-            if let Some(at) = stall.candidate {
-                candidates[at].bought += 1;
-                candidates[at].spots.push(spot.0..spot.0 + 1);
-                for (group, count) in &machine.pods {
-                    growth::serve(&mut candidates[at], &mut unmet[*group], *count);
+                let class = unmet[*group].class;
+                let fits = room.volume_capacity(class, spot, *count);
+                kept_off |= fits < *count;
+                if fits > 0 {
+                    room.settle(class, spot, fits);
+                    taken = true;
+                    match served
+                        .iter_mut()
+                        .rev()
+                        .take(machine.pods.len())
+                        .find(|known| known.0 == machine.offering && known.1 == *group)
+                    {
+                        Some(known) => known.2 += fits,
+                        None => served.push((machine.offering, *group, fits)),
+                    }
                 }
-            } else {
-                self.plan_launch(round, unmet, machine);
             }
-            let flavour = self.flavours[machine.offering];
-            round.planned.push((spot, stall.id.clone(), flavour));
+            if taken {
+                self.sold(machine.offering, candidates);
+                let pool = self.stalls[self.market.makes[machine.offering].pool].id.clone();
+                round.planned.push((spot, pool, self.flavours[machine.offering]));
+            } else {
+                room.rollback(before);
+            }
+        }
+        for (offering, group, count) in served {
+            match self.stalls[self.market.makes[offering].pool].candidate {
+                Some(at) => growth::serve(&mut candidates[at], &mut unmet[group], count),
+                None => self.plan_launch(round, &mut unmet[group], offering, count),
+            }
+        }
+        kept_off
+    }
+
+    /// One machine fewer can be had.
+    fn sold(&mut self, offering: usize, candidates: &mut [Candidate]) {
+        let make = &self.market.makes[offering];
+        let pool = &mut self.market.pools[make.pool];
+        if let Some(at) = self.stalls[make.pool].candidate {
+            candidates[at].bought += 1;
+        }
+        pool.max_new = pool.max_new.map(|most| most.saturating_sub(1));
+        self.market.max_new = self.market.max_new.map(|most| most.saturating_sub(1));
+        for (left, used) in pool.limits.iter_mut().zip(&make.uses) {
+            *left = left.saturating_sub(*used);
         }
     }
 
-    fn plan_launch(&self, round: &mut Round<'_>, unmet: &mut [Unmet], machine: &packing::solve::Machine) {
-        let make = &self.market.makes[machine.offering];
+    fn plan_launch(&self, round: &mut Round<'_>, group: &mut Unmet, offering: usize, count: u32) {
+        let make = &self.market.makes[offering];
         let label = |key: &str| make.node.labels.get(key).cloned().unwrap_or_else(|| Arc::from(""));
         let reason = Reason::LaunchNotServed {
             pool: self.stalls[make.pool].id.clone(),
             instance_type: label("node.kubernetes.io/instance-type"),
             zone: label("topology.kubernetes.io/zone"),
         };
-        for (group, count) in &machine.pods {
-            let group = &mut unmet[*group];
-            let pods = (*count as usize).min(group.pods.len());
-            for pod in group.pods.drain(..pods) {
-                round.verdicts.pods.insert(pod, reason.clone());
-            }
-            supply::take_missing(&mut group.missing, count - pods as u32);
+        let pods = (count as usize).min(group.pods.len());
+        for pod in group.pods.drain(..pods) {
+            round.verdicts.pods.insert(pod, reason.clone());
         }
+        supply::take_missing(&mut group.missing, count - pods as u32);
     }
 
     fn refused(&self, room: &mut Room, unmet: &[Unmet], question: &Question, answer: &Answer) -> Refused {
@@ -197,7 +265,8 @@ impl Fair {
                     Refusal::TooSmall { resource } => PoolRejection::Insufficient {
                         resources: question.resources.get(*resource).cloned().into_iter().collect(),
                     },
-                    Refusal::MaxReached => PoolRejection::MaxSizeReached { max: stall.max },
+                    // Which of the limits it was, the pool's account tells.
+                    Refusal::MaxReached => continue,
                     Refusal::LimitReached => PoolRejection::LimitReached,
                     Refusal::Topology { rule } => {
                         match question.problem.classes[unplaced.class].rules.get(*rule) {

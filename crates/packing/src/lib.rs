@@ -2,24 +2,24 @@
 //!
 //! Owns the answer to "does this pod fit on that node, and if not, why" ([`FILTERS`], the same table for the planner
 //! and for the sandbox's scheduler), a snapshot of free room that can be tried on and taken back ([`Room`]), and the
-//! estimate of how many new nodes a set of pods needs ([`estimate`]). It knows nothing of pools' policies, of time,
-//! or of why a pod is to be placed.
+//! choice of new machines for what has no room ([`Room::question`], [`solve`]). It knows nothing of pools' policies, of
+//! time, or of why a pod is to be placed.
 
-mod estimate;
 mod filters;
 mod intern;
 mod message;
 mod room;
 pub mod solve;
+mod template;
 mod view;
 mod vocabulary;
 mod volumes;
 mod wishes;
 
-pub use estimate::{Estimate, Group, NodeLimit, Template, estimate, extend, size_units};
 pub use filters::{Around, Ask, FILTERS, Filter, first_lasting_rejection, first_rejection, rejections};
 pub use message::{FailedScheduling, named_nodes};
 pub use room::{ClassIx, Make, Mark, Market, Placed, Question, Room, SpotIx};
+pub use template::{Group, Template, size_units};
 pub use view::NodeView;
 pub use vocabulary::Vocabulary;
 pub use volumes::{ClusterVolumes, NodeVolumes};

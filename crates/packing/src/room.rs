@@ -124,14 +124,6 @@ impl Room {
         self.add_spot(node, Presence::Promised)
     }
 
-    /// Adds a machine that could be made, which takes no pods: while it is open, spread constraints see its zone as
-    /// one that is there and empty, so that what is to be made is spread over all that can be had.
-    pub fn add_possible(&mut self, node: Arc<Node>) -> SpotIx {
-        let spot = self.add_spot(node, Presence::Possible);
-        self.bar(spot);
-        spot
-    }
-
     fn add_spot(&mut self, node: Arc<Node>, presence: Presence) -> SpotIx {
         self.sites.add(node, presence, self.classes.vocabulary());
         self.topology.add_spot(&self.sites);
@@ -467,6 +459,12 @@ impl Room {
             self.put(class, spot.0, 1);
         }
         fits
+    }
+
+    /// How many pods of a class, up to `most`, find their volumes at a spot, whatever else keeps them from it.
+    pub fn volume_capacity(&self, class: ClassIx, spot: SpotIx, most: u32) -> u32 {
+        let needs = self.classes.shape(class.0).volumes.as_ref();
+        needs.map_or(most, |needs| self.volumes.times(needs, spot.0, self.sites.node(spot.0), most))
     }
 
     /// How many pods of a class, up to `most`, a spot takes while nothing else changes.

@@ -38,6 +38,8 @@ pub struct Market {
     pub makes: Vec<Make>,
     /// Machines that may be added over all pools; `None` = any number.
     pub max_new: Option<u32>,
+    /// What pods prefer is not looked at.
+    pub ignores_wishes: bool,
 }
 
 /// A problem, and the names of what it holds as numbers.
@@ -108,9 +110,7 @@ impl<'r> Draft<'r> {
             let facts = self.room.facts[class.0 as usize].clone();
             let offerings = if facts.covered { self.suitable(class, &facts) } else { BitSet::default() };
             let rules = self.rules(&shape, &facts);
-            let softs =
-                if shape.preferences.is_empty() { Vec::new() } else { self.preferences(class, &shape) };
-            let softs = softs.into_iter().chain(self.soft_taints(&shape)).collect();
+            let softs = if self.market.ignores_wishes { Vec::new() } else { self.softs(class, &shape) };
             let requests = self.columns.iter().map(|column| self.room.sites.ask(class.0, *column));
             classes.push(Class {
                 count: group.count,
@@ -171,6 +171,11 @@ impl<'r> Draft<'r> {
         );
         rules.extend(facts.terms.anti.iter().map(|anti| Rule::Anti { tally: self.tally(anti.counter) }));
         rules
+    }
+
+    fn softs(&mut self, class: ClassIx, shape: &Arc<PodShape>) -> Vec<Soft> {
+        let softs = if shape.preferences.is_empty() { Vec::new() } else { self.preferences(class, shape) };
+        softs.into_iter().chain(self.soft_taints(shape)).collect()
     }
 
     /// What a class would like of a machine, in the order in which it is given up: lighter terms first, at equal

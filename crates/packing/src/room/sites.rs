@@ -64,8 +64,6 @@ pub(super) enum Presence {
     Standing,
     /// A machine on its way: its host name is not known, and nobody else's.
     Promised,
-    /// A machine that could be made: its zone is one to spread over.
-    Possible,
 }
 
 /// What is asked of a node itself, whoever is on it.

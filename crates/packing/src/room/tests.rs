@@ -300,30 +300,6 @@ fn promised_machines_have_host_names_of_their_own() {
     assert_eq!(where_to(&room.place(classes[0], 3, 0..1)), [(0, 1)]);
 }
 
-#[test]
-fn what_could_be_made_is_a_zone_to_spread_over_and_no_host() {
-    let by_zone = PodShape { spread: vec![spread(ZONE, 1, app("web"))], ..shape(1) };
-    let by_both =
-        PodShape { spread: vec![spread(ZONE, 1, app("web")), spread(HOST, 1, app("web"))], ..shape(1) };
-    let pods: [(&PodShape, &[(&str, &str)]); 2] =
-        [(&by_zone, &[("app", "web")]), (&by_both, &[("app", "web")])];
-    let (mut room, classes) = room(zones(&[("a1", "a"), ("a2", "a")]), &pods);
-    let blank = |zone: &str| Arc::new(node("new", 1000, &[(ZONE, zone)]));
-    let mark = room.mark();
-    let possible = room.add_possible(blank("b"));
-    for class in &classes {
-        let mark = room.mark();
-        assert_eq!(where_to(&room.place(*class, 5, 0..3)), [(0, 1)], "one in a, until b has one");
-        room.rollback(mark);
-    }
-    room.close(possible);
-    assert_eq!(where_to(&room.place(classes[1], 5, 0..3)), [(0, 1), (1, 1), (0, 1), (1, 1), (0, 1)]);
-    room.rollback(mark);
-    // Another host of a zone that is there changes nothing.
-    room.add_possible(blank("a"));
-    assert_eq!(where_to(&room.place(classes[1], 4, 0..3)), [(0, 1), (1, 1), (0, 1), (1, 1)]);
-}
-
 /// Nodes a1 and b1 in their zones, c1 with a soft taint; which spots two pods with these preferences take.
 #[test]
 fn wishes_are_met_where_that_is_free() {

@@ -173,8 +173,6 @@ pub(crate) struct Topology {
     key_list: Vec<Key>,
     inclusions: Interner<Inclusion>,
     included: Vec<Included>,
-    /// Whether each spot is one that only could be.
-    possible: Vec<bool>,
     set_numbers: Interner<(u32, u32)>,
     sets: Vec<DomainSet>,
     counted: Interner<Counted>,
@@ -213,7 +211,6 @@ impl Topology {
         for (number, inclusion) in self.inclusions.items().iter().enumerate() {
             self.included[number].add(inclusion, &self.key_list, sites);
         }
-        self.possible.push(sites.presence(spot) == Presence::Possible);
         self.count_node(spot, true);
     }
 
@@ -224,23 +221,16 @@ impl Topology {
         for included in &mut self.included {
             included.spots.pop();
         }
-        self.possible.pop();
     }
 
     /// A node comes to, or leaves, the domains that it is in.
     pub(super) fn count_node(&mut self, spot: usize, comes: bool) {
         for (at, (inclusion, key)) in self.set_numbers.items().iter().enumerate() {
-            let counts = self.counts_as_domain(spot, *key);
-            if counts && self.included[*inclusion as usize].spots[spot] {
+            if self.included[*inclusion as usize].spots[spot] {
                 let domain = self.key_list[*key as usize].of_spot[spot];
                 self.sets[at].count_node(domain, comes);
             }
         }
-    }
-
-    /// A machine that could be made has a zone to spread over; that its host is empty holds nobody back.
-    fn counts_as_domain(&self, spot: usize, key: u32) -> bool {
-        !(self.possible[spot] && &*self.key_list[key as usize].name == HOSTNAME)
     }
 
     fn inclusion(&mut self, inclusion: Inclusion, sites: &Sites) -> u32 {
@@ -261,7 +251,7 @@ impl Topology {
         if new {
             let mut set = DomainSet::default();
             for (spot, included) in self.included[inclusion as usize].spots.iter().enumerate() {
-                if *included && !gone(spot) && self.counts_as_domain(spot, key) {
+                if *included && !gone(spot) {
                     set.count_node(self.key_list[key as usize].of_spot[spot], true);
                 }
             }

@@ -33,10 +33,7 @@ pub(super) fn mix(n: u64) -> u64 {
 impl<const D: usize> State<'_, D> {
     /// Searches until the budget is used up or the price is as close to `bound` as asked.
     pub(super) fn improve(&mut self, market: &Market<D>, bound: u64, effort: Effort) {
-        if self.units.all.iter().any(|unit| unit.left > 0) {
-            // What found no place would only be tried again and again.
-            return;
-        }
+        let hopeless = self.set_aside();
         let close = bound.saturating_add(bound / 1000 * effort.close_permille);
         let until = self.steps.saturating_add(effort.steps);
         let mut random = Random(1);
@@ -48,6 +45,19 @@ impl<const D: usize> State<'_, D> {
             self.trial(&market, &mut random);
             idle = if self.steps > before { 0 } else { idle + 1 };
         }
+        for (unit, left) in hopeless {
+            self.units.give(unit, left);
+        }
+    }
+
+    /// Takes what found no place off the demand: it would only be tried again and again.
+    fn set_aside(&mut self) -> Vec<(usize, u32)> {
+        let left = self.units.all.iter().map(|unit| unit.left).enumerate().filter(|(_, left)| *left > 0);
+        let left: Vec<(usize, u32)> = left.collect();
+        for (unit, count) in &left {
+            self.units.take(*unit, *count);
+        }
+        left
     }
 
     fn trial(&mut self, market: &Market<D>, random: &mut Random) {

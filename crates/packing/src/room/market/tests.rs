@@ -75,7 +75,7 @@ fn market(zones: &[&str]) -> Market {
     Market {
         pools: vec![Pool { flexible: true, ..Pool::default() }],
         makes: zones.iter().enumerate().map(make).collect(),
-        max_new: None,
+        ..Market::default()
     }
 }
 
