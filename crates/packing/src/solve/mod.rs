@@ -89,10 +89,22 @@ fn run<const D: usize>(problem: &Problem, effort: Effort) -> Answer {
     let market = state.market();
     state.open_machines(&market);
     state.place_rest();
-    let bound = state.bound();
+    let bound = whole(problem, state.bound());
     state.improve(&market, bound, effort);
     let mut answer = state.answer();
     answer.bound = bound.min(answer.price);
     answer.unplaced = state.unplaced();
     answer
+}
+
+/// Machines are bought whole, so every plan costs a multiple of what all prices are multiples of.
+fn whole(problem: &Problem, bound: u64) -> u64 {
+    let prices =
+        problem.offerings.iter().filter(|offering| offering.available).map(|offering| offering.price);
+    let step = prices.fold(0, gcd);
+    bound.checked_next_multiple_of(step).unwrap_or(bound)
+}
+
+fn gcd(a: u64, b: u64) -> u64 {
+    if b == 0 { a } else { gcd(b, a % b) }
 }
