@@ -5,6 +5,9 @@
 
 pub mod annotations;
 pub mod events;
+#[expect(unreachable_pub, reason = "the schema derive writes private copies of public structs")]
+#[expect(clippy::duplicated_attributes, reason = "each printer column names its own type and path")]
+pub mod kapacity;
 pub mod labels;
 #[expect(unreachable_pub, reason = "the schema derive writes a private copy of the public struct")]
 #[expect(clippy::duplicated_attributes, reason = "each printer column names its own type and path")]
@@ -19,5 +22,7 @@ pub const GROUP: &str = "tideline.dev";
 
 /// Every CRD that Tideline serves, in the order in which they are printed.
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    vec![simulated::SimulatedPool::crd(), simulated::SimulatedMachine::crd()]
+    let mut all = vec![simulated::SimulatedPool::crd(), simulated::SimulatedMachine::crd()];
+    all.extend(kapacity::crds());
+    all
 }
