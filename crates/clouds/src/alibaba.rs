@@ -19,6 +19,7 @@ pub use endpoints::Endpoints;
 
 use crate::backoff::seed_for;
 use crate::calls::{CallLimits, Calls, Failure};
+use crate::polling::{Pace, Poll};
 use crate::transport::Transport;
 use crate::{OrderAnswer, Provider, ProviderError};
 use client::{Client, Product};
@@ -33,8 +34,6 @@ use orders::Ordered;
 use std::collections::{BTreeMap, VecDeque};
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// Prefix of this provider's pool ids and its name as an input, as `--cloud-provider` names it.
@@ -82,20 +81,6 @@ impl FromStr for Declared {
             return Err(wrong("the minimum is over the maximum, or the maximum is 0"));
         }
         Ok(Self { min, max, group: group.to_owned() })
-    }
-}
-
-/// How often the groups are looked at.
-#[derive(Clone, Copy, Debug)]
-pub struct Poll {
-    pub at_rest: Duration,
-    /// While machines come or go, or an order was just given.
-    pub moving: Duration,
-}
-
-impl Default for Poll {
-    fn default() -> Self {
-        Self { at_rest: Duration::from_secs(30), moving: Duration::from_secs(3) }
     }
 }
 
@@ -177,7 +162,7 @@ impl Alibaba {
             region,
         };
         let shared =
-            Shared { ess, pools, poll, stale_after, clock, wake: Notify::new(), state: Mutex::default() };
+            Shared { ess, pools, pace: Pace::new(poll), stale_after, clock, state: Mutex::default() };
         Ok(Self { shared: Arc::new(shared) })
     }
 }
@@ -198,10 +183,9 @@ pub async fn instance_region(
 struct Shared {
     ess: Ess,
     pools: Vec<Declared>,
-    poll: Poll,
+    pace: Pace,
     stale_after: SignedDuration,
     clock: Clock,
-    wake: Notify,
     state: Mutex<State>,
 }
 
@@ -209,7 +193,6 @@ struct Shared {
 struct State {
     /// The last size asked of each group, until its activity has ended.
     ordered: BTreeMap<String, Ordered>,
-    last_order: Option<Instant>,
     rules_until: BTreeMap<String, Instant>,
     forgotten: VecDeque<MachineId>,
     /// What was last said of each group, so that it is said once.
@@ -229,24 +212,6 @@ impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         // A poisoned lock means that a task died between plain assignments: the values are still whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Has the groups looked at now.
-    fn nudge(&self) {
-        self.state().last_order = Some(Instant::now());
-        self.wake.notify_one();
-    }
-
-    async fn nudged_or(&self, at: Instant) {
-        tokio::select! {
-            biased;
-            () = self.wake.notified() => {}
-            () = tokio::time::sleep_until(at) => {}
-        }
-    }
-
-    fn ordered_lately(&self, span: Duration) -> bool {
-        self.state().last_order.is_some_and(|at| at.elapsed() < span)
     }
 
     fn ordered(&self, group: &str) -> Option<Ordered> {

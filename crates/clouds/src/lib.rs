@@ -5,11 +5,16 @@
 
 #[cfg(feature = "alibaba")]
 pub mod alibaba;
+#[cfg(feature = "aws")]
+pub mod aws;
 pub mod cluster_api;
 mod objects;
+#[cfg(feature = "polling")]
+pub mod polling;
 #[cfg(feature = "network")]
 pub mod secret;
 pub mod simulated;
+mod tags;
 #[cfg(feature = "network")]
 pub mod transport;
 pub mod watching;

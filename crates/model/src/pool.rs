@@ -16,6 +16,8 @@ pub enum ProviderKind {
     ClusterApi,
     /// Alibaba Cloud's Auto Scaling; the name is Cluster Autoscaler's.
     Alicloud,
+    /// Auto Scaling groups of AWS.
+    Aws,
 }
 
 /// What a new node of a pool will look like.

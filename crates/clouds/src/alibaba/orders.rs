@@ -135,7 +135,7 @@ impl Shared {
             return Ok(OrderAnswer::obsolete(format!("{id} has {staying} machines: only named ones may go")));
         }
         self.resize(group, to, token).await.map_err(|why| failed(attempted, &why))?;
-        self.nudge();
+        self.pace.nudge();
         Ok(OrderAnswer::Done)
     }
 
@@ -181,7 +181,7 @@ impl Shared {
 
     fn note_ordered(&self, group: &str, ordered: Ordered) {
         self.state().ordered.insert(group.to_owned(), ordered);
-        self.nudge();
+        self.pace.nudge();
     }
 
     /// Gives machines of one pool back: as many as ESS takes at once, the rest after that activity.
@@ -270,7 +270,7 @@ impl Shared {
         let token = token(&parts);
         let removal = Removal { group: &group.scaling_group_id, instances: named, token: &token };
         let removed = self.ess.remove(&removal).await?;
-        self.nudge();
+        self.pace.nudge();
         let passed_over = removed.ignored_instances.into_iter().filter(|one| !one.code.ends_with("NotFound"));
         Ok(passed_over.map(|one| (one.instance_id, format!("{}: {}", one.code, one.message))).collect())
     }
@@ -292,7 +292,7 @@ impl Shared {
                 state.forget(order.machine.clone());
             }
             drop(state);
-            self.nudge();
+            self.pace.nudge();
         }
         Ok(answer)
     }

@@ -4,8 +4,7 @@
 //! the node described is the least of them in every respect, so that what fits it fits whichever comes.
 
 use super::ess::{InstanceType, ScalingConfiguration, ScalingGroup};
-use intake::quantity;
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use crate::tags::{set, taint};
 use model::{Effect, Labels, NodeTemplate, ResourceName, Resources, Taint};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -138,38 +137,6 @@ fn labels(configuration: &ScalingConfiguration, types: &[&InstanceType], region:
         put(api::labels::ZONE, &configuration.zone_id);
     }
     labels
-}
-
-fn taint(tag: &str, key: &str, value: &str) -> Result<Taint, String> {
-    let read = || {
-        let (value, effect) = value.rsplit_once(':')?;
-        let effect = match effect.trim() {
-            "NoSchedule" => Effect::NoSchedule,
-            "PreferNoSchedule" => Effect::PreferNoSchedule,
-            "NoExecute" => Effect::NoExecute,
-            _ => return None,
-        };
-        Some(Taint { key: Arc::from(key), value: Arc::from(value.trim()), effect })
-    };
-    read().ok_or_else(|| {
-        format!("tag {tag} is \"{value}\"; write value:NoSchedule (or PreferNoSchedule, NoExecute)")
-    })
-}
-
-fn set(allocatable: &mut Resources, name: &str, value: &str) -> Result<(), String> {
-    let one = BTreeMap::from([(name.to_owned(), Quantity(value.to_owned()))]);
-    let given = quantity::resources(&one).map_err(|error| error.to_string())?;
-    match name {
-        "cpu" => allocatable.cpu = given.cpu,
-        "memory" => allocatable.memory = given.memory,
-        "ephemeral-storage" => allocatable.ephemeral_storage = given.ephemeral_storage,
-        "pods" => allocatable.pods = given.pods,
-        _ => {
-            allocatable.extended.remove(&ResourceName::new(name));
-            allocatable.extended.extend(given.extended);
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -12,13 +12,14 @@ use super::reading::{
 use super::template::{template, types_of};
 use super::{Declared, NAME, Shared, pool_id};
 use crate::calls::Failure;
+use crate::polling::Told;
 use crate::watching::Freshness;
 use futures::StreamExt as _;
 use futures::stream;
 use jiff::Timestamp;
 use model::{
-    Change, Input, InputState, Machine, MachineId, MachineState, MicroUsdPerHour, NodeTemplate, Pool,
-    PoolOptions, Profile, ProviderKind,
+    Change, Input, InputState, Machine, MachineState, MicroUsdPerHour, NodeTemplate, Pool, PoolOptions,
+    Profile, ProviderKind,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -29,8 +30,6 @@ use tokio::time::Instant;
 const AT_ONCE: usize = 8;
 /// How long what was read of a configuration counts: a group's next configuration has another id.
 const CONFIGURATION_FRESH: Duration = Duration::from_mins(10);
-/// How long after an order we look often, whatever is seen.
-const LOOK_AFTER_ORDER: Duration = Duration::from_mins(1);
 /// How long the size of an order stands in for what the group does not show yet.
 const ORDER_BELIEVED: Duration = Duration::from_mins(15);
 /// Failed activities that are older say nothing of today.
@@ -61,8 +60,7 @@ struct Group {
     unborn: Vec<Machine>,
     moves: bool,
     target: u32,
-    told_pool: Option<Pool>,
-    told: BTreeMap<MachineId, Machine>,
+    told: Told,
     complained: Arc<str>,
 }
 
@@ -90,8 +88,7 @@ impl View {
             unborn: Vec::new(),
             moves: false,
             target: 0,
-            told_pool: None,
-            told: BTreeMap::new(),
+            told: Told::default(),
             complained: Arc::from(""),
         });
         Self {
@@ -111,10 +108,7 @@ impl View {
                 return change;
             }
             if let Some(polled) = self.polled {
-                let moves = self.groups.iter().any(|group| group.moves)
-                    || self.shared.ordered_lately(LOOK_AFTER_ORDER);
-                let every = if moves { self.shared.poll.moving } else { self.shared.poll.at_rest };
-                self.shared.nudged_or(polled + every).await;
+                self.shared.pace.turn(polled, self.groups.iter().any(|group| group.moves)).await;
             }
             self.poll().await;
             self.polled = Some(Instant::now());
@@ -371,26 +365,9 @@ impl Group {
             tracing::warn!(group = self.declared.group, %why, "the group is left as it is");
             self.complained = why.clone();
         }
-        if self.told_pool.as_ref() != Some(&pool) {
-            changes.push_back(Change::Pool(pool.id.clone(), Some(Arc::new(pool.clone()))));
-            self.told_pool = Some(pool);
-        }
-        let machines: BTreeMap<MachineId, Machine> = self
-            .instances
-            .values()
-            .filter_map(|(instance, _)| self.machine(shared, instance))
-            .chain(self.unborn.iter().cloned())
-            .map(|machine| (machine.id.clone(), machine))
-            .collect();
-        for id in self.told.keys().filter(|id| !machines.contains_key(*id)) {
-            changes.push_back(Change::Machine(id.clone(), None));
-        }
-        for (id, machine) in &machines {
-            if self.told.get(id) != Some(machine) {
-                changes.push_back(Change::Machine(id.clone(), Some(Arc::new(machine.clone()))));
-            }
-        }
-        self.told = machines;
+        let machines = self.instances.values().filter_map(|(instance, _)| self.machine(shared, instance));
+        let machines: Vec<Machine> = machines.chain(self.unborn.iter().cloned()).collect();
+        self.told.tell(pool, machines.into_iter(), changes);
     }
 
     fn machine(&self, shared: &Shared, instance: &ScalingInstance) -> Option<Machine> {

@@ -3,6 +3,7 @@
 //! Owns the annotations' grammar. Each error names the annotation, what stands there, and the fix.
 
 use crate::objects::number;
+use crate::tags::{effect_of, percent};
 use api::annotations::{
     CAPI_CAPACITY_PREFIX, CAPI_MAX_SIZE, CAPI_MIN_SIZE, CAPI_OPTIONS_PREFIX, CAPI_PAUSED,
 };
@@ -147,14 +148,18 @@ fn taints(object: &DynamicObject, annotation: &str) -> Result<Vec<Taint>, String
         object.data.pointer("/spec/template/spec/taints").and_then(Value::as_array).into_iter().flatten()
     {
         let field = |name: &str| taint.get(name).and_then(Value::as_str).unwrap_or_default();
-        let effect = effect(field("effect"))
+        let effect = effect_of(field("effect"))
             .ok_or_else(|| format!("spec.template.spec.taints: effect \"{}\" is unknown", field("effect")))?;
         put(Taint { key: field("key").into(), value: field("value").into(), effect });
     }
     for part in annotation.split(',').map(str::trim).filter(|part| !part.is_empty()) {
         let read = part.rsplit_once(':').and_then(|(pair, name)| {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            Some(Taint { key: key.trim().into(), value: value.trim().into(), effect: effect(name.trim())? })
+            Some(Taint {
+                key: key.trim().into(),
+                value: value.trim().into(),
+                effect: effect_of(name.trim())?,
+            })
         });
         put(read.ok_or_else(|| {
             format!(
@@ -164,15 +169,6 @@ fn taints(object: &DynamicObject, annotation: &str) -> Result<Vec<Taint>, String
         })?);
     }
     Ok(taints.into_values().collect())
-}
-
-fn effect(name: &str) -> Option<Effect> {
-    match name {
-        "NoSchedule" => Some(Effect::NoSchedule),
-        "PreferNoSchedule" => Some(Effect::PreferNoSchedule),
-        "NoExecute" => Some(Effect::NoExecute),
-        _ => None,
-    }
 }
 
 /// Settings that the annotations override. Unknown keys are left: a newer peer may know them.
@@ -203,11 +199,6 @@ pub(super) fn options(annotations: &Annotations) -> Result<PoolOptions, String> 
         unready_time: duration("scaledownunreadytime")?,
         max_provision_time: duration("maxnodeprovisiontime")?,
     })
-}
-
-fn percent(value: &str) -> Option<u32> {
-    let share: f64 = value.trim().parse().ok()?;
-    (0.0..=1.0).contains(&share).then(|| (share * 100.0).round() as u32)
 }
 
 #[cfg(test)]
