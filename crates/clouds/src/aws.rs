@@ -14,7 +14,7 @@ mod requirements;
 mod template;
 mod view;
 
-pub use aws_config::{BehaviorVersion, SdkConfig, defaults};
+pub use aws_config::SdkConfig;
 pub use declared::{Declarations, Declared, Discovery};
 
 use crate::calls::CallLimits;
@@ -42,6 +42,12 @@ pub fn pool_id(group: &str) -> PoolId {
 
 fn group_of(pool: &PoolId) -> Option<&str> {
     pool.as_str().strip_prefix(NAME)?.strip_prefix('/').filter(|group| !group.is_empty())
+}
+
+/// Region, keys and endpoints as every program on AWS finds them: environment, files, the role of the service account,
+/// of the container or of the instance.
+pub async fn from_environment() -> SdkConfig {
+    aws_config::defaults(aws_config::BehaviorVersion::latest()).load().await
 }
 
 /// The provider's settings.

@@ -4,6 +4,7 @@
 //! then the metadata service of the instance. No key is printed, and no error quotes the file.
 
 use crate::error::CommandError;
+use crate::group_flags::GroupFlags;
 use clap::Args;
 use clock::Clock;
 use clouds::Provider;
@@ -12,18 +13,11 @@ use clouds::calls::CallLimits;
 use clouds::secret::Secret;
 use clouds::transport::{Network, Transport};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 #[derive(Args, Clone, Default)]
 #[command(next_help_heading = "Alibaba Cloud (--cloud-provider=alicloud)")]
 pub(crate) struct AlibabaFlags {
-    /// A scaling group with the size that it may have, such as 1:10:asg-bp18p2yfxow2dloq; once for each
-    #[arg(long, value_name = "MIN:MAX:ID")]
-    nodes: Vec<Declared>,
-    /// File with a section [Global]: access-key-id, access-key-secret, region-id [default: the environment]
-    #[arg(long, value_name = "FILE")]
-    cloud_config: Option<PathBuf>,
     /// Region of the scaling groups [default: REGION_ID, else that of the instance we run on]
     #[arg(long, value_name = "REGION")]
     alicloud_region: Option<String>,
@@ -43,8 +37,6 @@ impl AlibabaFlags {
     /// A flag that was given and means nothing without the provider.
     pub(crate) fn given(&self) -> Option<&'static str> {
         let given = [
-            ("--nodes", !self.nodes.is_empty()),
-            ("--cloud-config", self.cloud_config.is_some()),
             ("--alicloud-region", self.alicloud_region.is_some()),
             ("--alicloud-endpoint", !self.alicloud_endpoint.is_empty()),
         ];
@@ -54,11 +46,13 @@ impl AlibabaFlags {
     /// The provider, ready to be asked.
     pub(crate) async fn provider(
         &self,
+        groups: &GroupFlags,
         limits: CallLimits,
         clock: Clock,
     ) -> Result<Arc<dyn Provider>, CommandError> {
+        let declared: Vec<Declared> = groups.named()?;
         let environment = |name: &str| std::env::var(name).ok();
-        let file = match &self.cloud_config {
+        let file = match &groups.cloud_config {
             None => CloudConfig::default(),
             Some(path) => {
                 let text = std::fs::read_to_string(path)
@@ -80,7 +74,7 @@ impl AlibabaFlags {
         let named = |name: &str| environment(name).filter(|region| !region.is_empty());
         let region = self.alicloud_region.clone().or(file.region);
         let region = region.or_else(|| named("REGION_ID")).or_else(|| named("ALIBABA_CLOUD_REGION_ID"));
-        let mut settings = Settings::new(region.as_deref().unwrap_or("cn-hangzhou"), self.nodes.clone());
+        let mut settings = Settings::new(region.as_deref().unwrap_or("cn-hangzhou"), declared.clone());
         self.set_endpoints(&mut settings)?;
         if region.is_none() {
             let found = instance_region(&transport, &settings.endpoints.metadata, limits, clock).await;
@@ -89,7 +83,7 @@ impl AlibabaFlags {
                     "no region is named, and the metadata service tells none ({why}); set REGION_ID or --alicloud-region"
                 ))
             })?;
-            settings = Settings::new(&found, self.nodes.clone());
+            settings = Settings::new(&found, declared);
             self.set_endpoints(&mut settings)?;
         }
         settings.limits = limits;

@@ -9,10 +9,13 @@
 )]
 
 mod alibaba_flags;
+#[cfg(feature = "aws")]
+mod aws_flags;
 mod commands;
 mod configuration;
 mod duration;
 mod error;
+mod group_flags;
 mod logs;
 mod page;
 mod policy_flags;

@@ -168,7 +168,6 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
 
 /// Flags of Cluster Autoscaler whose meaning would be lost if they were taken silently.
 const NOT_SERVED: &[&str] = &[
-    "node-group-auto-discovery",
     "expander",
     "balance-similar-node-groups",
     "balancing-label",

@@ -7,15 +7,18 @@ use super::{asked_to_end, client, runtime};
 use crate::alibaba_flags::AlibabaFlags;
 use crate::configuration::Watched;
 use crate::error::CommandError;
+use crate::group_flags::GroupFlags;
 use crate::policy_flags::PolicyFlags;
 use crate::{duration, logs, page};
 use clock::Clock;
+use clouds::Provider;
 use clouds::calls::CallLimits;
 use controller::{Config, Controller, Handle, JournalConfig, LeaderElection};
 use jiff::SignedDuration;
 use model::ProviderKind;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -58,6 +61,8 @@ pub(crate) struct Arguments {
     #[arg(short, long = "v", value_name = "LEVEL", default_value_t = 0)]
     verbosity: u8,
     #[command(flatten)]
+    groups: GroupFlags,
+    #[command(flatten)]
     alibaba: AlibabaFlags,
     #[command(flatten)]
     policies: PolicyFlags,
@@ -70,6 +75,8 @@ enum CloudProvider {
     ClusterApi,
     /// Alibaba Cloud's Auto Scaling (ESS)
     Alicloud,
+    /// Auto Scaling groups of AWS; in builds with the feature aws, as shipped images are
+    Aws,
 }
 
 /// Whether a value of `--cloud-provider` is served.
@@ -103,6 +110,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CommandError> {
     logs::start(arguments.verbosity);
     let file = arguments.config.as_deref().map(Watched::read).transpose()?;
     let config = configured(arguments, file.as_ref().map(Watched::text))?;
+    arguments.groups.check(&config.providers)?;
     let on_alibaba = config.providers.contains(&ProviderKind::Alicloud);
     if let Some(flag) = arguments.alibaba.given().filter(|_| !on_alibaba) {
         return Err(CommandError::Usage(format!(
@@ -121,11 +129,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CommandError> {
         let client = client(arguments.kubeconfig.as_deref()).await?;
         let clock = Clock::system();
         let mut controller = Controller::new(client, without_socket, clock)?;
+        // No call of the cloud's may outlast the time for which the Lease is known to be ours.
+        let timeout = Duration::from_secs(u64::from(config.calls.timeout_seconds));
+        let limits = CallLimits { timeout, seed: config.seed, ..CallLimits::default() };
         if on_alibaba {
-            // No call of the cloud's may outlast the time for which the Lease is known to be ours.
-            let timeout = Duration::from_secs(u64::from(config.calls.timeout_seconds));
-            let limits = CallLimits { timeout, seed: config.seed, ..CallLimits::default() };
-            controller = controller.with_provider(arguments.alibaba.provider(limits, clock).await?);
+            let provider = arguments.alibaba.provider(&arguments.groups, limits, clock).await?;
+            controller = controller.with_provider(provider);
+        }
+        if config.providers.contains(&ProviderKind::Aws) {
+            controller = controller.with_provider(aws(&arguments.groups, limits, clock).await?);
         }
         if let Some(file) = file {
             let (told, policies) = watch::channel(config.policies.clone());
@@ -141,6 +153,24 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CommandError> {
         tracing::info!("tideline controller ends");
         Ok(())
     })
+}
+
+#[cfg(feature = "aws")]
+async fn aws(
+    groups: &GroupFlags,
+    limits: CallLimits,
+    clock: Clock,
+) -> Result<Arc<dyn Provider>, CommandError> {
+    crate::aws_flags::provider(groups, limits, clock).await
+}
+
+#[cfg(not(feature = "aws"))]
+#[expect(clippy::unused_async, reason = "takes the place of a function that waits")]
+async fn aws(_: &GroupFlags, _: CallLimits, _: Clock) -> Result<Arc<dyn Provider>, CommandError> {
+    Err(CommandError::Usage(
+        "this build has no provider for AWS; use the image, or build with `cargo build --release --features aws`"
+            .to_owned(),
+    ))
 }
 
 /// The settings: defaults, changed by the file (its name and text), changed by the flags.
@@ -163,6 +193,7 @@ pub(crate) fn configured(arguments: &Arguments, file: Option<(&str, &str)>) -> R
                 CloudProvider::Simulated => ProviderKind::Simulated,
                 CloudProvider::ClusterApi => ProviderKind::ClusterApi,
                 CloudProvider::Alicloud => ProviderKind::Alicloud,
+                CloudProvider::Aws => ProviderKind::Aws,
             })
             .collect();
     }

@@ -16,12 +16,13 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 /// Flags that say where and how the program runs, not what it does: they stay on the command line.
-const STAY: [&str; 8] = [
+const STAY: [&str; 9] = [
     "kubeconfig",
     "v",
     "journal-dir",
     "address",
     "nodes",
+    "node-group-auto-discovery",
     "cloud-config",
     "alicloud-region",
     "alicloud-endpoint",

@@ -1,0 +1,89 @@
+//! Cluster Autoscaler's flags that name groups of a cloud, whichever cloud it is.
+//!
+//! Owns which of them a provider may be given, and the refusal of those that no provider here takes.
+
+use crate::error::CommandError;
+use clap::Args;
+use model::ProviderKind;
+use std::path::PathBuf;
+
+/// Clouds whose groups are named on the command line, each with its value of `--cloud-provider`.
+const CLOUDS: [(ProviderKind, &str); 2] = [(ProviderKind::Alicloud, "alicloud"), (ProviderKind::Aws, "aws")];
+
+#[derive(Args, Clone, Default)]
+#[command(next_help_heading = "Groups of a cloud (--cloud-provider=alicloud or aws)")]
+pub(crate) struct GroupFlags {
+    /// A group with the size that it may have, such as 1:10:asg-bp18p2yfxow2dloq; once for each
+    #[arg(long, value_name = "MIN:MAX:ID")]
+    pub(crate) nodes: Vec<String>,
+    /// AWS: every group with these tags, such as asg:tag=k8s.io/cluster-autoscaler/enabled,my-tag=value; groups that
+    /// any of several such flags covers
+    #[arg(long, value_name = "asg:tag=KEY[=VALUE],…")]
+    pub(crate) node_group_auto_discovery: Vec<String>,
+    /// Alibaba Cloud: file with a section [Global]: access-key-id, access-key-secret, region-id [default: the
+    /// environment]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cloud_config: Option<PathBuf>,
+}
+
+impl GroupFlags {
+    /// Refuses flags that none of these providers takes, and groups that could be of either of two clouds.
+    pub(crate) fn check(&self, providers: &[ProviderKind]) -> Result<(), CommandError> {
+        let served = |cloud| providers.contains(&cloud);
+        let given = [
+            ("--nodes", !self.nodes.is_empty(), true),
+            (
+                "--node-group-auto-discovery",
+                !self.node_group_auto_discovery.is_empty(),
+                served(ProviderKind::Aws),
+            ),
+            ("--cloud-config", self.cloud_config.is_some(), served(ProviderKind::Alicloud)),
+        ];
+        let clouds = CLOUDS.iter().filter(|(cloud, _)| served(*cloud)).count();
+        if let Some((flag, ..)) = given.iter().find(|(_, given, taken)| *given && (clouds == 0 || !taken)) {
+            let names = match *flag {
+                "--node-group-auto-discovery" => "--cloud-provider=aws",
+                "--cloud-config" => "--cloud-provider=alicloud",
+                _ => "--cloud-provider=alicloud or --cloud-provider=aws",
+            };
+            return Err(CommandError::Usage(format!(
+                "{flag} is for groups of a cloud; add {names}, or remove it (pools of Cluster API are declared by \
+                 annotations, docs/controller.md)"
+            )));
+        }
+        if clouds > 1 && !self.nodes.is_empty() {
+            return Err(CommandError::Usage(
+                "--nodes could be of alicloud or of aws; name one cloud only".to_owned(),
+            ));
+        }
+        Ok(())
+    }
+
+    /// The groups as one cloud reads them.
+    pub(crate) fn named<T: std::str::FromStr<Err = String>>(&self) -> Result<Vec<T>, CommandError> {
+        let read = |text: &String| text.parse().map_err(|why| CommandError::Usage(format!("--nodes {why}")));
+        self.nodes.iter().map(read).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_without_their_cloud_are_refused() {
+        let nodes = GroupFlags { nodes: vec!["1:2:x".into()], ..GroupFlags::default() };
+        let discovery =
+            GroupFlags { node_group_auto_discovery: vec!["asg:tag=x".into()], ..GroupFlags::default() };
+        assert!(nodes.check(&[ProviderKind::Aws]).is_ok());
+        assert!(discovery.check(&[ProviderKind::Aws, ProviderKind::Simulated]).is_ok());
+        for (flags, providers, part) in [
+            (&nodes, vec![ProviderKind::ClusterApi], "add --cloud-provider=alicloud or --cloud-provider=aws"),
+            (&discovery, vec![ProviderKind::Alicloud], "add --cloud-provider=aws"),
+            (&nodes, vec![ProviderKind::Alicloud, ProviderKind::Aws], "one cloud only"),
+        ] {
+            let why = flags.check(&providers).unwrap_err().to_string();
+            assert!(why.contains(part), "{why}");
+        }
+    }
+}
