@@ -102,7 +102,7 @@ fn places<'c>(cluster: &'c Cluster, decision: &'c Decision, found: &mut Vec<Viol
             found.push(wrong(&machine.pool, "adds a machine of a pool or kind that there is not".to_owned()));
             continue;
         };
-        for key in &machine.pods {
+        for key in machine.pods.iter() {
             match cluster.pods().get(key) {
                 Some(pod) if placed.insert(key) => place.pods.push(pod),
                 Some(_) => found.push(wrong(key, "is placed twice".to_owned())),
@@ -422,7 +422,7 @@ mod tests {
                 pool: PoolId::from(*zone),
                 flavour: 0,
                 price: MicroUsdPerHour(1),
-                pods,
+                pods: pods.into_iter().collect(),
             });
         }
         let decision = Decision {

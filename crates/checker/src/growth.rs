@@ -55,8 +55,8 @@ fn check_demand(case: &mut Case<'_>, buy: &Buy) {
     if buy.serves.is_empty() {
         case.wrong(Rule::NamedDemand, &buy.pool, "serves nothing");
     }
-    for served in &buy.serves {
-        let real = match served {
+    for served in buy.serves.iter() {
+        let real = match &served {
             Served::Pod(key) => case.cluster.pods().get(key).is_some_and(|pod| pod.is_unschedulable()),
             Served::Missing { workload, replicas } => {
                 case.cluster.workloads().get(workload).is_some_and(|found| {
@@ -109,9 +109,9 @@ pub(crate) fn check_together(case: &mut Case<'_>) {
         return;
     }
     check_ceiling(case, &buys);
-    let mut served: BTreeSet<&Served> = BTreeSet::new();
-    for demand in buys.iter().flat_map(|buy| &buy.serves) {
-        if matches!(demand, Served::Pod(_)) && !served.insert(demand) {
+    let mut served: BTreeSet<Served> = BTreeSet::new();
+    for demand in buys.iter().flat_map(|buy| buy.serves.iter()) {
+        if matches!(demand, Served::Pod(_)) && !served.insert(demand.clone()) {
             case.wrong(Rule::DoubleDemand, "the plan", format!("{demand:?} is served by two purchases"));
         }
     }

@@ -164,7 +164,7 @@ async fn purchases_keep_the_maximum_and_pauses() {
         from: 1,
         to,
         max: 5,
-        serves: Vec::new(),
+        serves: model::Serves::default(),
     };
     assert_eq!(world.provider.buy(&buy(4)).await.unwrap(), OrderAnswer::Done);
     assert_eq!(world.provider.buy(&buy(2)).await.unwrap(), OrderAnswer::Done);

@@ -67,7 +67,14 @@ impl World {
 }
 
 fn buy(to: u32) -> Buy {
-    Buy { intent: IntentId::from("buy-1-0"), pool: pool_id("a"), from: 0, to, max: 10, serves: Vec::new() }
+    Buy {
+        intent: IntentId::from("buy-1-0"),
+        pool: pool_id("a"),
+        from: 0,
+        to,
+        max: 10,
+        serves: model::Serves::default(),
+    }
 }
 
 fn lower(from: u32, to: u32) -> Lower {

@@ -3,7 +3,7 @@
 //! Reasons have their sentences in `model`; these are the sentences of acting, with Cluster Autoscaler's wording
 //! where users know it.
 
-use model::{Cluster, Outcome, OutcomeKind, PoolId, RemovalCause, Served, Step};
+use model::{Cluster, Outcome, OutcomeKind, PoolId, RemovalCause, Served, Serves, Step};
 
 /// Pods named in one sentence; the rest is a number.
 const MOST_NAMED: usize = 3;
@@ -59,7 +59,7 @@ pub(crate) fn sentence(cluster: &Cluster, step: &Step) -> String {
     }
 }
 
-fn served(serves: &[Served]) -> String {
+fn served(serves: &Serves) -> String {
     let mut parts: Vec<String> = serves
         .iter()
         .take(MOST_NAMED)

@@ -3,15 +3,18 @@
 //! Owns the maps and the indexes over them. A [`Change`] is both what the watches feed in and what the journal
 //! records, so a replay rebuilds the same cluster by applying the same changes. Deciding never changes a cluster.
 
+mod cohorts;
 mod shapes;
 mod storage;
 
+pub use cohorts::Cohort;
 pub use storage::{Storage, StorageChange};
 
 use crate::{
     DaemonSet, DaemonSetKey, Labels, Machine, MachineId, Node, NodeName, Outcome, Pdb, PdbKey, Pod, PodKey,
     PodShape, Pool, PoolId, Uid, Workload, WorkloadKey,
 };
+use cohorts::Cohorts;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use shapes::Shapes;
@@ -92,6 +95,8 @@ pub struct Cluster {
     machines_by_pool: BTreeMap<PoolId, BTreeSet<MachineId>>,
     #[serde(skip)]
     waiting: BTreeMap<PodKey, Arc<Pod>>,
+    #[serde(skip)]
+    cohorts: Cohorts,
     /// Live pods of each owner, bound or not.
     #[serde(skip)]
     live_by_owner: BTreeMap<Uid, u32>,
@@ -132,6 +137,7 @@ impl Cluster {
         let pods = std::mem::take(&mut self.pods);
         self.pods_by_node.clear();
         self.waiting.clear();
+        self.cohorts.clear();
         self.live_by_owner.clear();
         self.shapes.clear();
         for (key, pod) in pods {
@@ -243,9 +249,14 @@ impl Cluster {
 
     /// Puts a pod in the place of itself, resolved anew.
     fn swap_pod(&mut self, pod: Arc<Pod>) {
-        let holders = match &pod.node {
-            Some(node) => self.pods_by_node.entry(node.clone()).or_default(),
-            None => &mut self.waiting,
+        let holders = if let Some(node) = &pod.node {
+            self.pods_by_node.entry(node.clone()).or_default()
+        } else {
+            if let Some(old) = self.pods.get(&pod.key) {
+                self.cohorts.remove(old);
+            }
+            self.cohorts.add(&pod);
+            &mut self.waiting
         };
         self.shapes.add(&pod.shape);
         holders.insert(pod.key.clone(), Arc::clone(&pod));
@@ -256,20 +267,18 @@ impl Cluster {
 
     fn index(&mut self, pod: &Arc<Pod>) {
         self.shapes.add(&pod.shape);
-        match &pod.node {
-            Some(node) => {
-                self.pods_by_node.entry(node.clone()).or_default().insert(pod.key.clone(), Arc::clone(pod));
-            }
-            None => {
-                self.waiting.insert(pod.key.clone(), Arc::clone(pod));
-            }
+        if let Some(node) = &pod.node {
+            self.pods_by_node.entry(node.clone()).or_default().insert(pod.key.clone(), Arc::clone(pod));
+        } else {
+            self.waiting.insert(pod.key.clone(), Arc::clone(pod));
+            self.cohorts.add(pod);
         }
         if let Some(owner) = live_owner(pod) {
             *self.live_by_owner.entry(owner.clone()).or_default() += 1;
         }
     }
 
-    fn unindex(&mut self, pod: &Pod) {
+    fn unindex(&mut self, pod: &Arc<Pod>) {
         self.shapes.remove(&pod.shape);
         if let Some(node) = &pod.node {
             if let Some(keys) = self.pods_by_node.get_mut(node) {
@@ -280,6 +289,7 @@ impl Cluster {
             }
         } else {
             self.waiting.remove(&pod.key);
+            self.cohorts.remove(pod);
         }
         if let Some(owner) = live_owner(pod)
             && let Some(count) = self.live_by_owner.get_mut(owner)
@@ -369,6 +379,11 @@ impl Cluster {
     /// Pods that are bound to no node, in key order.
     pub fn waiting_pods(&self) -> impl Iterator<Item = &Arc<Pod>> {
         self.waiting.values()
+    }
+
+    /// The same, sorted into those that are alike, in an order that follows from what they are.
+    pub fn waiting_cohorts(&self) -> impl Iterator<Item = &Cohort> {
+        self.cohorts.all()
     }
 
     /// How many pods of an owner exist and are neither ended nor being deleted.

@@ -12,6 +12,7 @@ mod ids;
 mod labels;
 mod ledger;
 mod money;
+mod names;
 mod node;
 mod offering;
 mod placement;
@@ -27,7 +28,7 @@ mod verdicts;
 mod volumes;
 mod workload;
 
-pub use cluster::{Change, Cluster, Input, InputState, Storage, StorageChange};
+pub use cluster::{Change, Cluster, Cohort, Input, InputState, Storage, StorageChange};
 pub use ids::{
     DaemonSetKey, IntentId, MachineId, NodeName, PdbKey, PodKey, PoolId, Uid, VolumeClaimKey, VolumeName,
     WorkloadKey,
@@ -35,6 +36,7 @@ pub use ids::{
 pub use labels::{LabelSelector, Labels, NodeSelectorTerm, Operator, Requirement};
 pub use ledger::{Asked, BackOff, EvictionState, Ledger, Removal, RemovalPhase, ScaleUp, Unremovable};
 pub use money::MicroUsdPerHour;
+pub use names::PodNames;
 pub use node::{Node, NodeCondition, Readiness};
 pub use offering::{
     CapacityType, DirectPool, DirectSpec, Flavour, InstanceType, Offering, PoolLimits, PoolRequirement,
@@ -42,7 +44,7 @@ pub use offering::{
 pub use placement::{NodeInclusion, PodTerm, Preferences, SpreadConstraint, Weighted};
 pub use plan::{
     Buy, Decision, Evict, Growth, Lower, MarkNode, NewMachine, Outcome, OutcomeKind, Plan, Release,
-    RemovalCause, Served, Step, UndoNode,
+    RemovalCause, Served, Serves, Step, UndoNode,
 };
 pub use pod::{HostPort, LocalVolume, Pod, PodClaims, PodPhase, PodShape, SafeToEvict, UnmodelledRule};
 pub use policies::{Policies, PoolOptions, Profile};
@@ -52,7 +54,7 @@ pub use reason::{
 };
 pub use resources::{Bytes, MilliCpu, ResourceName, Resources};
 pub use taints::{Effect, Taint, Toleration, TolerationOperator};
-pub use verdicts::Verdicts;
+pub use verdicts::{PodVerdicts, Verdicts};
 pub use volumes::{
     AccessMode, BindingMode, CsiDriver, CsiSource, DriverLimits, Fittings, InlineDisk, PersistentVolume,
     PodVolumeClaim, StorageCapacity, StorageClass, UnboundVolume, VolumeAttachment, VolumeClaim, VolumeMode,

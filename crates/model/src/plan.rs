@@ -4,7 +4,8 @@
 //! executor needs as a precondition. Steps of one plan may be carried out in any order and each more than once.
 
 use crate::{
-    IntentId, Ledger, MachineId, MicroUsdPerHour, NodeName, PodKey, PoolId, Taint, Uid, Verdicts, WorkloadKey,
+    IntentId, Ledger, MachineId, MicroUsdPerHour, NodeName, PodKey, PodNames, PoolId, Taint, Uid, Verdicts,
+    WorkloadKey,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -36,6 +37,51 @@ pub enum Served {
     },
 }
 
+/// All demands that a purchase serves: pods by name, and replicas to come.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Vec<Served>", into = "Vec<Served>")]
+pub struct Serves {
+    pub pods: PodNames,
+    pub missing: Vec<(WorkloadKey, u32)>,
+}
+
+impl Serves {
+    pub fn is_empty(&self) -> bool {
+        self.pods.is_empty() && self.missing.is_empty()
+    }
+
+    pub fn len(&self) -> usize {
+        self.pods.len() + self.missing.len()
+    }
+
+    /// One after the other, pods first.
+    pub fn iter(&self) -> impl Iterator<Item = Served> + '_ {
+        let missing = self.missing.iter();
+        let missing =
+            missing.map(|(workload, n)| Served::Missing { workload: workload.clone(), replicas: *n });
+        self.pods.iter().map(|pod| Served::Pod(pod.clone())).chain(missing)
+    }
+}
+
+impl From<Vec<Served>> for Serves {
+    fn from(all: Vec<Served>) -> Self {
+        let (mut pods, mut missing) = (Vec::new(), Vec::new());
+        for served in all {
+            match served {
+                Served::Pod(pod) => pods.push(pod),
+                Served::Missing { workload, replicas } => missing.push((workload, replicas)),
+            }
+        }
+        Self { pods: pods.into_iter().collect(), missing }
+    }
+}
+
+impl From<Serves> for Vec<Served> {
+    fn from(serves: Serves) -> Self {
+        serves.iter().collect()
+    }
+}
+
 /// Raise a pool's target to `to`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -46,7 +92,7 @@ pub struct Buy {
     /// Absolute: sent again it asks for the same. Never less than what is observed just before.
     pub to: u32,
     pub max: u32,
-    pub serves: Vec<Served>,
+    pub serves: Serves,
 }
 
 /// Lower a pool's target to `to` because machines that were asked for never came; never under what exists.
@@ -160,7 +206,7 @@ pub struct NewMachine {
     /// The flavour's place in its pool: of [`crate::DirectPool::flavours`], or 0 for a group's template.
     pub flavour: u32,
     pub price: MicroUsdPerHour,
-    pub pods: Vec<PodKey>,
+    pub pods: PodNames,
 }
 
 /// All that a plan adds, for people to read and for the checker: steps carry what is acted on.

@@ -1,18 +1,93 @@
 //! Why everything is as it is after a round: one reason for each waiting pod, each node and each pool.
+//!
+//! Owns the verdicts. What is said of many pods at once is kept once, with all of their names; name by name it is told
+//! when somebody asks.
 
-use crate::{NodeName, PodKey, PoolId, Reason};
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use crate::{NodeName, PodKey, PodNames, PoolId, Reason};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::collections::{BTreeMap, btree_map};
+use std::fmt;
+use std::ops::Deref;
+use std::sync::OnceLock;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 #[must_use = "an unread verdict helps nobody"]
 pub struct Verdicts {
     /// Every pod that waits for a node.
-    pub pods: BTreeMap<PodKey, Reason>,
+    pub pods: PodVerdicts,
     pub nodes: BTreeMap<NodeName, Reason>,
     /// Pools that cannot or need not grow, where there is something to say.
     pub pools: BTreeMap<PoolId, Reason>,
     /// Of the round as a whole.
     pub round: Vec<Reason>,
+}
+
+/// Reasons of pods: a map by name that is drawn up when it is first looked at.
+#[derive(Clone, Default)]
+pub struct PodVerdicts {
+    said: Vec<(PodNames, Reason)>,
+    by_name: OnceLock<BTreeMap<PodKey, Reason>>,
+}
+
+impl PodVerdicts {
+    /// Says one thing of some pods; what is said of a pod later replaces what was said before.
+    pub fn say(&mut self, pods: PodNames, reason: Reason) {
+        if !pods.is_empty() {
+            self.by_name.take();
+            self.said.push((pods, reason));
+        }
+    }
+}
+
+impl Deref for PodVerdicts {
+    type Target = BTreeMap<PodKey, Reason>;
+
+    fn deref(&self) -> &Self::Target {
+        self.by_name.get_or_init(|| {
+            let each = |(pods, reason): &(PodNames, Reason)| {
+                let reason = reason.clone();
+                pods.iter().map(move |pod| (pod.clone(), reason.clone())).collect::<Vec<_>>()
+            };
+            // Mostly in order already, which the map is built from in one go.
+            self.said.iter().flat_map(each).collect()
+        })
+    }
+}
+
+impl<'v> IntoIterator for &'v PodVerdicts {
+    type Item = (&'v PodKey, &'v Reason);
+    type IntoIter = btree_map::Iter<'v, PodKey, Reason>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl PartialEq for PodVerdicts {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for PodVerdicts {}
+
+impl fmt::Debug for PodVerdicts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+impl Serialize for PodVerdicts {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (**self).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for PodVerdicts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let map: BTreeMap<PodKey, Reason> = BTreeMap::deserialize(deserializer)?;
+        let said = map.into_iter().map(|(pod, reason)| (PodNames::one(pod), reason)).collect();
+        Ok(Self { said, by_name: OnceLock::new() })
+    }
 }

@@ -249,7 +249,7 @@ fn ask_again(round: &mut Round<'_>, id: &PoolId, account: &mut PoolAccount) {
             from: order.from,
             to: order.to,
             max: account.pool.max,
-            serves: order.serves,
+            serves: order.serves.into(),
         })
     });
 }

@@ -6,8 +6,8 @@
 use crate::freshness::Freshness;
 use crate::round::{Round, after};
 use crate::supply::class_of;
-use jiff::SignedDuration;
-use model::{NodeName, Operator, Pod, PodKey, PodPhase, PodShape, Reason, Uid, WorkloadKey};
+use jiff::{SignedDuration, Timestamp};
+use model::{Cohort, NodeName, Operator, Pod, PodNames, PodPhase, PodShape, Reason, Uid, WorkloadKey};
 use packing::{ClassIx, Room, size_units};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,21 +19,21 @@ pub(crate) struct DemandGroup {
     pub class: ClassIx,
     pub shape: Arc<PodShape>,
     /// Pods that a purchase may be made for, in key order.
-    pub pods: Vec<PodKey>,
+    pub pods: PodNames,
     /// Pods that only keep room.
-    pub keeping_room: Vec<PodKey>,
+    pub keeping_room: u32,
     pub missing: Vec<(WorkloadKey, u32)>,
 }
 
 impl DemandGroup {
     pub(crate) fn count(&self) -> u32 {
         let missing = self.missing.iter().fold(0u32, |sum, (_, count)| sum.saturating_add(*count));
-        let pods = u32::try_from(self.pods.len() + self.keeping_room.len()).unwrap_or(u32::MAX);
-        pods.saturating_add(missing)
+        let pods = u32::try_from(self.pods.len()).unwrap_or(u32::MAX);
+        pods.saturating_add(self.keeping_room).saturating_add(missing)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.pods.is_empty() && self.keeping_room.is_empty() && self.missing.is_empty()
+        self.pods.is_empty() && self.keeping_room == 0 && self.missing.is_empty()
     }
 }
 
@@ -57,50 +57,103 @@ enum Class {
 }
 
 pub(crate) fn gather(round: &mut Round<'_>, fresh: &Freshness, room: &mut Room) -> Demand {
-    let mut groups = Groups::default();
-    let mut demand = Demand { groups: Vec::new(), unmodelled: Vec::new(), named: Vec::new() };
-    let mut owners: BTreeSet<&Uid> = BTreeSet::new();
-    let mut missing_left = round.policies.missing_replicas_limit;
+    let mut gathering = Gathering {
+        groups: Groups::default(),
+        demand: Demand { groups: Vec::new(), unmodelled: Vec::new(), named: Vec::new() },
+        owners: BTreeSet::new(),
+        missing_left: round.policies.missing_replicas_limit,
+    };
     let cluster = round.cluster;
-    for pod in cluster.waiting_pods() {
-        let reason = match classify(round, pod) {
-            Class::Ended => continue,
-            Class::LeftOut(reason) => Some(reason),
-            Class::Unmodelled(reason) => {
-                demand.unmodelled.push(Arc::clone(pod));
-                Some(reason)
+    for cohort in cluster.waiting_cohorts() {
+        let Some(pod) = cohort.pods().next() else { continue };
+        if old_enough(round, pod, cohort) {
+            let names = PodNames::from(Arc::clone(cohort.names()));
+            gathering.take_in(round, fresh, room, pod, &names, cohort.pods());
+        } else {
+            for pod in cohort.pods() {
+                let name = PodNames::one(pod.key.clone());
+                gathering.take_in(round, fresh, room, pod, &name, std::iter::once(pod));
             }
-            Class::Named(reason, node) => {
-                demand.named.push((Arc::clone(pod), node));
-                Some(reason)
-            }
-            Class::KeepsRoom(reason) => {
-                groups.of(room, pod).keeping_room.push(pod.key.clone());
-                Some(reason)
-            }
-            Class::Wants => {
-                let group = groups.of(room, pod);
-                group.pods.push(pod.key.clone());
-                if fresh.workloads
-                    && let Some((key, count)) = missing_replicas(round, pod, &mut owners, missing_left)
-                {
-                    missing_left -= count;
-                    group.missing.push((key, count));
-                }
-                None
-            }
-        };
-        if let Some(reason) = reason {
-            round.verdicts.pods.insert(pod.key.clone(), reason);
         }
     }
-    demand.groups = groups.all;
-    // By shape, so that the order is the input's and not that in which the room has met the classes.
-    demand.groups.sort_by(|a, b| (&a.shape, a.class).cmp(&(&b.shape, b.class)));
-    demand
-        .groups
-        .sort_by_key(|group| (Reverse(group.shape.priority), Reverse(size_units(&group.shape.requests))));
-    demand
+    gathering.in_order()
+}
+
+/// Whether the wait of all pods of a cohort is over, so that they are alike in this as well.
+fn old_enough(round: &Round<'_>, pod: &Pod, cohort: &Cohort) -> bool {
+    ripe_at(round, pod, cohort.youngest()) <= round.now
+}
+
+/// When a pod like this one that was made at `created` may be bought for.
+fn ripe_at(round: &Round<'_>, pod: &Pod, created: Timestamp) -> Timestamp {
+    let own = SignedDuration::from_secs(i64::from(pod.scale_up_delay_seconds.unwrap_or(0)));
+    after(created, own.max(round.policies.new_pod_scale_up_delay))
+}
+
+struct Gathering<'c> {
+    groups: Groups,
+    demand: Demand,
+    /// Owners that were asked what they want and have not made.
+    owners: BTreeSet<&'c Uid>,
+    missing_left: u32,
+}
+
+impl<'c> Gathering<'c> {
+    /// Pods that are all like `pod`.
+    fn take_in(
+        &mut self,
+        round: &mut Round<'_>,
+        fresh: &Freshness,
+        room: &mut Room,
+        pod: &'c Arc<Pod>,
+        names: &PodNames,
+        all: impl Iterator<Item = &'c Arc<Pod>>,
+    ) {
+        let reason = match classify(round, pod) {
+            Class::Ended => return,
+            Class::LeftOut(reason) => reason,
+            Class::Unmodelled(reason) => {
+                self.demand.unmodelled.extend(all.map(Arc::clone));
+                reason
+            }
+            Class::Named(reason, node) => {
+                self.demand.named.extend(all.map(|pod| (Arc::clone(pod), node.clone())));
+                reason
+            }
+            Class::KeepsRoom(reason) => {
+                let count = u32::try_from(names.len()).unwrap_or(u32::MAX);
+                let group = self.groups.of(room, pod);
+                group.keeping_room = group.keeping_room.saturating_add(count);
+                reason
+            }
+            Class::Wants => {
+                let group = self.groups.of(room, pod);
+                group.pods.append(names.clone());
+                let missing = fresh
+                    .workloads
+                    .then(|| missing_replicas(round, pod, &mut self.owners, self.missing_left))
+                    .flatten();
+                if let Some((key, count)) = missing {
+                    self.missing_left -= count;
+                    group.missing.push((key, count));
+                }
+                return;
+            }
+        };
+        round.verdicts.pods.say(names.clone(), reason);
+    }
+
+    /// Highest priority first, then largest; then by shape, so that the order is the input's and not that in which the
+    /// room has met the classes.
+    fn in_order(self) -> Demand {
+        let mut demand = self.demand;
+        demand.groups = self.groups.all;
+        demand.groups.sort_by(|a, b| (&a.shape, a.class).cmp(&(&b.shape, b.class)));
+        demand
+            .groups
+            .sort_by_key(|group| (Reverse(group.shape.priority), Reverse(size_units(&group.shape.requests))));
+        demand
+    }
 }
 
 /// Groups by class, in the order in which they are met.
@@ -120,8 +173,8 @@ impl Groups {
             self.all.push(DemandGroup {
                 class,
                 shape: Arc::clone(&pod.shape),
-                pods: Vec::new(),
-                keeping_room: Vec::new(),
+                pods: PodNames::default(),
+                keeping_room: 0,
                 missing: Vec::new(),
             });
             self.places.insert(class, self.all.len() - 1);
@@ -166,8 +219,7 @@ fn classify(round: &mut Round<'_>, pod: &Pod) -> Class {
     if pod.unschedulable_since.is_none() {
         return Class::KeepsRoom(Reason::AwaitsScheduler);
     }
-    let own = SignedDuration::from_secs(i64::from(pod.scale_up_delay_seconds.unwrap_or(0)));
-    let until = after(pod.created_at, own.max(round.policies.new_pod_scale_up_delay));
+    let until = ripe_at(round, pod, pod.created_at);
     if !round.reached(until) {
         return Class::KeepsRoom(Reason::TooYoung { until });
     }

@@ -11,7 +11,7 @@ use crate::market::{self, Refused};
 use crate::planted::PlantedBug;
 use crate::round::{Round, after};
 use crate::supply::{self, Unmet, take_missing};
-use model::{Buy, PodKey, PoolChange, PoolId, PoolRejection, Reason, ScaleUp, Served, Step};
+use model::{Buy, PoolChange, PoolId, PoolRejection, Reason, ScaleUp, Serves, Step};
 use packing::{Group, Room, Template};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,8 +24,7 @@ pub(crate) struct Candidate {
     pub id: PoolId,
     pub template: Template,
     pub bought: u32,
-    serves: Vec<Served>,
-    pods: Vec<PodKey>,
+    serves: Serves,
     claims: Vec<(u64, u32)>,
 }
 
@@ -45,8 +44,8 @@ pub(crate) fn buy(
         return;
     }
     if let Some(reason) = no_growth_at_all(round, fleet) {
-        for pod in unmet.iter().flat_map(|group| &group.pods) {
-            round.verdicts.pods.insert(pod.clone(), reason.clone());
+        for group in unmet {
+            round.verdicts.pods.say(group.pods, reason.clone());
         }
         return;
     }
@@ -54,7 +53,7 @@ pub(crate) fn buy(
     let waiting = unmet.iter().map(|group| (group.class, group.pods.clone())).collect();
     let open = open_pools(round, fleet, fresh);
     let refused = market::buy(round, fleet, room, &mut candidates, &mut unmet, &open);
-    market::name_pods(round, room, &waiting);
+    market::name_pods(round, room, waiting);
     for candidate in &mut candidates {
         if candidate.bought > 0
             && let Some(account) = fleet.pools.get_mut(&candidate.id)
@@ -84,8 +83,7 @@ fn candidate(round: &Round<'_>, account: &PoolAccount, room: &mut Room) -> Optio
         id: account.pool.id.clone(),
         template: supply::template(round, account, room)?,
         bought: 0,
-        serves: Vec::new(),
-        pods: Vec::new(),
+        serves: Serves::default(),
         claims: Vec::new(),
     })
 }
@@ -154,15 +152,10 @@ pub(crate) fn serve(candidate: &mut Candidate, group: &mut Unmet, count: u32) {
         return;
     }
     candidate.claims.push((fingerprint(&group.shape), count));
-    let pods = (count as usize).min(group.pods.len());
-    for pod in group.pods.drain(..pods) {
-        candidate.serves.push(Served::Pod(pod.clone()));
-        candidate.pods.push(pod);
-    }
-    let rest = count - u32::try_from(pods).unwrap_or(count);
-    for (workload, replicas) in take_missing(&mut group.missing, rest) {
-        candidate.serves.push(Served::Missing { workload, replicas });
-    }
+    let pods = group.pods.take_first(count as usize);
+    let rest = count - u32::try_from(pods.len()).unwrap_or(count);
+    candidate.serves.pods.append(pods);
+    candidate.serves.missing.extend(take_missing(&mut group.missing, rest));
 }
 
 /// Writes the order into the ledger and hands it out, unless the pool's last order or release is still on its way:
@@ -170,9 +163,8 @@ pub(crate) fn serve(candidate: &mut Candidate, group: &mut Unmet, count: u32) {
 fn order(round: &mut Round<'_>, account: &mut PoolAccount, candidate: &mut Candidate) {
     let lowering = round.ledger.scale_ups.get(&candidate.id).is_some_and(|order| order.lowering);
     if account.order_open || account.giving_back || lowering {
-        for pod in candidate.pods.drain(..) {
-            round.verdicts.pods.insert(pod, Reason::WaitsForMachine { pool: candidate.id.clone() });
-        }
+        let pods = std::mem::take(&mut candidate.serves).pods;
+        round.verdicts.pods.say(pods, Reason::WaitsForMachine { pool: candidate.id.clone() });
         candidate.bought = 0;
         round.growth.machines.retain(|machine| machine.pool != candidate.id);
         return;
@@ -180,12 +172,9 @@ fn order(round: &mut Round<'_>, account: &mut PoolAccount, candidate: &mut Candi
     let (from, to, max) = (account.target, account.target + candidate.bought, account.pool.max);
     let change = PoolChange { pool: account.pool.name.clone(), from, to, max };
     let changes: Arc<[PoolChange]> = Arc::from([change]);
-    for pod in &candidate.pods {
-        let reason = Reason::TriggeredScaleUp { pools: Arc::clone(&changes) };
-        round.verdicts.pods.insert(pod.clone(), reason);
-    }
-    let intent = round.new_intent("buy");
     let serves = std::mem::take(&mut candidate.serves);
+    round.verdicts.pods.say(serves.pods.clone(), Reason::TriggeredScaleUp { pools: changes });
+    let intent = round.new_intent("buy");
     let wait = account.pool.options.max_provision_time.unwrap_or(round.policies.max_provision_time);
     let entry = ScaleUp {
         intent: intent.clone(),
@@ -198,7 +187,7 @@ fn order(round: &mut Round<'_>, account: &mut PoolAccount, candidate: &mut Candi
         lowering: false,
         asked: round.ask(None, None),
         not_before: None,
-        serves: serves.iter().take(SERVED_IN_LEDGER).cloned().collect(),
+        serves: serves.iter().take(SERVED_IN_LEDGER).collect(),
         claims: claims::with_more(round, &candidate.id, candidate.claims.drain(..)),
     };
     round.wake(entry.deadline);
@@ -250,11 +239,8 @@ fn explain(
                 (id.clone(), rejection)
             })
             .collect();
-        let rejections = Arc::new(rejections);
-        for pod in &group.pods {
-            let reason = Reason::NoPoolHelps { rejections: Arc::clone(&rejections) };
-            round.verdicts.pods.insert(pod.clone(), reason);
-        }
+        let reason = Reason::NoPoolHelps { rejections: Arc::new(rejections) };
+        round.verdicts.pods.say(group.pods.clone(), reason);
     }
 }
 

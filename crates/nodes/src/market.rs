@@ -10,7 +10,7 @@ use crate::growth::{self, Candidate};
 use crate::round::Round;
 use crate::supply::{self, Unmet};
 use model::{
-    DirectPool, Flavour, Labels, PoolId, PoolLimits, PoolRejection, Reason, ResourceName, Resources,
+    DirectPool, Flavour, Labels, PodNames, PoolId, PoolLimits, PoolRejection, Reason, ResourceName, Resources,
 };
 use packing::solve::{Answer, Effort, Pool, Refusal, Rule, SolveError, solve};
 use packing::{Make, Market, Question, Room, SpotIx};
@@ -246,11 +246,9 @@ impl Fair {
             instance_type: label("node.kubernetes.io/instance-type"),
             zone: label("topology.kubernetes.io/zone"),
         };
-        let pods = (count as usize).min(group.pods.len());
-        for pod in group.pods.drain(..pods) {
-            round.verdicts.pods.insert(pod, reason.clone());
-        }
-        supply::take_missing(&mut group.missing, count - pods as u32);
+        let pods = group.pods.take_first(count as usize);
+        supply::take_missing(&mut group.missing, count - pods.len() as u32);
+        round.verdicts.pods.say(pods, reason);
     }
 
     fn refused(&self, room: &mut Room, unmet: &[Unmet], question: &Question, answer: &Answer) -> Refused {
@@ -388,15 +386,13 @@ impl Values {
 pub(crate) fn name_pods(
     round: &mut Round<'_>,
     room: &Room,
-    waiting: &BTreeMap<packing::ClassIx, Vec<model::PodKey>>,
+    mut waiting: BTreeMap<packing::ClassIx, PodNames>,
 ) {
-    let mut queues: BTreeMap<packing::ClassIx, std::slice::Iter<'_, model::PodKey>> =
-        waiting.iter().map(|(class, pods)| (*class, pods.iter())).collect();
     for (spot, pool, flavour) in std::mem::take(&mut round.planned) {
-        let mut pods = Vec::new();
+        let mut pods = PodNames::default();
         for (class, count) in room.received(spot) {
-            if let Some(queue) = queues.get_mut(class) {
-                pods.extend(queue.by_ref().take(*count as usize).cloned());
+            if let Some(queue) = waiting.get_mut(class) {
+                pods.append(queue.take_first(*count as usize));
             }
         }
         let price = price_of(round, &pool, flavour);

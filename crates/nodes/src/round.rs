@@ -6,11 +6,10 @@
 use crate::planted::Planted;
 use jiff::{SignedDuration, Timestamp};
 use model::{
-    Asked, Cluster, Decision, Growth, IntentId, Ledger, NodeName, Plan, PodKey, Policies, PoolId, Reason,
-    Step, Verdicts,
+    Asked, Cluster, Decision, Growth, IntentId, Ledger, NodeName, Plan, Policies, PoolId, Reason, Step,
+    Verdicts,
 };
 use packing::SpotIx;
-use std::collections::BTreeMap;
 
 /// An answer that has not come after this is not coming: the step, being idempotent, is handed out again. Longer
 /// than any executor's bounded retries.
@@ -18,40 +17,12 @@ const ANSWER_OVERDUE: SignedDuration = SignedDuration::from_mins(5);
 /// When orders or removals have changed, what that makes possible is looked at this much later at the latest.
 const SECOND_LOOK: SignedDuration = SignedDuration::from_secs(1);
 
-/// The verdicts of a round while it is being decided.
-#[derive(Default)]
-pub(crate) struct Said {
-    pub pods: OfPods,
-    pub nodes: BTreeMap<NodeName, Reason>,
-    pub pools: BTreeMap<PoolId, Reason>,
-    pub round: Vec<Reason>,
-}
-
-/// What is said of pods, as it comes: put in order once, since there can be very many.
-#[derive(Default)]
-pub(crate) struct OfPods(Vec<(PodKey, Reason)>);
-
-impl OfPods {
-    /// At most once of each pod.
-    pub(crate) fn insert(&mut self, pod: PodKey, reason: Reason) {
-        self.0.push((pod, reason));
-    }
-}
-
-impl Said {
-    fn in_order(self) -> Verdicts {
-        // Built in one go from what is mostly in order already.
-        let pods = self.pods.0.into_iter().collect();
-        Verdicts { pods, nodes: self.nodes, pools: self.pools, round: self.round }
-    }
-}
-
 pub(crate) struct Round<'a> {
     pub cluster: &'a Cluster,
     pub policies: &'a Policies,
     pub now: Timestamp,
     pub ledger: Ledger,
-    pub verdicts: Said,
+    pub verdicts: Verdicts,
     pub planted: Planted,
     pub growth: Growth,
     /// New machines in the room: where, of which pool, of which of its flavours.
@@ -74,7 +45,7 @@ impl<'a> Round<'a> {
             policies,
             now,
             ledger: ledger.clone(),
-            verdicts: Said::default(),
+            verdicts: Verdicts::default(),
             planted,
             growth: Growth::default(),
             planned: Vec::new(),
@@ -139,7 +110,7 @@ impl<'a> Round<'a> {
             plan: Plan { steps: self.steps },
             rehearsed: Plan::default(),
             ledger: self.ledger,
-            verdicts: self.verdicts.in_order(),
+            verdicts: self.verdicts,
             growth: self.growth,
             wake_at: self.wake_at,
         }

@@ -10,7 +10,7 @@ use crate::planted::PlantedBug;
 use crate::round::Round;
 use crate::utilization::{self, Utilization};
 use model::{
-    Cluster, Labels, Node, NodeCondition, NodeName, NodeTemplate, Pod, PodKey, PoolId, Readiness, Reason,
+    Cluster, Labels, Node, NodeCondition, NodeName, NodeTemplate, Pod, PodNames, PoolId, Readiness, Reason,
     RemovalPhase, Resources, Taint, Uid, WorkloadKey,
 };
 use packing::{
@@ -54,7 +54,7 @@ pub(crate) enum SpotKind {
 pub(crate) struct Unmet {
     pub class: ClassIx,
     pub shape: Arc<model::PodShape>,
-    pub pods: Vec<PodKey>,
+    pub pods: PodNames,
     pub missing: Vec<(WorkloadKey, u32)>,
 }
 
@@ -365,16 +365,13 @@ impl Supply {
             *self.contending.entry(group.class).or_default() += place.count;
         }
         self.keep_marked(round, place.spot);
-        let named = group.pods.len().min(place.count as usize);
-        for pod in group.pods.drain(..named) {
-            let reason = self.placed_reason(place.spot);
-            round.verdicts.pods.insert(pod, reason);
-        }
-        let mut left = place.count as usize - named;
-        let keeping = group.keeping_room.len().min(left);
-        group.keeping_room.drain(..keeping);
+        let named = group.pods.take_first(place.count as usize);
+        let mut left = place.count - named.len() as u32;
+        round.verdicts.pods.say(named, self.placed_reason(place.spot));
+        let keeping = group.keeping_room.min(left);
+        group.keeping_room -= keeping;
         left -= keeping;
-        take_missing(&mut group.missing, left as u32);
+        take_missing(&mut group.missing, left);
     }
 
     fn placed_reason(&self, spot: SpotIx) -> Reason {

@@ -255,7 +255,7 @@ fn step_line(step: &Step) -> String {
         Step::Buy(b) => {
             let mut pods = 0;
             let mut missing = 0;
-            for served in &b.serves {
+            for served in b.serves.iter() {
                 match served {
                     model::Served::Pod(_) => pods += 1,
                     model::Served::Missing { replicas, .. } => missing += replicas,

@@ -2,7 +2,7 @@
 //!
 //! `plan` prints them ahead, the sandbox while they happen.
 
-use model::{Cluster, Decision, NodeName, PoolId, Served, Step};
+use model::{Cluster, Decision, NodeName, PoolId, Serves, Step};
 use std::fmt::Write as _;
 
 /// Names that a line holds before it is cut.
@@ -51,18 +51,13 @@ pub(crate) fn words(step: &Step, cluster: &Cluster, decision: &Decision) -> Word
 }
 
 /// `for 3 pods (a, b, c) and 5 replicas to come`, long lists cut.
-fn serves(all: &[Served]) -> String {
-    let mut pods = Vec::new();
-    let mut missing = 0_u32;
-    for served in all {
-        match served {
-            Served::Pod(key) => pods.push(key.to_string()),
-            Served::Missing { replicas, .. } => missing += replicas,
-        }
-    }
-    let more = if pods.len() > SHOWN { ", …" } else { "" };
-    let noun = if pods.len() == 1 { "pod" } else { "pods" };
-    let mut text = format!("for {} {noun} ({}{more})", pods.len(), pods[..pods.len().min(SHOWN)].join(", "));
+fn serves(all: &Serves) -> String {
+    let pods: Vec<String> = all.pods.iter().take(SHOWN).map(ToString::to_string).collect();
+    let count = all.pods.len();
+    let missing: u32 = all.missing.iter().map(|(_, replicas)| replicas).sum();
+    let more = if count > SHOWN { ", …" } else { "" };
+    let noun = if count == 1 { "pod" } else { "pods" };
+    let mut text = format!("for {count} {noun} ({}{more})", pods.join(", "));
     if missing > 0 {
         // Writing to a String does not fail.
         let _ = write!(text, " and {missing} replicas that their owners have not made yet");

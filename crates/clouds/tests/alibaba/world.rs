@@ -182,8 +182,14 @@ impl World {
     }
 
     pub(crate) async fn buy(&self, intent: &str, to: u32) -> Result<OrderAnswer, ProviderError> {
-        let order =
-            Buy { intent: intent.into(), pool: pool_id(GROUP), from: 0, to, max: 10, serves: Vec::new() };
+        let order = Buy {
+            intent: intent.into(),
+            pool: pool_id(GROUP),
+            from: 0,
+            to,
+            max: 10,
+            serves: model::Serves::default(),
+        };
         self.provider.buy(&order).await
     }
 

@@ -140,7 +140,7 @@ fn new_node(cluster: &Cluster, machine: &NewMachine) -> NewNode {
         zone: label(api::labels::ZONE),
         capacity_type: label("karpenter.sh/capacity-type"),
         price_per_hour: dollars(machine.price),
-        pods: machine.pods.clone(),
+        pods: machine.pods.iter().cloned().collect(),
     }
 }
 
