@@ -6,6 +6,7 @@
 //! keeps no list of the machines that were given back, and a lost answer must not shrink the pool twice.
 
 mod annotations;
+mod hand_back;
 mod view;
 
 use crate::objects::{Objects, is_deleting, number, spec_mut, text};

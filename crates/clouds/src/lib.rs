@@ -60,6 +60,11 @@ pub enum ProviderError {
 }
 
 impl ProviderError {
+    /// Whether what was asked for is not there: an object, or a kind that is not installed.
+    pub fn is_absent(&self) -> bool {
+        matches!(self, Self::Refused { code, .. } if code == "NotFound")
+    }
+
     /// The same error for another order that failed with the first.
     #[must_use]
     pub fn again(&self) -> Self {

@@ -19,7 +19,7 @@ use jiff::SignedDuration;
 use kube::Client;
 use kube::api::{Api, DynamicObject};
 use kube::core::ApiResource;
-use model::{IntentId, Ledger, NodeName, Outcome, OutcomeKind, PodKey, PoolId, Release, RemovalPhase, Step};
+use model::{IntentId, Ledger, NodeName, Outcome, OutcomeKind, PodKey, PoolId, Release, RemovalPhase, Step, UndoNode};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -61,6 +61,19 @@ fn same_work(a: &Step, b: &Step) -> bool {
             (Step::Release(a), Step::Release(b)) => a.machine == b.machine,
             _ => std::mem::discriminant(a) == std::mem::discriminant(b),
         }
+}
+
+/// Takes our marks off one node; `Err` says why it may be tried again. A node that is gone has none.
+pub(crate) async fn undo_marks(
+    nodes: &Api<DynamicObject>,
+    limit: Duration,
+    step: &UndoNode,
+) -> Result<(), String> {
+    match nodes::undo(nodes, limit, step).await {
+        Attempt::Done | Attempt::Obsolete(_) => Ok(()),
+        Attempt::Later { why, .. } | Attempt::Retry(why) => Err(why.to_string()),
+        Attempt::Refused { code, message } => Err(format!("{code}: {message}")),
+    }
 }
 
 /// How one attempt ended.

@@ -96,6 +96,12 @@ impl LedgerStore {
         Ok(found)
     }
 
+    /// What the ledger says, without making it ours; `None` where there is none or it cannot be read.
+    pub(crate) async fn peek(&self) -> Result<Option<Ledger>, ControllerError> {
+        let Some(head) = self.get(HEAD).await? else { return Ok(None) };
+        Ok(self.assemble(&head).await?.ok())
+    }
+
     async fn assemble(&self, head: &ConfigMap) -> Result<Result<Ledger, String>, ControllerError> {
         let Some(mut text) = data(head, TEXT).map(str::to_owned) else {
             return Ok(Err(format!("{HEAD} has no {TEXT}")));

@@ -8,6 +8,7 @@ pub mod config_file;
 mod error;
 mod events;
 mod executor;
+mod exit;
 mod http;
 pub mod journal;
 mod leadership;
@@ -25,6 +26,7 @@ mod writer;
 
 pub use config::{Batch, Calls, Config, JournalConfig, LeaderElection, Status, Watch};
 pub use error::ControllerError;
+pub use exit::{Handed, hand_back};
 pub use http::{Handle, router};
 pub use ledger_store::{DAMAGED as DAMAGED_LEDGER_CONFIG_MAP, HEAD as LEDGER_CONFIG_MAP};
 #[cfg(feature = "planted-bugs")]

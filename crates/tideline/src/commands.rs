@@ -3,6 +3,7 @@
 pub(crate) mod command_reference;
 pub(crate) mod controller;
 pub(crate) mod crds;
+pub(crate) mod exit;
 pub(crate) mod import;
 pub(crate) mod plan;
 pub(crate) mod replay;

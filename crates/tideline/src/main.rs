@@ -23,7 +23,7 @@ mod steps;
 mod table;
 
 use clap::{Parser, Subcommand};
-use commands::{command_reference, controller, crds, import, plan, replay, sandbox, simulate};
+use commands::{command_reference, controller, crds, exit, import, plan, replay, sandbox, simulate};
 use error::CommandError;
 use std::ffi::OsString;
 use std::path::Path;
@@ -45,6 +45,7 @@ enum Command {
     Plan(Box<plan::Arguments>),
     Simulate(simulate::Arguments),
     Replay(replay::Arguments),
+    Exit(exit::Arguments),
     Crds(crds::Arguments),
     Import(import::Arguments),
     #[command(hide = true)]
@@ -68,6 +69,7 @@ fn main() -> ExitCode {
         Command::Plan(arguments) => plan::run(&arguments),
         Command::Simulate(arguments) => simulate::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
+        Command::Exit(arguments) => exit::run(&arguments),
         Command::Crds(arguments) => crds::run(&arguments),
         Command::Import(arguments) => import::run(&arguments),
         Command::Reference(arguments) => {
