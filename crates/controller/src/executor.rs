@@ -19,7 +19,9 @@ use jiff::SignedDuration;
 use kube::Client;
 use kube::api::{Api, DynamicObject};
 use kube::core::ApiResource;
-use model::{IntentId, Ledger, NodeName, Outcome, OutcomeKind, PodKey, PoolId, Release, RemovalPhase, Step, UndoNode};
+use model::{
+    IntentId, Ledger, NodeName, Outcome, OutcomeKind, PodKey, PoolId, Release, RemovalPhase, Step, UndoNode,
+};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -125,9 +125,8 @@ impl Exit<'_> {
         let nodes: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource);
         let mut params = ListParams::default().limit(PAGE);
         for _ in 0..MOST_PAGES {
-            let page = within(self.limit, nodes.list(&params)).await.map_err(|error| ControllerError::Api {
-                attempted: "list nodes".into(),
-                message: describe(&error),
+            let page = within(self.limit, nodes.list(&params)).await.map_err(|error| {
+                ControllerError::Api { attempted: "list nodes".into(), message: describe(&error) }
             })?;
             for node in page.items.iter().filter(|node| is_ours(node)) {
                 self.free_node(&nodes, node, handed).await;

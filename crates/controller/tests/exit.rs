@@ -102,7 +102,10 @@ async fn a_cluster_that_somebody_leads_is_not_touched() {
     world.settle(6, 2, PATIENCE).await;
     let before = traces(&world).await;
     let error = hand_back(&world.client, world.clock, &config, false).await.unwrap_err();
-    assert!(matches!(&error, ControllerError::LostLeadership { why } if why.contains("the-other")), "{error}");
+    assert!(
+        matches!(&error, ControllerError::LostLeadership { why } if why.contains("the-other")),
+        "{error}"
+    );
     assert_eq!(traces(&world).await, before);
     running.abort();
 }

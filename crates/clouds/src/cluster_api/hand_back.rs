@@ -28,7 +28,9 @@ impl ClusterApi {
             let pool = PoolId::from(format!("{NAME}/{namespace}/{group}"));
             let lowered = self.read(&pool).await?.is_some_and(|group| group.released().contains(&name));
             if lowered {
-                said.push(format!("machine {namespace}/{name} stays marked: its group is lowered for it already"));
+                said.push(format!(
+                    "machine {namespace}/{name} stays marked: its group is lowered for it already"
+                ));
                 leaving.insert((namespace, group));
                 continue;
             }

@@ -35,7 +35,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CommandError> {
     config.validate()?;
     let handed = runtime()?.block_on(async {
         let client = client(arguments.kubeconfig.as_deref()).await?;
-        let handed = Box::pin(controller::hand_back(&client, Clock::system(), &config, arguments.dry_run)).await;
+        let handed =
+            Box::pin(controller::hand_back(&client, Clock::system(), &config, arguments.dry_run)).await;
         handed.map_err(CommandError::from)
     })?;
     let would = if arguments.dry_run { "would: " } else { "" };
@@ -46,6 +47,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CommandError> {
     print(&text)?;
     match handed.left.as_slice() {
         [] => Ok(()),
-        left => Err(CommandError::Input(format!("not everything could be put right:\n  {}", left.join("\n  ")))),
+        left => {
+            Err(CommandError::Input(format!("not everything could be put right:\n  {}", left.join("\n  "))))
+        }
     }
 }
