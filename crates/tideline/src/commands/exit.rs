@@ -40,7 +40,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CommandError> {
         handed.map_err(CommandError::from)
     })?;
     let would = if arguments.dry_run { "would: " } else { "" };
-    let mut text: String = handed.done.iter().map(|line| format!("{would}{line}\n")).collect();
+    let mut text = String::new();
+    for line in &handed.done {
+        text = text + would + line + "\n";
+    }
     if handed == controller::Handed::default() {
         text.push_str("nothing of Tideline is on this cluster\n");
     }
