@@ -4,6 +4,7 @@
 //! remaining room; the last places are found by a bounded depth-first search that tries each kind of pod first once.
 
 use super::amounts::Amounts;
+use super::knapsack::{Choice, prices};
 use super::rates::{UNIT_BITS, UnitPrices};
 
 /// Places that the depth-first search decides; more are filled in strides before it.
@@ -48,13 +49,20 @@ pub(super) struct Filler<'a, const D: usize> {
 pub(super) fn fill<const D: usize>(
     items: &[Item<D>],
     room: &Amounts<D>,
-    unit: UnitPrices<D>,
     budget: u64,
     steps: &mut u64,
 ) -> Pattern {
+    let choice = |item: &Item<D>| Choice {
+        kind: item.bucket,
+        req: item.req,
+        worth: item.worth,
+        most: item.most,
+        alone: None,
+    };
+    let choices: Vec<Choice<D>> = items.iter().map(choice).collect();
     let mut filler = Filler {
         items,
-        unit,
+        unit: prices(&choices, room),
         used: vec![0; items.len()],
         steps: 0,
         best: Pattern::default(),

@@ -32,7 +32,7 @@ pub(super) fn mix(n: u64) -> u64 {
 
 impl<const D: usize> State<'_, D> {
     /// Searches until the budget is used up or the price is as close to `bound` as asked.
-    pub(super) fn improve(&mut self, market: &Market<D>, bound: u64, effort: Effort) {
+    pub(super) fn improve(&mut self, market: &Market, bound: u64, effort: Effort) {
         let hopeless = self.set_aside();
         let close = bound.saturating_add(bound / 1000 * effort.close_permille);
         let until = self.steps.saturating_add(effort.steps);
@@ -60,7 +60,7 @@ impl<const D: usize> State<'_, D> {
         left
     }
 
-    fn trial(&mut self, market: &Market<D>, random: &mut Random) {
+    fn trial(&mut self, market: &Market, random: &mut Random) {
         let ruined = self.choose_ruin(random);
         let (price, machines) = (self.price, self.added_all);
         let mark = self.mark();

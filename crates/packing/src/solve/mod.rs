@@ -12,7 +12,8 @@
 //! 1. `existing`: room that is there is used first.
 //! 2. `regions`: pods with topology rules are split over zones.
 //! 3. `rates`: weights of the resources, worth of each pod, and the lower bound.
-//! 4. `open`: machines that anti-affinity forces, then the cheapest for their worth, filled by patterns (`fill`).
+//! 4. `sales`, `columns`: patterns of a linear program, used as often as it says (`simplex`, `knapsack`);
+//!    `open`: machines that anti-affinity forces, then the cheapest for their worth, filled by patterns (`fill`).
 //! 5. `insert`: what is left, pod by pod, at the least price increment; preferences are given up here.
 //! 6. `improve`: local search within the budget.
 
@@ -21,16 +22,20 @@ mod answer;
 mod bits;
 mod bound;
 mod catalog;
+mod columns;
 mod existing;
 mod fill;
 mod host;
 mod improve;
 mod insert;
+mod knapsack;
 mod open;
 mod problem;
 mod rates;
 mod refusals;
 mod regions;
+mod sales;
+mod simplex;
 mod stages;
 mod state;
 mod units;
@@ -41,6 +46,7 @@ pub use bits::BitSet;
 pub use problem::{Class, HOSTNAME, NO_DOMAIN, Offering, Pool, Problem, Rule, Soft, Spot, Tally};
 pub use refusals::{Refusal, Refusals};
 
+use open::Market;
 use state::State;
 
 /// How much work a solve may do.
@@ -59,6 +65,8 @@ impl Default for Effort {
     }
 }
 
+/// With so many steps of search there is time for two first answers.
+const PROGRAM_STEPS: u64 = 2_000_000;
 /// More resources than this in one problem are refused.
 pub const MAX_RESOURCES: usize = 32;
 
@@ -81,14 +89,39 @@ pub fn solve(problem: &Problem, effort: Effort) -> Result<Answer, SolveError> {
     }
 }
 
+/// Opens machines by the patterns of a linear program where many alike pods are free to share machines, one good
+/// pattern at a time where anti-affinity decides; both ways, and the cheaper answer, where there is time to search.
+fn first_answer<const D: usize>(mut state: State<'_, D>, effort: Effort) -> (State<'_, D>, Market) {
+    let market = state.market();
+    let searching = effort.steps >= PROGRAM_STEPS;
+    let mut planned = None;
+    if state.suits_program(&market, searching) {
+        let mut other = state.clone();
+        planned = other.program(&market).map(|market| (other, market));
+    }
+    if let Some((other, market)) = &mut planned {
+        other.open_machines(market);
+        other.place_rest();
+    }
+    match planned {
+        Some(found) if !searching => found,
+        planned => {
+            state.open_machines(&market);
+            state.place_rest();
+            match planned {
+                Some(other) if other.0.merit() < state.merit() => other,
+                _ => (state, market),
+            }
+        }
+    }
+}
+
 fn run<const D: usize>(problem: &Problem, effort: Effort) -> Answer {
     let mut state = State::<D>::new(problem);
     state.place_on_existing();
     state.zones.open(problem);
     state.split();
-    let market = state.market();
-    state.open_machines(&market);
-    state.place_rest();
+    let (mut state, market) = first_answer(state, effort);
     let bound = whole(problem, state.bound());
     state.improve(&market, bound, effort);
     let mut answer = state.answer();

@@ -5,9 +5,10 @@
 //! for their worth. A pattern stays the best while its pods last, for the choice only becomes smaller.
 
 use super::amounts::Amounts;
-use super::catalog::{FamilyIx, Offer, Region};
+use super::catalog::{FamilyIx, Region};
+use super::columns::Planned;
 use super::fill::{Item, Pattern, fill};
-use super::rates::{Ask, Rates, UnitPrices};
+use super::rates::{Ask, Rates};
 use super::state::State;
 use std::collections::BTreeMap;
 
@@ -32,11 +33,12 @@ struct Proposal {
 
 /// What the first answer and the search go by.
 #[derive(Clone, Debug)]
-pub(super) struct Market<const D: usize> {
+pub(super) struct Market {
     /// By bucket: offerings that its pods chose in the linear program.
-    chosen: Vec<Vec<usize>>,
-    /// Highest worth of one unit of each resource, by price and room of an offering.
-    units: BTreeMap<(u64, Amounts<D>), UnitPrices<D>>,
+    pub chosen: Vec<Vec<usize>>,
+    /// Patterns to begin with, and the buckets of each kind that they speak of.
+    pub planned: Vec<Planned>,
+    pub kinds: Vec<Vec<usize>>,
     /// What a place costs in nano-USD.
     place: u64,
     /// Price of the cheapest machine in nano-USD.
@@ -54,22 +56,9 @@ pub(super) struct Priced {
     pub strict: Vec<u64>,
 }
 
-impl<const D: usize> Market<D> {
-    /// Prices that the worth of what an offering holds does not exceed.
-    fn unit(&self, offer: &Offer<D>) -> UnitPrices<D> {
-        let mut unit = self.units.get(&(offer.price, offer.room)).copied().unwrap_or([u64::MAX; D]);
-        if self.noise != 0 {
-            for price in &mut unit {
-                *price = price.saturating_add(*price / 15);
-            }
-        }
-        unit
-    }
-}
-
 impl<const D: usize> State<'_, D> {
     /// Prices all buckets by what is left to place.
-    pub(super) fn market(&mut self) -> Market<D> {
+    pub(super) fn market(&mut self) -> Market {
         let left: Vec<u32> = self.units.buckets.iter().map(|bucket| bucket.left.iter().sum()).collect();
         let forced = self.forced().map_or(0, |(_, n)| n);
         let (buckets, asks) = self.asks(&left, forced);
@@ -84,7 +73,8 @@ impl<const D: usize> State<'_, D> {
         let least = self.catalog.offers.iter().map(|offer| offer.price).filter(|p| *p > 0).min().unwrap_or(0);
         Market {
             chosen,
-            units: rates.units,
+            planned: Vec::new(),
+            kinds: Vec::new(),
             place: least * 1000 / PLACE_SHARE,
             least: least * 1000,
             noise: 0,
@@ -126,7 +116,7 @@ impl<const D: usize> State<'_, D> {
     }
 
     /// Opens machines for all that is left, pools of higher priority first.
-    pub(super) fn open_machines(&mut self, market: &Market<D>) {
+    pub(super) fn open_machines(&mut self, market: &Market) {
         let mut tiers: Vec<i32> = self.problem.pools.iter().map(|pool| pool.priority).collect();
         tiers.sort_unstable_by(|a, b| b.cmp(a));
         tiers.dedup();
@@ -134,6 +124,9 @@ impl<const D: usize> State<'_, D> {
             let families: Vec<FamilyIx> = (0..self.catalog.families.len())
                 .filter(|ix| self.problem.pools[self.catalog.families[*ix].pool].priority == tier)
                 .collect();
+            if market.noise == 0 {
+                self.open_planned(market, &families);
+            }
             if let Some((tally, _)) = self.forced() {
                 self.open_forced(market, &families, tally);
             }
@@ -141,7 +134,7 @@ impl<const D: usize> State<'_, D> {
         }
     }
 
-    fn open_forced(&mut self, market: &Market<D>, families: &[FamilyIx], tally: usize) {
+    fn open_forced(&mut self, market: &Market, families: &[FamilyIx], tally: usize) {
         let mut seeds: Vec<usize> = (0..self.units.buckets.len())
             .filter(|ix| self.units.buckets[*ix].solo.is_some_and(|(t, _)| t == tally))
             .collect();
@@ -183,7 +176,7 @@ impl<const D: usize> State<'_, D> {
         open.max_by_key(|region| (tied(*region), std::cmp::Reverse(*region)))
     }
 
-    fn open_free(&mut self, market: &Market<D>, families: &[FamilyIx]) {
+    fn open_free(&mut self, market: &Market, families: &[FamilyIx]) {
         let regions: std::collections::BTreeSet<Region> =
             families.iter().map(|ix| self.catalog.families[*ix].region).collect();
         let mut opened = vec![0u32; self.catalog.regions.len()];
@@ -231,7 +224,7 @@ impl<const D: usize> State<'_, D> {
     }
 
     /// What may go on a machine in a region, largest worth first.
-    fn items(&self, market: &Market<D>, region: Region, seed: Option<usize>) -> Vec<Item<D>> {
+    fn items(&self, market: &Market, region: Region, seed: Option<usize>) -> Vec<Item<D>> {
         let taken = seed.and_then(|seed| self.units.buckets[seed].solo).map(|(tally, _)| tally);
         let mut items: Vec<Item<D>> = Vec::new();
         for (ix, bucket) in self.units.buckets.iter().enumerate() {
@@ -249,7 +242,7 @@ impl<const D: usize> State<'_, D> {
 
     fn propose(
         &mut self,
-        market: &Market<D>,
+        market: &Market,
         families: &[FamilyIx],
         region: Region,
         seed: Option<usize>,
@@ -277,13 +270,7 @@ impl<const D: usize> State<'_, D> {
                         item.req.fits(&room) && self.catalog.allows(profile, offering)
                     };
                     let fitting: Vec<Item<D>> = items.iter().filter(here).copied().collect();
-                    let new = fill(
-                        &fitting,
-                        &room,
-                        market.unit(&self.catalog.offers[offering]),
-                        FILL_STEPS,
-                        &mut self.steps,
-                    );
+                    let new = fill(&fitting, &room, FILL_STEPS, &mut self.steps);
                     patterns.insert(key, new.clone());
                     new
                 }
@@ -307,7 +294,7 @@ impl<const D: usize> State<'_, D> {
     /// and the least that would have to follow it.
     fn or_last(
         &mut self,
-        market: &Market<D>,
+        market: &Market,
         families: &[FamilyIx],
         items: &[Item<D>],
         proposal: Proposal,
@@ -348,7 +335,7 @@ impl<const D: usize> State<'_, D> {
     /// Offerings worth a try, cheapest first.
     fn candidates(
         &mut self,
-        market: &Market<D>,
+        market: &Market,
         families: &[FamilyIx],
         region: Region,
         seed: Option<usize>,

@@ -9,7 +9,6 @@
 //! anti-affinity forces machines.
 
 use super::amounts::Amounts;
-use std::collections::BTreeMap;
 
 /// Weights of one offering add up to this.
 const ONE: u64 = 1 << 20;
@@ -44,7 +43,7 @@ pub(super) const UNIT_BITS: u32 = 24;
 
 /// What the search found.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Rates<const D: usize> {
+pub(super) struct Rates {
     /// The bound in micro-USD.
     pub bound: u64,
     /// By ask: worth of one pod in nano-USD, as the bound counts it.
@@ -53,8 +52,6 @@ pub(super) struct Rates<const D: usize> {
     pub even: Vec<u64>,
     /// By ask: offerings that its pods chose, in ascending order.
     pub chosen: Vec<Vec<usize>>,
-    /// By price and room: prices that the even worths of what an offering holds never exceed.
-    pub units: BTreeMap<(u64, Amounts<D>), UnitPrices<D>>,
 }
 
 #[derive(Clone)]
@@ -85,9 +82,13 @@ struct Search<'a, const D: usize> {
     choice: Vec<usize>,
 }
 
-impl<const D: usize> Rates<D> {
+impl Rates {
     /// Searches prices for a high bound. `forced` machines are needed in any case.
-    pub(super) fn search(asks: &[Ask<D>], offer: impl Fn(usize) -> (u64, Amounts<D>), forced: u32) -> Self {
+    pub(super) fn search<const D: usize>(
+        asks: &[Ask<D>],
+        offer: impl Fn(usize) -> (u64, Amounts<D>),
+        forced: u32,
+    ) -> Self {
         let mut best = Self { chosen: vec![Vec::new(); asks.len()], ..Self::default() };
         if asks.is_empty() {
             return best;
@@ -124,7 +125,6 @@ impl<const D: usize> Rates<D> {
         }
         full.evaluate();
         best.even.clone_from(&full.worth);
-        best.units = full.units();
         best
     }
 }
@@ -247,20 +247,6 @@ impl<'a, const D: usize> Search<'a, D> {
         for (offer, weights) in self.offers.iter_mut().zip(weights) {
             offer.weights = *weights;
         }
-    }
-
-    fn units(&self) -> BTreeMap<(u64, Amounts<D>), UnitPrices<D>> {
-        let one = |offer: &Offer<D>| {
-            let mut unit = [0; D];
-            for ((unit, price), most) in unit.iter_mut().zip(self.prices(offer, self.fixed)).zip(&self.most.0)
-            {
-                // Rounded up: what is compared with it must never be more.
-                *unit = u64::try_from((u128::from(price) << UNIT_BITS) / u128::from(*most) + 1)
-                    .unwrap_or(u64::MAX);
-            }
-            ((offer.price, offer.room), unit)
-        };
-        self.offers.iter().map(one).collect()
     }
 
     /// Gives all offerings weights in proportion to their room along one direction.

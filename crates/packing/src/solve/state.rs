@@ -127,6 +127,11 @@ impl<'p, const D: usize> State<'p, D> {
         }
     }
 
+    /// Lower is better: pods left, price, machines.
+    pub(super) fn merit(&self) -> (u64, u64, u32) {
+        (self.units.all.iter().map(|unit| u64::from(unit.left)).sum(), self.price, self.added_all)
+    }
+
     /// How many more pods of a unit a node takes as it is.
     pub(super) fn room_for(&mut self, unit: usize, node: usize) -> u32 {
         self.steps += 1;
