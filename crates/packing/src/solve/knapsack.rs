@@ -209,9 +209,9 @@ impl<'a, const D: usize> Knapsack<'a, D> {
 mod tests {
     use super::*;
 
-    fn best(choices: &[Choice<1>], limit: &Limit<1>, room: &Amounts<1>) -> u64 {
+    fn best(choices: &[Choice<1>], limit: &Limit<1>, room: Amounts<1>) -> u64 {
         let mut worths = vec![0];
-        Knapsack::new(choices, limit).sample(room, 0, 1000, |mix, _| {
+        Knapsack::new(choices, limit).sample(&room, 0, 1000, |mix, _| {
             worths.push(mix.iter().map(|(at, n)| choices[*at].worth * u64::from(*n)).sum());
         });
         worths.into_iter().max().unwrap()
@@ -225,11 +225,11 @@ mod tests {
         let mut choices = [choice(0, 3, 5, None), choice(1, 4, 7, None), choice(2, 1, 1, None)];
         let limit = Limit::at(prices(&choices, &room), &mut choices);
         assert!(most_worth(&limit.unit, &choices, &room) >= 17, "{limit:?}");
-        assert_eq!(best(&choices, &limit, &room), 17);
+        assert_eq!(best(&choices, &limit, room), 17);
         // One of the fours may be on the machine: with it two threes.
         let mut choices = [choice(0, 3, 5, None), choice(1, 4, 7, Some(0)), choice(2, 1, 1, None)];
         let limit = Limit::at(prices(&choices, &room), &mut choices);
-        assert_eq!(best(&choices, &limit, &room), 17);
+        assert_eq!(best(&choices, &limit, room), 17);
         let mut with_each = Vec::new();
         Knapsack::new(&choices, &limit)
             .sample(&room, 0, 1000, |_, first| with_each.push(choices[first].kind));
