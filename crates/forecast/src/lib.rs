@@ -1,0 +1,30 @@
+//! Series in, quantile forecasts out, with a word on what they are worth.
+//!
+//! A [`Forecaster`] learns one series: seasons found in it, the level now, and how both go together; several experts
+//! are weighed by their latest errors, and intervals are made from the errors of forecasts that came due, never from
+//! how well the past was fitted. Pure: no clock, no I/O, no randomness; equal series give equal forecasts.
+//!
+//! Leaves to others: where series come from, and what is done with a forecast.
+
+mod backtest;
+mod boost;
+mod calendar;
+mod error;
+mod features;
+mod forecaster;
+mod gaps;
+mod jumps;
+mod learned;
+mod ridge;
+mod score;
+mod seasons;
+mod series;
+mod trust;
+
+pub use backtest::{Backtest, Compared, HorizonScore, backtest, share_missing};
+pub use calendar::{Calendar, Weekday};
+pub use error::ForecastError;
+pub use forecaster::{Forecast, Forecaster, MOST_STEPS, Settings};
+pub use seasons::{Season, Seasons};
+pub use series::{Kind, Series};
+pub use trust::{Basis, Trust};
