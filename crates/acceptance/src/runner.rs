@@ -11,7 +11,7 @@ use std::process::{ExitStatus, Output, Stdio};
 use std::time::Duration;
 
 use tempfile::TempDir;
-use testbed::{Binaries, ControlPlane, Options};
+use testbed::{Binaries, ControlPlane, Options, service_account_user};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
@@ -56,6 +56,11 @@ pub async fn run(transcript: &Transcript, capabilities: &Capabilities) -> Result
             _ => {}
         }
     }
+    // What a document grants must be enough.
+    let audit = world.cluster.audit().await?;
+    for user in &world.users {
+        audit.check_none_forbidden(user)?;
+    }
     if complaints.is_empty() {
         return Ok(());
     }
@@ -70,6 +75,8 @@ pub async fn run(transcript: &Transcript, capabilities: &Capabilities) -> Result
 struct World<'a> {
     // Dropped before the control plane that they talk to.
     started: Vec<Child>,
+    /// In whose names processes were started.
+    users: Vec<String>,
     _machines: Machines,
     transcript: &'a Transcript,
     dir: TempDir,
@@ -104,7 +111,15 @@ impl<'a> World<'a> {
         for node in &transcript.nodes {
             create_node(&cluster, node).await?;
         }
-        Ok(Self { started: Vec::new(), _machines: machines, transcript, dir, path, cluster })
+        Ok(Self {
+            started: Vec::new(),
+            users: Vec::new(),
+            _machines: machines,
+            transcript,
+            dir,
+            path,
+            cluster,
+        })
     }
 
     async fn step(&mut self, step: &Step, state: &State<'_>) -> Result<Outcome, Error> {
@@ -164,6 +179,7 @@ impl<'a> World<'a> {
             }
             if TcpStream::connect(("127.0.0.1", start.listens)).await.is_ok() {
                 self.started.push(child);
+                self.users.push(service_account_user(namespace, name));
                 return Ok(Ok(()));
             }
             if Instant::now() > deadline {

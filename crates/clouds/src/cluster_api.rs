@@ -5,7 +5,7 @@
 //! the lowered `replicas` and the machine's name (annotation [`RELEASED`]) in one update, because Cluster API itself
 //! keeps no list of the machines that were given back, and a lost answer must not shrink the pool twice.
 
-mod annotations;
+pub mod annotations;
 mod hand_back;
 mod view;
 

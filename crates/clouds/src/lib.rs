@@ -8,7 +8,7 @@ pub mod alibaba;
 #[cfg(feature = "aws")]
 pub mod aws;
 pub mod cluster_api;
-mod objects;
+pub mod objects;
 #[cfg(feature = "polling")]
 pub mod polling;
 #[cfg(feature = "network")]

@@ -1,7 +1,7 @@
-//! Reading and writing whole Kubernetes objects for the providers.
+//! Reading and writing whole Kubernetes objects, for the providers and whoever else writes them.
 //!
-//! Owns the two rules that every write of a provider follows: it carries the resourceVersion that was read, and it
-//! carries every field of the object, known to us or not. What is changed is the providers' business.
+//! Owns the two rules that every write follows: it carries the resourceVersion that was read, and it
+//! carries every field of the object, known to us or not. What is changed is the callers' business.
 
 use crate::ProviderError;
 use crate::watching::{code, within};
@@ -15,14 +15,17 @@ const MOST_PAGES: usize = 200;
 
 /// One kind of object, whole.
 #[derive(Clone)]
-pub(crate) struct Objects {
-    pub(crate) api: Api<DynamicObject>,
-    pub(crate) kind: &'static str,
-    pub(crate) limit: Duration,
+pub struct Objects {
+    pub api: Api<DynamicObject>,
+    /// What messages call it.
+    pub kind: &'static str,
+    /// Time-out of each call.
+    pub limit: Duration,
 }
 
 impl Objects {
-    pub(crate) async fn get(&self, name: &str) -> Result<Option<DynamicObject>, ProviderError> {
+    /// An object by its name; `None` where there is none.
+    pub async fn get(&self, name: &str) -> Result<Option<DynamicObject>, ProviderError> {
         match within(self.limit, self.api.get(name)).await {
             Ok(object) => Ok(Some(object)),
             Err(error) if code(&error) == Some(404) => Ok(None),
@@ -31,7 +34,7 @@ impl Objects {
     }
 
     /// Writes an object as it was read and changed since; a conflict is transient, because the caller reads anew.
-    pub(crate) async fn put(&self, object: &DynamicObject) -> Result<(), ProviderError> {
+    pub async fn put(&self, object: &DynamicObject) -> Result<(), ProviderError> {
         let name = object.metadata.name.clone().unwrap_or_default();
         match within(self.limit, self.api.replace(&name, &PostParams::default(), object)).await {
             Ok(_) => Ok(()),
@@ -39,7 +42,17 @@ impl Objects {
         }
     }
 
-    pub(crate) async fn list(&self, selector: &str) -> Result<Vec<DynamicObject>, ProviderError> {
+    /// Makes an object; one of the same name that exists is transient, because the caller reads anew.
+    pub async fn create(&self, object: &DynamicObject) -> Result<(), ProviderError> {
+        let name = object.metadata.name.clone().unwrap_or_default();
+        match within(self.limit, self.api.create(&PostParams::default(), object)).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(failure(format!("create {} {name}", self.kind), error)),
+        }
+    }
+
+    /// Every object that a label selector picks; the empty one picks all.
+    pub async fn list(&self, selector: &str) -> Result<Vec<DynamicObject>, ProviderError> {
         let mut found = Vec::new();
         let mut token = None;
         for _ in 0..MOST_PAGES {
@@ -63,7 +76,7 @@ impl Objects {
 }
 
 /// Sorts an API error into "try again" and "refused".
-pub(crate) fn failure(attempted: String, error: kube::Error) -> ProviderError {
+pub fn failure(attempted: String, error: kube::Error) -> ProviderError {
     match &error {
         // Permission, validation and missing kinds do not heal by trying again.
         kube::Error::Api(status) if matches!(status.code, 400 | 401 | 403 | 404 | 405 | 422) => {
@@ -78,19 +91,21 @@ pub(crate) fn failure(attempted: String, error: kube::Error) -> ProviderError {
 }
 
 /// A whole number of an object's fields; `None` where it is absent or no number.
-pub(crate) fn number(object: &DynamicObject, path: &str) -> Option<i64> {
+pub fn number(object: &DynamicObject, path: &str) -> Option<i64> {
     object.data.pointer(path).and_then(Value::as_i64)
 }
 
-pub(crate) fn text<'a>(object: &'a DynamicObject, path: &str) -> Option<&'a str> {
+/// A text of an object's fields; `None` where it is absent, empty or no text.
+pub fn text<'a>(object: &'a DynamicObject, path: &str) -> Option<&'a str> {
     object.data.pointer(path).and_then(Value::as_str).filter(|text| !text.is_empty())
 }
 
 /// The object's `spec`, made where it is missing.
-pub(crate) fn spec_mut(object: &mut DynamicObject) -> Option<&mut Map<String, Value>> {
+pub fn spec_mut(object: &mut DynamicObject) -> Option<&mut Map<String, Value>> {
     object.data.as_object_mut()?.entry("spec").or_insert_with(|| Value::Object(Map::new())).as_object_mut()
 }
 
-pub(crate) fn is_deleting(object: &DynamicObject) -> bool {
+/// Whether the object is on its way out.
+pub fn is_deleting(object: &DynamicObject) -> bool {
     object.metadata.deletion_timestamp.is_some()
 }

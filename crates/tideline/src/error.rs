@@ -35,6 +35,8 @@ pub(crate) enum CommandError {
     #[error(transparent)]
     Simulator(#[from] simulator::SimulatorError),
     #[error(transparent)]
+    Alerts(#[from] alerts::AlertsError),
+    #[error(transparent)]
     Controller(#[from] controller::ControllerError),
     #[error("could not {attempted}: {source}")]
     Api { attempted: String, source: Box<kube::Error> },

@@ -23,9 +23,12 @@ mod steps;
 mod table;
 
 use clap::{Parser, Subcommand};
-use commands::{command_reference, controller, crds, exit, import, plan, replay, sandbox, simulate};
+use commands::{
+    alert_triggered_autoscaler, command_reference, controller, crds, exit, import, plan, replay, sandbox,
+    simulate,
+};
 use error::CommandError;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -42,6 +45,7 @@ struct CommandLine {
 enum Command {
     Sandbox(Box<sandbox::Arguments>),
     Controller(Box<controller::Arguments>),
+    AlertTriggeredAutoscaler(Box<alert_triggered_autoscaler::Arguments>),
     Plan(Box<plan::Arguments>),
     Simulate(simulate::Arguments),
     Replay(replay::Arguments),
@@ -66,6 +70,7 @@ fn main() -> ExitCode {
     let outcome = match line.command {
         Command::Sandbox(arguments) => sandbox::run(&arguments),
         Command::Controller(arguments) => controller::run(&arguments),
+        Command::AlertTriggeredAutoscaler(arguments) => alert_triggered_autoscaler::run(&arguments),
         Command::Plan(arguments) => plan::run(&arguments),
         Command::Simulate(arguments) => simulate::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
@@ -104,12 +109,14 @@ fn failed(error: &CommandError) -> ExitCode {
     ExitCode::from(error.exit_code())
 }
 
-/// The command line as clap shall see it: under the name `cluster-autoscaler` we are the controller, and that
-/// program's flags that mean nothing here are taken out with a note.
+/// The command line as clap shall see it: under the names of the programs whose place we take we are the command that
+/// takes it, and Cluster Autoscaler's flags that mean nothing here are taken out with a note.
 fn prepared(mut arguments: Vec<OsString>) -> Result<Vec<OsString>, CommandError> {
     let called_as = arguments.first().and_then(|path| Path::new(path).file_stem()).map(OsString::from);
-    if called_as.is_some_and(|name| name == "cluster-autoscaler") {
-        arguments.insert(1, OsString::from("controller"));
+    match called_as.as_deref().and_then(OsStr::to_str) {
+        Some("cluster-autoscaler") => arguments.insert(1, OsString::from("controller")),
+        Some(name @ "alert-triggered-autoscaler") => arguments.insert(1, OsString::from(name)),
+        _ => {}
     }
     if arguments.get(1).is_none_or(|command| command != "controller") {
         return Ok(arguments);
@@ -148,6 +155,9 @@ mod tests {
     fn the_alias_name_runs_the_controller() {
         let line = prepared(words("/usr/bin/cluster-autoscaler --scan-interval=10s --v=4")).unwrap();
         assert_eq!(line, words("/usr/bin/cluster-autoscaler controller --v=4"));
+        let line = prepared(words("/alert-triggered-autoscaler --v=0")).unwrap();
+        assert_eq!(line, words("/alert-triggered-autoscaler alert-triggered-autoscaler --v=0"));
+        assert!(CommandLine::try_parse_from(line).is_ok());
         assert_eq!(prepared(words("tideline crds")).unwrap(), words("tideline crds"));
     }
 }

@@ -27,6 +27,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("clouds", 4),
     ("metrics", 4),
     ("sandbox", 4),
+    ("alerts", 5),
     ("controller", 5),
     ("simulator", 6),
     ("tideline", 7),

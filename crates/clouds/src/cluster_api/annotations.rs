@@ -23,14 +23,15 @@ const DEFAULT_GPU: &str = "nvidia.com/gpu";
 /// Largest size that is believed; more is a typing error.
 const MOST_MACHINES: u32 = 100_000;
 
+/// The least and the most machines of a deployment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Bounds {
-    pub(super) min: u32,
-    pub(super) max: u32,
+pub struct Bounds {
+    pub min: u32,
+    pub max: u32,
 }
 
 /// The size bounds. `None` where the deployment is no pool: not both annotations, or a maximum of zero.
-pub(super) fn bounds(annotations: &Annotations) -> Result<Option<Bounds>, String> {
+pub fn bounds(annotations: &Annotations) -> Result<Option<Bounds>, String> {
     let (Some(min), Some(max)) = (annotations.get(CAPI_MIN_SIZE), annotations.get(CAPI_MAX_SIZE)) else {
         return Ok(None);
     };
@@ -51,7 +52,7 @@ fn size(name: &str, value: &str) -> Result<u32, String> {
 }
 
 /// Why the object's own word keeps us off it.
-pub(super) fn paused(object: &DynamicObject) -> Option<String> {
+pub fn paused(object: &DynamicObject) -> Option<String> {
     if object.annotations().contains_key(CAPI_PAUSED) {
         return Some(format!("paused by annotation {CAPI_PAUSED}"));
     }

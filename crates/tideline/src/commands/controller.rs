@@ -223,7 +223,7 @@ impl Election {
 }
 
 /// `:8085` is every address, as Go's servers read it.
-fn address(text: &str) -> Result<Option<SocketAddr>, CommandError> {
+pub(crate) fn address(text: &str) -> Result<Option<SocketAddr>, CommandError> {
     if text.is_empty() {
         return Ok(None);
     }
