@@ -4,3 +4,5 @@
 //! repeated in the other.
 
 pub mod alibaba;
+pub mod aws;
+pub mod python;

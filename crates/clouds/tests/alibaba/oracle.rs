@@ -4,9 +4,9 @@ use crate::world::service;
 use clock::Clock;
 use clouds::alibaba::signature::Canonical;
 use clouds::secret::Secret;
+use doubles::python::environment;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
@@ -44,34 +44,12 @@ fn our_signatures_are_the_sdks_byte_for_byte() {
 /// A Python with the SDK, made once for this checkout; `None`, said aloud, where it cannot be had.
 fn python() -> Option<PathBuf> {
     static MADE: OnceLock<Option<PathBuf>> = OnceLock::new();
-    MADE.get_or_init(make_python).clone()
-}
-
-fn make_python() -> Option<PathBuf> {
     let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("alibaba-sdk");
-    let python = place.join("bin/python");
-    let has_sdk = |python: &Path| {
-        let import = ["-c", "import alibabacloud_ess20220222.client"];
-        Command::new(python).args(import).output().is_ok_and(|output| output.status.success())
+    let made = || {
+        environment(&place, PACKAGES, "import alibabacloud_ess20220222.client", NEEDED)
+            .map(|place| place.join("bin/python"))
     };
-    if has_sdk(&python) {
-        return Some(python);
-    }
-    let made = Command::new("python3").args(["-m", "venv"]).arg(&place).output();
-    let installed = made.and_then(|_| {
-        Command::new(&python)
-            .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--retries", "1"])
-            .args(PACKAGES)
-            .output()
-    });
-    if installed.is_ok_and(|output| output.status.success()) && has_sdk(&python) {
-        return Some(python);
-    }
-    assert!(std::env::var_os(NEEDED).is_none(), "the SDK could not be installed from PyPI");
-    // Past the test harness, which keeps the macros' output of tests that pass to itself.
-    let said = writeln!(std::io::stderr(), "left out: Alibaba Cloud's SDK could not be installed from PyPI");
-    said.unwrap();
-    None
+    MADE.get_or_init(made).clone()
 }
 
 fn succeeded(output: &Output) -> String {
