@@ -26,6 +26,7 @@ pub struct Config {
     pub watch: Watch,
     pub calls: Calls,
     pub status: Status,
+    pub ledger: LedgerPlace,
     /// Whether a decision is checked against the invariants before anything of it is done.
     pub check_plans: bool,
     /// Whether Kubernetes events are written.
@@ -85,6 +86,17 @@ pub struct Calls {
     pub breaker_seconds: u32,
 }
 
+/// Which object holds the ledger.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum LedgerPlace {
+    /// A ConfigMap of its own.
+    #[default]
+    Own,
+    /// The status ConfigMap: the only one that a Cluster Autoscaler's role lets us write.
+    WithStatus,
+}
+
 /// The status ConfigMap in Cluster Autoscaler's form.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
@@ -135,6 +147,7 @@ impl Default for Config {
             watch: Watch::default(),
             calls: Calls::default(),
             status: Status::default(),
+            ledger: LedgerPlace::default(),
             check_plans: true,
             events: true,
             journal: None,
@@ -268,6 +281,11 @@ impl Config {
             return wrong("journal", "segmentBytes must be positive and totalBytes at least as large".into());
         }
         Ok(())
+    }
+
+    /// Whether ledger and status lie in one object.
+    pub(crate) fn shares_status(&self) -> bool {
+        self.ledger == LedgerPlace::WithStatus
     }
 
     pub(crate) fn watch_settings(&self) -> WatchSettings {

@@ -3,6 +3,7 @@
 //! Owns what is looked for and in which order. It takes the Lease first, so that no controller acts meanwhile; what
 //! was under way is ended where it stands. Custom resource definitions and the user's own objects stay.
 
+use crate::config::LedgerPlace;
 use crate::executor::undo_marks;
 use crate::leadership::{Election, Leadership};
 use crate::ledger_store::{DAMAGED, HEAD, LedgerStore};
@@ -106,8 +107,13 @@ impl Exit<'_> {
 
     /// Purchases and removals that the ledger knows of end here: the size that was ordered stays.
     async fn say_what_was_under_way(&self, handed: &mut Handed) -> Result<(), ControllerError> {
-        let store = LedgerStore::new(self.client, &self.config.namespace, self.limit);
-        let ledger = store.peek().await?;
+        let mut ledger = None;
+        for place in [LedgerPlace::Own, LedgerPlace::WithStatus] {
+            let config = Config { ledger: place, ..self.config.clone() };
+            if ledger.is_none() {
+                ledger = LedgerStore::new(self.client, &config).peek().await?;
+            }
+        }
         for (pool, order) in ledger.iter().flat_map(|ledger| &ledger.scale_ups) {
             handed.done.push(format!(
                 "pool {pool}: the order {}->{} is no longer followed; its size stays",

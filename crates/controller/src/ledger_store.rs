@@ -3,8 +3,12 @@
 //! Owns the form in which it lies there: a head that carries the epoch and the digest of the whole, and, where the
 //! text is too large for one object, the rest beside it under a name that the head names. The rest is written first
 //! and under the other of two names, so that a crash between the writes leaves the old ledger whole.
+//!
+//! With the rights of a Cluster Autoscaler there is one object that may be written, that of its status. Then both lie
+//! in it, and the status is written from here, because only who knows the head can write it.
 
-use crate::ControllerError;
+use crate::writer::LAST_UPDATED;
+use crate::{Config, ControllerError};
 use clouds::watching::{code, describe, within};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -24,6 +28,12 @@ pub const DAMAGED: &str = "tideline-ledger-damaged";
 const SHARD_BYTES: usize = 256 << 10;
 const MOST_BYTES: usize = 2 * SHARD_BYTES;
 const TEXT: &str = "ledger.json";
+/// Keys of the ledger in an object that holds the status too, and of that beside it.
+const OURS: [&str; 4] = [TEXT, "epoch", "sha256", DAMAGED_TEXT];
+const DAMAGED_TEXT: &str = "damaged-ledger.json";
+const STATUS: &str = "status";
+/// A status that is longer leaves no room for the ledger.
+const MOST_STATUS_BYTES: usize = 256 << 10;
 /// Unanswered writes that are remembered; each waited longer than the one before, so more mean hours.
 const MOST_DOUBTFUL: usize = 64;
 
@@ -55,6 +65,10 @@ pub(crate) enum Saved {
 pub(crate) struct LedgerStore {
     maps: Api<ConfigMap>,
     limit: Duration,
+    /// The object that holds the ledger.
+    name: String,
+    /// Whether it holds the status too.
+    shared: bool,
     /// The head as last read or written; `None` where there is none yet.
     head: Option<ConfigMap>,
     /// Digests of writes whose answers were lost, the oldest first. A read may be older than the write that it
@@ -63,21 +77,32 @@ pub(crate) struct LedgerStore {
 }
 
 impl LedgerStore {
-    pub(crate) fn new(client: &Client, namespace: &str, limit: Duration) -> Self {
-        Self { maps: Api::namespaced(client.clone(), namespace), limit, head: None, doubtful: Vec::new() }
+    pub(crate) fn new(client: &Client, config: &Config) -> Self {
+        let shared = config.shares_status();
+        let name = if shared { config.status.config_map.clone() } else { HEAD.to_owned() };
+        let maps = Api::namespaced(client.clone(), &config.namespace);
+        Self { maps, limit: config.call_timeout(), name, shared, head: None, doubtful: Vec::new() }
     }
 
     /// Reads the ledger. The caller raises its epoch and saves it, which makes it ours.
     pub(crate) async fn load(&mut self, now: Timestamp) -> Result<(Ledger, Found), ControllerError> {
-        let Some(head) = self.get(HEAD).await? else {
+        let head = self.get(&self.name).await?;
+        let Some(head) = head else {
             self.head = None;
             return Ok((Ledger::default(), Found::Nothing));
         };
+        if self.shared && data(&head, TEXT).is_none() {
+            // The status of a Cluster Autoscaler that was here before, or ours without a ledger.
+            self.head = Some(head);
+            return Ok((Ledger::default(), Found::Nothing));
+        }
         let read = self.assemble(&head).await?;
         let found = match read {
             Ok(ledger) => (ledger, Found::Ledger),
             Err(why) => {
-                self.keep_aside(&head).await?;
+                if !self.shared {
+                    self.keep_aside(&head).await?;
+                }
                 // An epoch over any that was used: intents must never repeat.
                 let written = data(&head, "epoch").and_then(|text| text.parse::<u64>().ok());
                 let epoch = written.unwrap_or_else(|| u64::try_from(now.as_second()).unwrap_or(0));
@@ -98,13 +123,13 @@ impl LedgerStore {
 
     /// What the ledger says, without making it ours; `None` where there is none or it cannot be read.
     pub(crate) async fn peek(&self) -> Result<Option<Ledger>, ControllerError> {
-        let Some(head) = self.get(HEAD).await? else { return Ok(None) };
+        let Some(head) = self.get(&self.name).await? else { return Ok(None) };
         Ok(self.assemble(&head).await?.ok())
     }
 
     async fn assemble(&self, head: &ConfigMap) -> Result<Result<Ledger, String>, ControllerError> {
         let Some(mut text) = data(head, TEXT).map(str::to_owned) else {
-            return Ok(Err(format!("{HEAD} has no {TEXT}")));
+            return Ok(Err(format!("{} has no {TEXT}", self.name)));
         };
         if let Some(rest) = data(head, "rest") {
             match self.get(rest).await? {
@@ -140,7 +165,7 @@ impl LedgerStore {
             return Ok(saved);
         }
         let digest = digest(&text);
-        let (first, rest) = split(&text);
+        let (first, rest) = if self.shared { (text.as_str(), "") } else { split(&text) };
         let mut contents = BTreeMap::from([
             (TEXT.to_owned(), first.to_owned()),
             ("epoch".to_owned(), ledger.epoch.to_string()),
@@ -155,7 +180,10 @@ impl LedgerStore {
             }
             contents.insert("rest".to_owned(), name.to_owned());
         }
-        let written = self.put(HEAD, self.head.as_ref(), contents).await;
+        if self.shared {
+            self.keep_neighbours(&mut contents);
+        }
+        let written = self.put(&self.name, self.head.as_ref(), contents).await;
         Ok(match written {
             Ok(head) => {
                 self.head = Some(head);
@@ -177,12 +205,59 @@ impl LedgerStore {
         })
     }
 
+    /// What lies beside the ledger in the same object stays, and a ledger that could not be read is kept once.
+    fn keep_neighbours(&self, contents: &mut BTreeMap<String, String>) {
+        let Some(old) = self.head.as_ref().and_then(|head| head.data.as_ref()) else { return };
+        let beside = old.iter().filter(|(key, _)| !OURS.contains(&key.as_str()));
+        contents.extend(beside.map(|(key, text)| (key.clone(), text.clone())));
+        let unread = old.get(TEXT).filter(|text| old.get("sha256") != Some(&digest(text)));
+        let damaged = old.get(DAMAGED_TEXT).or(unread);
+        contents.extend(damaged.map(|text| (DAMAGED_TEXT.to_owned(), text.clone())));
+    }
+
+    /// Whether the status lies beside the ledger and is to be written by [`Self::save_status`].
+    pub(crate) fn is_shared(&self) -> bool {
+        self.shared
+    }
+
+    /// Writes the status beside the ledger; `None` takes it away. It is written again whenever it changes, so a write
+    /// that fails is let go.
+    pub(crate) async fn save_status(&mut self, status: Option<(&str, &str)>) {
+        let Some(head) = self.head.clone() else { return };
+        if status.is_some_and(|(text, _)| text.len() > MOST_STATUS_BYTES) {
+            tracing::warn!(
+                bytes = MOST_STATUS_BYTES,
+                "the status is longer than may lie beside the ledger: not written"
+            );
+            return;
+        }
+        let mut map = head;
+        let contents = map.data.get_or_insert_default();
+        let annotations = map.metadata.annotations.get_or_insert_default();
+        match status {
+            Some((text, updated)) => {
+                contents.insert(STATUS.to_owned(), text.to_owned());
+                annotations.insert(LAST_UPDATED.to_owned(), updated.to_owned());
+            }
+            None => drop((contents.remove(STATUS), annotations.remove(LAST_UPDATED))),
+        }
+        let params = PostParams::default();
+        match within(self.limit, self.maps.replace(&self.name, &params, &map)).await {
+            Ok(written) => self.head = Some(written),
+            Err(error) => {
+                tracing::warn!(what = "status", error = describe(&error), "not written");
+                // It may have been written after all. The ledger in it is the one that stood there.
+                self.doubtful.extend(data(&map, "sha256").map(str::to_owned));
+            }
+        }
+    }
+
     /// After a write without an answer: reads what stands there. `None` means that our last known head still does.
     async fn settle_doubt(&mut self) -> Result<Option<Saved>, ControllerError> {
         if self.doubtful.is_empty() {
             return Ok(None);
         }
-        let live = match self.get(HEAD).await {
+        let live = match self.get(&self.name).await {
             Ok(live) => live,
             Err(error) => return Ok(Some(Saved::Unknown { why: error.to_string() })),
         };
@@ -198,11 +273,18 @@ impl LedgerStore {
             self.doubtful.clear();
             return Ok(None);
         }
+        let before = self.head.as_ref().and_then(|map| data(map, "sha256"));
+        if self.shared && before.is_some() && written == before {
+            // Somebody wrote beside our ledger, which is untouched. Whoever leads after us changes its epoch.
+            self.head = live;
+            self.doubtful.clear();
+            return Ok(None);
+        }
         let number = |map: &Option<ConfigMap>| version(map).and_then(|text| text.parse::<u64>().ok());
         if number(&live) < number(&self.head) {
             return Ok(Some(Saved::Unknown { why: "the API server answers from an old state".into() }));
         }
-        Ok(Some(Saved::Conflict { why: format!("ConfigMap {HEAD} was written by somebody else") }))
+        Ok(Some(Saved::Conflict { why: format!("ConfigMap {} was written by somebody else", self.name) }))
     }
 
     async fn put_rest(&self, name: &str, text: &str) -> Result<(), String> {
@@ -281,7 +363,13 @@ mod tests {
             clock,
             &sandbox::store::StoreOptions::default(),
         ));
-        LedgerStore::new(&api.client(), "kube-system", Duration::from_secs(5))
+        LedgerStore::new(&api.client(), &Config::default())
+    }
+
+    /// Another reader of the same object.
+    fn successor(store: &LedgerStore) -> LedgerStore {
+        let (maps, name) = (store.maps.clone(), store.name.clone());
+        LedgerStore { maps, limit: store.limit, name, shared: store.shared, head: None, doubtful: Vec::new() }
     }
 
     /// A ledger with so many nodes found unneeded, under names of a given length.
@@ -302,12 +390,7 @@ mod tests {
         for (nodes, epoch) in [(10, 1), (1500, 2), (1600, 3), (1700, 4), (3, 5)] {
             let ledger = ledger(nodes, epoch);
             assert!(matches!(first.save(&ledger).await.unwrap(), Saved::Yes));
-            let mut second = LedgerStore {
-                maps: first.maps.clone(),
-                limit: first.limit,
-                head: None,
-                doubtful: Vec::new(),
-            };
+            let mut second = successor(&first);
             assert_eq!(second.load(now).await.unwrap(), (ledger, Found::Ledger));
         }
         let error = first.save(&ledger(4000, 6)).await.unwrap_err();
@@ -320,12 +403,41 @@ mod tests {
         let now = Timestamp::UNIX_EPOCH;
         first.save(&ledger(1500, 7)).await.unwrap();
         first.maps.delete("tideline-ledger-1", &kube::api::DeleteParams::default()).await.unwrap();
-        let mut second =
-            LedgerStore { maps: first.maps.clone(), limit: first.limit, head: None, doubtful: Vec::new() };
+        let mut second = successor(&first);
         let (ledger_again, found) = second.load(now).await.unwrap();
         assert!(matches!(found, Found::Damaged { .. }), "{found:?}");
         assert_eq!((ledger_again.epoch, ledger_again.last_scale_up_at), (7, Some(now)));
         assert!(matches!(second.save(&ledger(1, 8)).await.unwrap(), Saved::Yes));
         assert!(matches!(first.save(&ledger(2, 7)).await.unwrap(), Saved::Conflict { .. }));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn ledger_and_status_lie_in_one_object_and_neither_harms_the_other() {
+        let mut first = LedgerStore { name: "cluster-autoscaler-status".into(), shared: true, ..store() };
+        let now = Timestamp::UNIX_EPOCH;
+        // A Cluster Autoscaler was here.
+        let theirs = BTreeMap::from([(STATUS.to_owned(), "time: then".to_owned())]);
+        first.put(&first.name, None, theirs).await.unwrap();
+        assert_eq!(first.load(now).await.unwrap(), (Ledger::default(), Found::Nothing));
+        assert!(matches!(first.save(&ledger(1500, 1)).await.unwrap(), Saved::Yes));
+        first.save_status(Some(("time: now", "now"))).await;
+        assert!(matches!(first.save(&ledger(3, 2)).await.unwrap(), Saved::Yes));
+        let map = first.maps.get(&first.name).await.unwrap();
+        assert_eq!((data(&map, STATUS), data(&map, "epoch")), (Some("time: now"), Some("2")));
+        // Somebody edits what is not ours: we still lead. A successor saves: we do not.
+        let mut edited = map.clone();
+        edited.data.get_or_insert_default().insert("note".into(), "x".into());
+        first.maps.replace(&first.name, &PostParams::default(), &edited).await.unwrap();
+        first.save_status(Some(("lost", "now"))).await;
+        assert!(matches!(first.save(&ledger(4, 2)).await.unwrap(), Saved::Yes));
+        let mut second = successor(&first);
+        assert_eq!(second.load(now).await.unwrap(), (ledger(4, 2), Found::Ledger));
+        assert!(matches!(second.save(&ledger(4, 3)).await.unwrap(), Saved::Yes));
+        first.save_status(Some(("late", "now"))).await;
+        assert!(matches!(first.save(&ledger(5, 2)).await.unwrap(), Saved::Conflict { .. }));
+        second.save_status(None).await;
+        let map = second.maps.get(&second.name).await.unwrap();
+        assert_eq!((data(&map, STATUS), data(&map, "note")), (None, Some("x")));
+        assert_eq!(successor(&second).load(now).await.unwrap().1, Found::Ledger);
     }
 }

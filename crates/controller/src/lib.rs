@@ -24,7 +24,7 @@ mod view;
 mod wording;
 mod writer;
 
-pub use config::{Batch, Calls, Config, JournalConfig, LeaderElection, Status, Watch};
+pub use config::{Batch, Calls, Config, JournalConfig, LeaderElection, LedgerPlace, Status, Watch};
 pub use error::ControllerError;
 pub use exit::{Handed, hand_back};
 pub use http::{Handle, router};

@@ -8,9 +8,10 @@ mod joins;
 
 pub(crate) use joins::Joins;
 
+use crate::Config;
 use clock::Clock;
 use clouds::Provider;
-use clouds::watching::{Freshness, WatchSettings};
+use clouds::watching::Freshness;
 use feeds::{Heard, Source};
 use futures::StreamExt as _;
 use futures::stream::{BoxStream, SelectAll, select_all};
@@ -56,10 +57,13 @@ impl Observer {
     pub(crate) fn new(
         client: &Client,
         clock: Clock,
-        settings: WatchSettings,
+        config: &Config,
         providers: &[Arc<dyn Provider>],
     ) -> Self {
-        let feeds = feeds::all(client, settings).into_iter().map(|feed| feed.map(Signal::Heard).boxed());
+        let settings = config.watch_settings();
+        let feeds = feeds::all(client, settings, config.shares_status())
+            .into_iter()
+            .map(|feed| feed.map(Signal::Heard).boxed());
         let clouds = providers.iter().map(|provider| provider.watch().map(Signal::Provider).boxed());
         let mut expected = vec![
             Input::Nodes,

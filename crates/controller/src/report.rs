@@ -9,10 +9,10 @@ use crate::journal::Recorder;
 use crate::metrics::{Metrics, Observed};
 use crate::observe::Poison;
 use crate::start::Round;
-use crate::status::StatusKeeper;
+use crate::status::{StatusKeeper, StatusText};
 use crate::view::{self, DecisionView};
 use crate::wording::{outcome_sentence, sentence};
-use crate::writer::Writer;
+use crate::writer::{Write, Writer};
 use crate::{Config, RoundHook};
 use clock::Clock;
 use jiff::{SignedDuration, Timestamp};
@@ -195,11 +195,14 @@ impl Reporter {
         }
     }
 
-    pub(crate) fn write_status(&mut self, cluster: &Cluster, ledger: Option<&Ledger>) {
+    /// The status, where it is another than the one that was last asked for.
+    pub(crate) fn status(&mut self, cluster: &Cluster, ledger: Option<&Ledger>) -> Option<StatusText> {
         let now = self.clock.now();
-        if let Some(ledger) = ledger {
-            self.status.write(&self.writer, cluster, &self.verdicts, ledger, now);
-        }
+        self.status.news(cluster, &self.verdicts, ledger?, now)
+    }
+
+    pub(crate) fn write_status(&self, text: StatusText) {
+        self.writer.offer(Write::Status(text));
     }
 
     pub(crate) fn stand(&self, standing: Standing) {

@@ -17,7 +17,8 @@ use clock::Clock;
 use clouds::backoff::{Backoff, seed_for};
 use futures::FutureExt as _;
 use jiff::{SignedDuration, Timestamp};
-use model::{Change, Cluster, Decision, Ledger, Outcome, Policies};
+use model::{Change, Cluster, Decision, Input, InputState, Ledger, Outcome, Policies};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -46,6 +47,8 @@ pub(crate) struct Loop {
     first_news: Option<Timestamp>,
     last_news: Option<Timestamp>,
     wake_at: Option<Timestamp>,
+    /// Inputs that were fresh once: one that never was, because we may not read it, leaves us not ready.
+    settled: BTreeSet<Input>,
     /// The election has said that somebody else leads.
     standby: bool,
     /// Not before this: the ledger could not be written.
@@ -72,10 +75,10 @@ impl Loop {
             ..
         } = controller;
         let reporter = Reporter::new(&config, clock, hooks, recorder, writer, answering);
-        let observer = Observer::new(&client, clock, config.watch_settings(), &providers);
+        let observer = Observer::new(&client, clock, &config, &providers);
         let (executor, outcomes) =
             Executor::new(&client, clock, providers, fence.clone(), &config.calls, config.seed, planted);
-        let store = LedgerStore::new(&client, &config.namespace, config.call_timeout());
+        let store = LedgerStore::new(&client, &config);
         let save_backoff = Backoff::new(seed_for(config.seed, "ledger"), FIRST_WAIT, LONGEST_WAIT);
         Self {
             clock,
@@ -93,6 +96,7 @@ impl Loop {
             first_news: None,
             last_news: None,
             wake_at: None,
+            settled: BTreeSet::new(),
             standby: false,
             hold_until: None,
             save_backoff,
@@ -136,9 +140,7 @@ impl Loop {
                 },
                 policies = changed(&mut self.policies) => self.take_policies(policies),
                 () = until(self.clock, due) => self.round().await?,
-                () = until(self.clock, status_due) => {
-                    self.reporter.write_status(&self.cluster, self.ledger.as_ref());
-                }
+                () = until(self.clock, status_due) => self.write_status().await,
                 Some(outcome) = self.outcomes.recv() => self.hear_outcome(outcome),
                 Some(question) = self.reporter.answering.questions.recv() => {
                     let under_way = self.executor.under_way();
@@ -149,6 +151,17 @@ impl Loop {
         }
         self.finish().await;
         Ok(())
+    }
+
+    async fn write_status(&mut self) {
+        let Some(text) = self.reporter.status(&self.cluster, self.ledger.as_ref()) else { return };
+        if self.store.is_shared() {
+            if self.fence.allows(self.config.call_timeout()) {
+                self.store.save_status(Some((&text.text, &text.updated))).await;
+            }
+        } else {
+            self.reporter.write_status(text);
+        }
     }
 
     /// Begins to lead: reads the ledger and makes it ours by raising its epoch.
@@ -203,7 +216,13 @@ impl Loop {
 
     /// Says where we stand, for the probes.
     fn stand(&self, elects: bool) {
-        let waiting_for = self.observer.unheard(&self.cluster);
+        let mut waiting_for = self.observer.unheard(&self.cluster);
+        waiting_for.extend(self.cluster.inputs().iter().filter_map(|(input, state)| match state {
+            InputState::Stale { why, .. } if !self.settled.contains(input) => {
+                Some(format!("{input} ({why})"))
+            }
+            _ => None,
+        }));
         let role = match (&self.ledger, self.standby, elects) {
             (Some(_), _, _) => Some("leading"),
             (None, true, true) => Some("standing by"),
@@ -279,6 +298,9 @@ impl Loop {
             return;
         }
         self.reporter.change(&self.cluster, &change);
+        if let Change::Input(input, InputState::Fresh) = &change {
+            self.settled.insert(input.clone());
+        }
         self.batch.push(change.clone());
         self.cluster.apply(change);
         self.touch();
@@ -402,6 +424,9 @@ impl Loop {
                 Ok(Some(outcome)) => self.executor.drop_queued(&outcome.step),
                 _ => break,
             }
+        }
+        if self.store.is_shared() && self.ledger.is_some() && self.fence.allows(self.config.call_timeout()) {
+            self.store.save_status(None).await;
         }
     }
 }

@@ -194,7 +194,8 @@ impl Controller {
         fence.close();
         // What is queued is still written, for a bounded time.
         let _ = tokio::time::timeout(GRACE_AT_EXIT, drain).await;
-        if result.is_ok() && config.status.enabled {
+        // One that lies beside the ledger was taken away by the loop: it alone may write that object.
+        if result.is_ok() && config.status.enabled && !config.shares_status() {
             remove_status(&client, &config.namespace, &config.status.config_map, config.call_timeout()).await;
         }
         if let Some(election) = election {

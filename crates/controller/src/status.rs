@@ -3,7 +3,6 @@
 //! Owns its text and when it is written: on change only, and not more often than its interval. There is no clock
 //! tick: a change that comes too early sets the moment at which it will be written.
 
-use crate::writer::{Write, Writer};
 use jiff::{SignedDuration, Timestamp};
 use model::{Cluster, InputState, Ledger, MachineState, Node, Pool, Reason, Verdicts};
 use serde::Serialize;
@@ -98,6 +97,13 @@ struct ScaleDown {
     candidates: u32,
 }
 
+/// The status as it is written, with the time in its annotation.
+#[derive(Debug)]
+pub(crate) struct StatusText {
+    pub(crate) text: String,
+    pub(crate) updated: String,
+}
+
 /// Keeps the status current.
 pub(crate) struct StatusKeeper {
     enabled: bool,
@@ -129,31 +135,34 @@ impl StatusKeeper {
         }
     }
 
-    /// Writes the status if it differs from what stands there.
-    pub(crate) fn write(
+    /// The status if it differs from the one before.
+    pub(crate) fn news(
         &mut self,
-        writer: &Writer,
         cluster: &Cluster,
         verdicts: &Verdicts,
         ledger: &Ledger,
         now: Timestamp,
-    ) {
+    ) -> Option<StatusText> {
         self.due = None;
         if !self.enabled {
-            return;
+            return None;
         }
         let text = text(cluster, verdicts, ledger, now);
         if self.written.as_ref().is_some_and(|(old, _)| *old == text) {
-            return;
+            return None;
         }
-        match serde_saphyr::to_string(&text) {
+        let yaml = serde_saphyr::to_string(&text);
+        self.written = Some((text, now));
+        match yaml {
             Ok(yaml) => {
                 let updated = now.strftime("%Y-%m-%d %H:%M:%S%.f %z UTC").to_string();
-                writer.offer(Write::Status { text: format!("time: {updated}\n{yaml}"), updated });
+                Some(StatusText { text: format!("time: {updated}\n{yaml}"), updated })
             }
-            Err(error) => tracing::warn!(%error, "the status has no form in YAML"),
+            Err(error) => {
+                tracing::warn!(%error, "the status has no form in YAML");
+                None
+            }
         }
-        self.written = Some((text, now));
     }
 }
 

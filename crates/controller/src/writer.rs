@@ -3,6 +3,7 @@
 //! Owns one queue of bounded length and the task that empties it. A full queue drops what comes, counted, because an
 //! API server in trouble must not hold up a round.
 
+use crate::status::StatusText;
 use clouds::watching::{code, describe, within};
 use k8s_openapi::api::core::v1::{ConfigMap, Event};
 use kube::Client;
@@ -17,7 +18,7 @@ use tokio::sync::mpsc;
 /// Writes that may wait.
 const QUEUE: usize = 1024;
 const TRIES: u32 = 3;
-const LAST_UPDATED: &str = "cluster-autoscaler.kubernetes.io/last-updated";
+pub(crate) const LAST_UPDATED: &str = "cluster-autoscaler.kubernetes.io/last-updated";
 
 #[derive(Debug)]
 pub(crate) struct EventWrite {
@@ -31,7 +32,7 @@ pub(crate) struct EventWrite {
 #[derive(Debug)]
 pub(crate) enum Write {
     Event(EventWrite),
-    Status { text: String, updated: String },
+    Status(StatusText),
 }
 
 /// The near end of the queue.
@@ -72,7 +73,7 @@ impl Drain {
         while let Some(write) = queue.recv().await {
             let (what, result) = match &write {
                 Write::Event(event) => ("event", self.event(event).await),
-                Write::Status { text, updated } => ("status", self.status(text, updated).await),
+                Write::Status(status) => ("status", self.status(&status.text, &status.updated).await),
             };
             if let Err(error) = result {
                 tracing::warn!(what, error = describe(&error), "not written");

@@ -1,4 +1,4 @@
-//! AWS: moto's server, from PyPI, as the service, and in front of it a door that refuses, delays, loses and distorts.
+//! AWS: moto's server, a program for Python, as the service, and in front of it a door that refuses, delays, loses and distorts.
 //!
 //! Owns the process, the door and what goes wrong in it. What a group does with its orders is moto's business; what
 //! moto lacks (scaling activities, types by requirements) the door answers itself.
@@ -14,6 +14,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use std::fmt::Write as _;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -86,7 +87,7 @@ impl Aws {
     pub async fn call(&self, service: &str, action: &str, parameters: &[(&str, &str)]) -> String {
         let mut body = format!("Action={action}");
         for (name, value) in parameters {
-            body.push_str(&format!("&{}={}", door::encoded(name), door::encoded(value)));
+            let _ = write!(body, "&{}={}", door::encoded(name), door::encoded(value));
         }
         self.send(service, "POST", "/", "application/x-www-form-urlencoded", body).await
     }
@@ -121,7 +122,8 @@ impl Aws {
             .unwrap_or_else(|error| panic!("{body}: {error}"));
         let answer = self.http.request(request).await.unwrap_or_else(|error| panic!("{body}: {error}"));
         let status = answer.status();
-        let text = answer.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+        let text =
+            answer.into_body().collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
         let text = String::from_utf8_lossy(&text).into_owned();
         assert!(status.is_success(), "{body}: {status} {text}");
         text

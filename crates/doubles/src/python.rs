@@ -1,4 +1,4 @@
-//! Programs of PyPI as test equipment: an environment of its own for each, made once for a checkout.
+//! Programs for Python as test equipment: an environment of its own for each, made once for a checkout.
 //!
 //! Owns the making and the saying aloud where it cannot be made. What runs in it is the callers' business.
 

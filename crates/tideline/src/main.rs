@@ -114,7 +114,10 @@ fn failed(error: &CommandError) -> ExitCode {
 fn prepared(mut arguments: Vec<OsString>) -> Result<Vec<OsString>, CommandError> {
     let called_as = arguments.first().and_then(|path| Path::new(path).file_stem()).map(OsString::from);
     match called_as.as_deref().and_then(OsStr::to_str) {
-        Some("cluster-autoscaler") => arguments.insert(1, OsString::from("controller")),
+        Some("cluster-autoscaler") => {
+            let with = ["controller", "--ledger-with-status"].map(OsString::from);
+            arguments.splice(1..1, with);
+        }
         Some(name @ "alert-triggered-autoscaler") => arguments.insert(1, OsString::from(name)),
         _ => {}
     }
@@ -154,7 +157,7 @@ mod tests {
     #[test]
     fn the_alias_name_runs_the_controller() {
         let line = prepared(words("/usr/bin/cluster-autoscaler --scan-interval=10s --v=4")).unwrap();
-        assert_eq!(line, words("/usr/bin/cluster-autoscaler controller --v=4"));
+        assert_eq!(line, words("/usr/bin/cluster-autoscaler controller --ledger-with-status --v=4"));
         let line = prepared(words("/alert-triggered-autoscaler --v=0")).unwrap();
         assert_eq!(line, words("/alert-triggered-autoscaler alert-triggered-autoscaler --v=0"));
         assert!(CommandLine::try_parse_from(line).is_ok());

@@ -124,6 +124,7 @@ pub(super) enum Query<'a> {
     Tags(&'a BTreeMap<String, Option<String>>),
 }
 
+/// The clients. Their futures are large, so each is on the heap.
 pub(super) struct Cloud {
     scaling: aws_sdk_autoscaling::Client,
     compute: aws_sdk_ec2::Client,
@@ -189,7 +190,9 @@ impl Cloud {
                     .set_filters(Some(filters.to_vec()).filter(|filters| !filters.is_empty()))
                     .set_next_token(token.clone())
                     .max_records(PAGE);
-                request.send().await.map_err(|error| failure("autoscaling:DescribeAutoScalingGroups", error))
+                Box::pin(request.send())
+                    .await
+                    .map_err(|error| failure("autoscaling:DescribeAutoScalingGroups", &error))
             };
             let answer = self.scaling_calls.read(page).await?;
             found.extend(answer.auto_scaling_groups.unwrap_or_default().into_iter().filter_map(group));
@@ -203,7 +206,7 @@ impl Cloud {
         Err(Failure::new(crate::calls::FailureKind::Refused, "TooMany", message))
     }
 
-    /// The newest activities of a group; `None` beside them where there are more.
+    /// The newest activities of a group.
     pub(super) async fn activities(&self, name: &str) -> Result<Vec<Activity>, Failure> {
         let call = || async {
             let request = self
@@ -211,7 +214,9 @@ impl Cloud {
                 .describe_scaling_activities()
                 .auto_scaling_group_name(name)
                 .max_records(ACTIVITIES);
-            request.send().await.map_err(|error| failure("autoscaling:DescribeScalingActivities", error))
+            Box::pin(request.send())
+                .await
+                .map_err(|error| failure("autoscaling:DescribeScalingActivities", &error))
         };
         let answer = self.scaling_calls.read(call).await?;
         Ok(answer.activities.unwrap_or_default().into_iter().map(activity).collect())
@@ -220,7 +225,9 @@ impl Cloud {
     pub(super) async fn configuration(&self, name: &str) -> Result<Option<LaunchFacts>, Failure> {
         let call = || async {
             let request = self.scaling.describe_launch_configurations().launch_configuration_names(name);
-            request.send().await.map_err(|error| failure("autoscaling:DescribeLaunchConfigurations", error))
+            Box::pin(request.send())
+                .await
+                .map_err(|error| failure("autoscaling:DescribeLaunchConfigurations", &error))
         };
         let answer = self.scaling_calls.read(call).await?;
         let found = answer.launch_configurations.unwrap_or_default().into_iter().next();
@@ -244,7 +251,9 @@ impl Cloud {
                 .set_launch_template_id(template.id.clone())
                 .set_launch_template_name(template.name.clone().filter(|_| template.id.is_none()))
                 .versions(&template.version);
-            request.send().await.map_err(|error| failure("ec2:DescribeLaunchTemplateVersions", error))
+            Box::pin(request.send())
+                .await
+                .map_err(|error| failure("ec2:DescribeLaunchTemplateVersions", &error))
         };
         let answer = self.compute_calls.read(call).await?;
         let found = answer.launch_template_versions.unwrap_or_default().into_iter().next();
@@ -264,7 +273,7 @@ impl Cloud {
     pub(super) async fn architecture(&self, image: &str) -> Result<Option<String>, Failure> {
         let call = || async {
             let request = self.compute.describe_images().image_ids(image);
-            request.send().await.map_err(|error| failure("ec2:DescribeImages", error))
+            Box::pin(request.send()).await.map_err(|error| failure("ec2:DescribeImages", &error))
         };
         let found = self.compute_calls.read(call).await?.images.unwrap_or_default().into_iter().next();
         Ok(found.and_then(|image| image.architecture).map(|architecture| architecture.as_str().to_owned()))
@@ -287,8 +296,8 @@ impl Cloud {
                     .virtualization_types(ec2_types::VirtualizationType::Hvm)
                     .instance_requirements(requirements.clone())
                     .set_next_token(token.clone());
-                let sent = request.send().await;
-                sent.map_err(|error| failure("ec2:GetInstanceTypesFromInstanceRequirements", error))
+                let sent = Box::pin(request.send()).await;
+                sent.map_err(|error| failure("ec2:GetInstanceTypesFromInstanceRequirements", &error))
             };
             let answer = self.compute_calls.read(call).await?;
             let page = answer.instance_types.unwrap_or_default();
@@ -307,7 +316,7 @@ impl Cloud {
             let call = || async {
                 let wanted = some.iter().map(|name| name.as_str().into()).collect();
                 let request = self.compute.describe_instance_types().set_instance_types(Some(wanted));
-                request.send().await.map_err(|error| failure("ec2:DescribeInstanceTypes", error))
+                Box::pin(request.send()).await.map_err(|error| failure("ec2:DescribeInstanceTypes", &error))
             };
             let answer = self.compute_calls.read(call).await?;
             found.extend(answer.instance_types.unwrap_or_default().into_iter().filter_map(type_facts));
@@ -318,7 +327,7 @@ impl Cloud {
     pub(super) async fn node_group(&self, cluster: &str, name: &str) -> Result<Option<NodeGroup>, Failure> {
         let call = || async {
             let request = self.kubernetes.describe_nodegroup().cluster_name(cluster).nodegroup_name(name);
-            request.send().await.map_err(|error| failure("eks:DescribeNodegroup", error))
+            Box::pin(request.send()).await.map_err(|error| failure("eks:DescribeNodegroup", &error))
         };
         let answer = self.kubernetes_calls.read(call).await?;
         Ok(answer.nodegroup.map(|found| NodeGroup {
@@ -345,7 +354,7 @@ impl Cloud {
                 .auto_scaling_group_name(name)
                 .desired_capacity(i32::try_from(to).unwrap_or(i32::MAX))
                 .honor_cooldown(false);
-            request.send().await.map_err(|error| failure("autoscaling:SetDesiredCapacity", error))
+            Box::pin(request.send()).await.map_err(|error| failure("autoscaling:SetDesiredCapacity", &error))
         };
         self.scaling_calls.once(call).await.map(drop)
     }
@@ -358,8 +367,8 @@ impl Cloud {
                 .terminate_instance_in_auto_scaling_group()
                 .instance_id(instance)
                 .should_decrement_desired_capacity(true);
-            let sent = request.send().await;
-            sent.map_err(|error| failure("autoscaling:TerminateInstanceInAutoScalingGroup", error))
+            let sent = Box::pin(request.send()).await;
+            sent.map_err(|error| failure("autoscaling:TerminateInstanceInAutoScalingGroup", &error))
         };
         self.scaling_calls.once(call).await.map(drop)
     }

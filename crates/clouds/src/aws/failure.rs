@@ -29,13 +29,13 @@ const ILL: &[&str] =
     &["RequestLimitExceeded", "ServiceUnavailable", "Unavailable", "InternalError", "InternalFailure"];
 
 /// Sorts an error of an action, named as in policies: `autoscaling:SetDesiredCapacity`.
-pub(super) fn failure<E>(action: &'static str, error: SdkError<E, HttpResponse>) -> Failure
+pub(super) fn failure<E>(action: &'static str, error: &SdkError<E, HttpResponse>) -> Failure
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
-    let SdkError::ServiceError(answer) = &error else {
+    let SdkError::ServiceError(answer) = error else {
         // No answer, half of one, or no key to sign with: the chain of causes says which.
-        let message = format!("{action}: {}", DisplayErrorContext(&error));
+        let message = format!("{action}: {}", DisplayErrorContext(error));
         return Failure::new(FailureKind::Ill, "", one_line(&message));
     };
     let status = answer.raw().status().as_u16();

@@ -107,7 +107,9 @@ impl Shared {
         let (mut names, mut found) = (BTreeSet::new(), Vec::new());
         for choice in choices {
             match (&choice.kind, &choice.requirements) {
-                (Some(kind), _) => drop(names.insert(kind.clone())),
+                (Some(kind), _) => {
+                    names.insert(kind.clone());
+                }
                 (None, Some(_)) => match self.required(choice).await? {
                     Some(required) => names.extend(required),
                     None => found.extend(least_required(choice)),

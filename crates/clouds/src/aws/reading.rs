@@ -249,10 +249,10 @@ mod tests {
         assert_eq!(refused(|_| {}), None);
         assert!(refused(|group| group.status = "Delete in progress".into()).is_some());
         assert!(
-            refused(|group| drop(group.suspended.insert("Launch".into())))
+            refused(|group| group.suspended = ["Launch".into()].into())
                 .is_some_and(|why| why.contains("resume"))
         );
-        assert_eq!(refused(|group| drop(group.suspended.insert("AZRebalance".into()))), None);
+        assert_eq!(refused(|group| group.suspended = ["AZRebalance".into()].into()), None);
         assert!(refused(|group| group.unit = "vcpu".into()).is_some_and(|why| why.contains("units")));
     }
 }

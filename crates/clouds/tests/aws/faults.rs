@@ -1,6 +1,7 @@
 //! What goes wrong between us and AWS: rates, time-outs, lost answers, lists of another moment, capacity.
 
 use crate::world::{GROUP, World, is_done, is_obsolete, named, state};
+use clock::Clock;
 use clouds::ProviderError;
 use doubles::aws::{Activity, Fault};
 use model::{InputState, MachineState};
@@ -97,7 +98,7 @@ fn activity(id: &str, status: &'static str, message: &str) -> Activity {
         description: "Launching a new EC2 instance.  Status Reason: it could not".into(),
         status,
         message: message.into(),
-        start: jiff::Timestamp::now().to_string(),
+        start: Clock::system().now().to_string(),
     }
 }
 
@@ -146,7 +147,7 @@ async fn what_failed_before_an_order_says_nothing_of_it() {
     let Some(mut world) = World::new(1).await else { return };
     world.until_running(1).await;
     let mut old = activity("1", "Failed", SOLD_OUT);
-    old.start = (jiff::Timestamp::now() - jiff::SignedDuration::from_mins(2)).to_string();
+    old.start = (Clock::system().now() - jiff::SignedDuration::from_mins(2)).to_string();
     world.double.door().activities.insert(GROUP.into(), vec![old]);
     assert!(is_done(&world.buy(2).await));
     let (absent, _) = world.double.instances(GROUP).await.remove(1);

@@ -56,7 +56,7 @@ async fn specs_of_tags_are_joined_by_or_and_a_tag_that_goes_takes_the_pool() {
     };
     let Some(mut world) = World::with(0, declarations, prepare).await else { return };
     world.until_fresh().await;
-    let pools: Vec<&str> = world.cluster.pools().keys().map(|id| id.as_str()).collect();
+    let pools: Vec<&str> = world.cluster.pools().keys().map(model::PoolId::as_str).collect();
     assert_eq!(pools, ["aws/both", "aws/explicit", "aws/second-spec"]);
     // What was named keeps its bounds, although tags cover it too.
     assert_eq!((world.pool_of("explicit").min, world.pool_of("explicit").max), (2, 3));

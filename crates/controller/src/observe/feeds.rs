@@ -87,11 +87,11 @@ struct Kind<K, Key> {
     instead: fn(&K) -> Change,
 }
 
-/// The feeds of all kinds.
-pub(crate) fn all(client: &Client, settings: WatchSettings) -> Vec<BoxStream<'static, Heard>> {
+/// The feeds of all kinds; with `narrow` rights, of those that a Cluster Autoscaler may read.
+pub(crate) fn all(client: &Client, settings: WatchSettings, narrow: bool) -> Vec<BoxStream<'static, Heard>> {
     let mut feeds = vec![nodes(client, settings), pods(client, settings), pdbs(client, settings)];
     feeds.push(daemon_sets(client, settings));
-    feeds.extend(storage::all(client, settings));
+    feeds.extend(storage::all(client, settings, narrow));
     feeds.push(namespaces(client, settings));
     feeds.push(workloads(client, settings, 0, "replicasets", "ReplicaSet", |set: &slim::ReplicaSet| {
         intake::replica_set(set)

@@ -125,7 +125,7 @@ impl Door {
         match self.http.request(request).await {
             Ok(answer) => {
                 let (parts, body) = answer.into_parts();
-                let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+                let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
                 (parts.status.as_u16(), parts.headers, body)
             }
             Err(error) => (502, HeaderMap::new(), Bytes::from(error.to_string())),
@@ -291,22 +291,18 @@ fn error(service: &str, status: u16, code: &str, message: &str) -> Response<Body
 }
 
 fn listed(group: &str, activities: &[Activity]) -> String {
-    let members: String = activities
-        .iter()
-        .map(|one| {
-            let end = if one.status == "InProgress" {
-                String::new()
-            } else {
-                format!("<EndTime>{}</EndTime>", one.start)
-            };
-            format!(
-                "<member><ActivityId>{}</ActivityId><AutoScalingGroupName>{group}</AutoScalingGroupName>\
-                 <Description>{}</Description><Cause>x</Cause><StartTime>{}</StartTime>{end}\
-                 <StatusCode>{}</StatusCode><StatusMessage>{}</StatusMessage></member>",
-                one.id, one.description, one.start, one.status, one.message
-            )
-        })
-        .collect();
+    let members = activities.iter().fold(String::new(), |mut all, one| {
+        let running = one.status == "InProgress";
+        let end = if running { String::new() } else { format!("<EndTime>{}</EndTime>", one.start) };
+        let _ = write!(
+            all,
+            "<member><ActivityId>{}</ActivityId><AutoScalingGroupName>{group}</AutoScalingGroupName>\
+             <Description>{}</Description><Cause>x</Cause><StartTime>{}</StartTime>{end}\
+             <StatusCode>{}</StatusCode><StatusMessage>{}</StatusMessage></member>",
+            one.id, one.description, one.start, one.status, one.message
+        );
+        all
+    });
     format!(
         "<DescribeScalingActivitiesResponse><DescribeScalingActivitiesResult><Activities>{members}</Activities>\
          </DescribeScalingActivitiesResult></DescribeScalingActivitiesResponse>"

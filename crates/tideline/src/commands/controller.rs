@@ -13,7 +13,7 @@ use crate::{duration, logs, page};
 use clock::Clock;
 use clouds::Provider;
 use clouds::calls::CallLimits;
-use controller::{Config, Controller, Handle, JournalConfig, LeaderElection};
+use controller::{Config, Controller, Handle, JournalConfig, LeaderElection, LedgerPlace};
 use jiff::SignedDuration;
 use model::ProviderKind;
 use std::net::SocketAddr;
@@ -57,6 +57,10 @@ pub(crate) struct Arguments {
     dry_run_pool: Vec<String>,
     #[command(flatten)]
     election: Election,
+    /// Keep the ledger in the status ConfigMap, the only one that a Cluster Autoscaler's role lets us write; so it is
+    /// when the program is called cluster-autoscaler
+    #[arg(long)]
+    ledger_with_status: bool,
     /// How much is logged: 0 to 10 as in klog
     #[arg(short, long = "v", value_name = "LEVEL", default_value_t = 0)]
     verbosity: u8,
@@ -199,6 +203,9 @@ pub(crate) fn configured(arguments: &Arguments, file: Option<(&str, &str)>) -> R
     }
     if let Some(directory) = &arguments.journal_dir {
         config.journal = Some(JournalConfig::at(directory.clone()));
+    }
+    if arguments.ledger_with_status {
+        config.ledger = LedgerPlace::WithStatus;
     }
     arguments.election.apply(&mut config.leader_election);
     config.validate()?;

@@ -4,7 +4,8 @@
 
 use super::{Heard, Kind, Source, feed};
 use clouds::watching::WatchSettings;
-use futures::stream::BoxStream;
+use futures::StreamExt as _;
+use futures::stream::{self, BoxStream};
 use intake::IntakeError;
 use intake::slim::storage as slim;
 use kube::{Client, Resource, ResourceExt as _};
@@ -15,9 +16,9 @@ use std::sync::Arc;
 pub(super) const VOLUME_SOURCES: usize = 3;
 pub(super) const ATTACHMENT_SOURCES: usize = 4;
 
-pub(super) fn all(client: &Client, settings: WatchSettings) -> Vec<BoxStream<'static, Heard>> {
+pub(super) fn all(client: &Client, settings: WatchSettings, narrow: bool) -> Vec<BoxStream<'static, Heard>> {
     let mut feeds = volumes(client, settings);
-    feeds.extend(attachments(client, settings));
+    feeds.extend(attachments(client, settings, narrow));
     feeds
 }
 
@@ -77,8 +78,8 @@ fn volumes(client: &Client, settings: WatchSettings) -> Vec<BoxStream<'static, H
     ]
 }
 
-fn attachments(client: &Client, settings: WatchSettings) -> Vec<BoxStream<'static, Heard>> {
-    vec![
+fn attachments(client: &Client, settings: WatchSettings, narrow: bool) -> Vec<BoxStream<'static, Heard>> {
+    let mut feeds = vec![
         storage!(
             client,
             settings,
@@ -109,17 +110,24 @@ fn attachments(client: &Client, settings: WatchSettings) -> Vec<BoxStream<'stati
             |capacity| intake::storage_capacity(capacity).map(Some),
             StorageChange::Capacity
         ),
+    ];
+    let source = Source::Attachments(3);
+    feeds.push(if narrow {
+        // May not be read: what is still attached to a node that its pods have left is not counted then.
+        stream::iter([Heard::Synced(source)]).chain(stream::pending()).boxed()
+    } else {
         storage!(
             client,
             settings,
             "volumeattachments",
-            Source::Attachments(3),
+            source,
             slim::VolumeAttachment,
             name,
             |attachment| Ok(intake::attachment(attachment)),
             StorageChange::Attachment
-        ),
-    ]
+        )
+    });
+    feeds
 }
 
 fn namespaced<K: Resource>(object: &K) -> VolumeClaimKey {
