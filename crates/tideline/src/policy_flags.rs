@@ -166,6 +166,10 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("cluster-name", "no provider here needs it"),
 ];
 
+/// Expanders that state no wish of the operator's: choosing pools together leaves nothing for them to choose.
+const EXPANDER: (&str, &str) = ("expander", "pools are chosen together");
+const EXPANDERS_WITHOUT_LOSS: [&str; 2] = ["least-waste", "random"];
+
 /// Flags of Cluster Autoscaler whose meaning would be lost if they were taken silently.
 const NOT_SERVED: &[&str] = &[
     "expander",
@@ -229,8 +233,12 @@ pub(crate) fn sort(arguments: Vec<String>) -> Sorted {
             sorted.arguments.push(argument);
             continue;
         };
-        let without_effect = WITHOUT_EFFECT.iter().find(|(known, _)| *known == name);
-        let not_served = NOT_SERVED.contains(&name);
+        let mut without_effect = WITHOUT_EFFECT.iter().find(|(known, _)| *known == name);
+        let mut not_served = NOT_SERVED.contains(&name);
+        let value = argument.split_once('=').map(|(_, value)| value).or(rest.peek().map(String::as_str));
+        if name == EXPANDER.0 && value.is_some_and(|value| EXPANDERS_WITHOUT_LOSS.contains(&value)) {
+            (without_effect, not_served) = (Some(&EXPANDER), false);
+        }
         if without_effect.is_none() && !not_served {
             sorted.arguments.push(argument);
             continue;
@@ -326,5 +334,8 @@ mod tests {
             (&["--expander priority".to_owned()][..], 1)
         );
         assert!(sorted.all_served().unwrap_err().starts_with("--expander is"));
+        let sorted = sort(line("--expander=least-waste --expander random --v=4"));
+        assert_eq!((sorted.arguments, sorted.notes.len()), (line("--v=4"), 2));
+        assert!(sorted.not_served.is_empty());
     }
 }
