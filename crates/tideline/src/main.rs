@@ -24,8 +24,8 @@ mod table;
 
 use clap::{Parser, Subcommand};
 use commands::{
-    alert_triggered_autoscaler, command_reference, controller, crds, exit, import, plan, replay, sandbox,
-    simulate,
+    alert_triggered_autoscaler, command_reference, controller, crds, doctor, exit, import, manifests, plan,
+    replay, sandbox, simulate,
 };
 use error::CommandError;
 use std::ffi::{OsStr, OsString};
@@ -50,6 +50,8 @@ enum Command {
     Simulate(simulate::Arguments),
     Replay(replay::Arguments),
     Exit(exit::Arguments),
+    Doctor(doctor::Arguments),
+    Manifests(manifests::Arguments),
     Crds(crds::Arguments),
     Import(import::Arguments),
     #[command(hide = true)]
@@ -75,6 +77,8 @@ fn main() -> ExitCode {
         Command::Simulate(arguments) => simulate::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
         Command::Exit(arguments) => exit::run(&arguments),
+        Command::Doctor(arguments) => doctor::run(&arguments),
+        Command::Manifests(arguments) => manifests::run(&arguments),
         Command::Crds(arguments) => crds::run(&arguments),
         Command::Import(arguments) => import::run(&arguments),
         Command::Reference(arguments) => {

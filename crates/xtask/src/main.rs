@@ -81,6 +81,7 @@ fn main() -> ExitCode {
 
 fn generate() -> Outcome {
     cargo(["run", "--quiet", "--package", "tideline", "--", "crds", "--dir", "deploy/crds"])?;
+    cargo(["run", "--quiet", "--package", "tideline", "--", "manifests", "--dir", "deploy"])?;
     cargo([
         "run",
         "--quiet",

@@ -29,6 +29,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("sandbox", 4),
     ("alerts", 5),
     ("controller", 5),
+    ("installation", 5),
     ("simulator", 6),
     ("tideline", 7),
     // Equipment: used by tests and developers only.

@@ -1,0 +1,240 @@
+//! What Tideline may do on a cluster: one table, from which roles, the chart and `doctor`'s questions are made.
+//!
+//! Owns the table. A row is there because code uses it; the end-to-end tests run with these rights and fail on any
+//! request that is refused for want of one. Rights on a cloud are the provider's page's.
+
+/// What is switched on in an installation, and so what it needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Feature {
+    /// Nodes follow pods, wherever nodes come from.
+    Nodes,
+    /// Pools of simulated machines.
+    Simulated,
+    /// Pools of Cluster API.
+    ClusterApi,
+}
+
+impl Feature {
+    pub const ALL: [Self; 3] = [Self::Nodes, Self::Simulated, Self::ClusterApi];
+
+    /// The chart's value that switches it on; `None` where it always is.
+    fn value(self) -> Option<&'static str> {
+        match self {
+            Self::Nodes => None,
+            Self::Simulated => Some(".Values.pools.simulated"),
+            Self::ClusterApi => Some(".Values.pools.clusterApi"),
+        }
+    }
+}
+
+/// What an installation is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scope {
+    pub features: Vec<Feature>,
+    /// Only looks: a dry run.
+    pub dry_run: bool,
+}
+
+impl Scope {
+    pub fn includes(&self, permission: &Permission) -> bool {
+        self.features.contains(&permission.feature) && !(self.dry_run && permission.acts())
+    }
+}
+
+/// Where a right holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    WholeCluster,
+    /// The namespace that Tideline runs in.
+    OwnNamespace,
+}
+
+/// One row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Permission {
+    pub feature: Feature,
+    pub place: Place,
+    /// API group; empty is the core group.
+    pub group: &'static str,
+    pub resources: &'static [&'static str],
+    /// Empty: objects of any name.
+    pub names: &'static [&'static str],
+    pub verbs: &'static [&'static str],
+    pub why: &'static str,
+}
+
+impl Permission {
+    /// Whether it lets anything be changed; a dry run does without.
+    pub fn acts(&self) -> bool {
+        !self.verbs.iter().all(|verb| ["get", "list", "watch"].contains(verb))
+    }
+
+    /// The chart's condition of this row.
+    fn condition(&self) -> Option<String> {
+        match (self.feature.value(), self.acts()) {
+            (None, false) => None,
+            (None, true) => Some("not .Values.dryRun".to_owned()),
+            (Some(value), false) => Some(value.to_owned()),
+            (Some(value), true) => Some(format!("and {value} (not .Values.dryRun)")),
+        }
+    }
+}
+
+const SEE: &[&str] = &["list", "watch"];
+
+const fn everywhere(
+    feature: Feature,
+    group: &'static str,
+    resources: &'static [&'static str],
+    verbs: &'static [&'static str],
+    why: &'static str,
+) -> Permission {
+    Permission { feature, place: Place::WholeCluster, group, resources, names: &[], verbs, why }
+}
+
+const fn at_home(
+    group: &'static str,
+    resources: &'static [&'static str],
+    names: &'static [&'static str],
+    verbs: &'static [&'static str],
+    why: &'static str,
+) -> Permission {
+    Permission { feature: Feature::Nodes, place: Place::OwnNamespace, group, resources, names, verbs, why }
+}
+
+/// Every right, in the order in which roles list them.
+pub const PERMISSIONS: &[Permission] = &[
+    everywhere(Feature::Nodes, "", &["nodes"], &["get", "list", "watch"], "Nodes and what runs on them."),
+    everywhere(
+        Feature::Nodes,
+        "",
+        &["namespaces", "pods", "replicationcontrollers"],
+        SEE,
+        "Pods that wait, and whose they are.",
+    ),
+    everywhere(
+        Feature::Nodes,
+        "",
+        &["persistentvolumeclaims", "persistentvolumes"],
+        SEE,
+        "Where pods with volumes can run.",
+    ),
+    everywhere(
+        Feature::Nodes,
+        "storage.k8s.io",
+        &["storageclasses", "csidrivers", "csinodes", "csistoragecapacities", "volumeattachments"],
+        SEE,
+        "",
+    ),
+    everywhere(
+        Feature::Nodes,
+        "apps",
+        &["daemonsets", "replicasets", "statefulsets"],
+        SEE,
+        "Replicas that are missing, and what every node carries.",
+    ),
+    everywhere(Feature::Nodes, "batch", &["jobs"], SEE, ""),
+    everywhere(
+        Feature::Nodes,
+        "policy",
+        &["poddisruptionbudgets"],
+        SEE,
+        "How much may be disturbed at once.",
+    ),
+    everywhere(
+        Feature::Nodes,
+        "",
+        &["nodes"],
+        &["update", "delete"],
+        "Marking nodes that go, by whole objects with their resourceVersion; deleting those whose machine is gone.",
+    ),
+    everywhere(Feature::Nodes, "", &["pods/eviction"], &["create"], "Draining, through budgets."),
+    everywhere(Feature::Nodes, "", &["events"], &["create", "patch"], "Saying what was done and why not."),
+    everywhere(
+        Feature::Simulated,
+        "tideline.dev",
+        &["simulatedpools"],
+        &["get", "list", "watch"],
+        "Pools of simulated machines.",
+    ),
+    everywhere(Feature::Simulated, "tideline.dev", &["simulatedpools"], &["update"], ""),
+    everywhere(Feature::Simulated, "tideline.dev", &["simulatedmachines"], &["get", "list", "watch"], ""),
+    everywhere(
+        Feature::ClusterApi,
+        "cluster.x-k8s.io",
+        &["machinedeployments", "machines"],
+        &["get", "list", "watch"],
+        "Pools of Cluster API; without it on the cluster these grant nothing.",
+    ),
+    everywhere(Feature::ClusterApi, "cluster.x-k8s.io", &["machinedeployments", "machines"], &["update"], ""),
+    everywhere(Feature::ClusterApi, "cluster.x-k8s.io", &["clusters"], SEE, ""),
+    at_home("", &["configmaps"], &[], &["create"], "A name cannot be granted for creating."),
+    at_home(
+        "",
+        &["configmaps"],
+        &["tideline-ledger", "tideline-ledger-1", "tideline-ledger-2", "tideline-ledger-damaged"],
+        &["get", "update"],
+        "What must survive a restart.",
+    ),
+    at_home("", &["configmaps"], &["cluster-autoscaler-status"], &["patch", "delete"], "The status."),
+    at_home("coordination.k8s.io", &["leases"], &[], &["create"], "One acts, others stand by."),
+    at_home("coordination.k8s.io", &["leases"], &["cluster-autoscaler"], &["get", "update"], ""),
+];
+
+/// The rules of a role as YAML under `rules:`, indented by two.
+pub(crate) fn rules(place: Place, scope: &Scope) -> String {
+    let rows = PERMISSIONS.iter().filter(|row| row.place == place && scope.includes(row));
+    rows.map(rule).collect()
+}
+
+/// The same for a chart: every row, behind the values that switch it on.
+pub(crate) fn guarded_rules(place: Place) -> String {
+    let rows = PERMISSIONS.iter().filter(|row| row.place == place);
+    rows.map(|row| match row.condition() {
+        Some(condition) => format!("  {{{{- if {condition} }}}}\n{}  {{{{- end }}}}\n", rule(row)),
+        None => rule(row),
+    })
+    .collect()
+}
+
+fn rule(permission: &Permission) -> String {
+    let list = |words: &[&str]| {
+        let quoted: Vec<String> = words
+            .iter()
+            .map(|word| if word.is_empty() { "\"\"".to_owned() } else { (*word).to_owned() })
+            .collect();
+        format!("[{}]", quoted.join(", "))
+    };
+    let mut text = String::new();
+    if !permission.why.is_empty() {
+        text = text + "  # " + permission.why + "\n";
+    }
+    text = text + "  - apiGroups: " + &list(&[permission.group]) + "\n";
+    text = text + "    resources: " + &list(permission.resources) + "\n";
+    if !permission.names.is_empty() {
+        text = text + "    resourceNames: " + &list(permission.names) + "\n";
+    }
+    text + "    verbs: " + &list(permission.verbs) + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_seen_can_be_seen_without_the_right_to_change_it() {
+        for row in PERMISSIONS {
+            let mixed = row.acts() && row.verbs.contains(&"watch");
+            assert!(!mixed, "split it, for dry runs: {row:?}");
+        }
+    }
+
+    #[test]
+    fn no_right_is_granted_by_a_star() {
+        for row in PERMISSIONS {
+            let words = row.resources.iter().chain(row.verbs).chain([&row.group]);
+            assert!(words.into_iter().all(|word| *word != "*"), "{row:?}");
+            assert!(!row.resources.contains(&"secrets"), "{row:?}");
+        }
+    }
+}
