@@ -8,6 +8,7 @@ use clap::ValueEnum;
 use clock::Clock;
 use installation::doctor::{Finding, Level, examine, gather};
 use installation::{Feature, Scope};
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 /// Checks a cluster before and after installation; changes nothing.
@@ -73,9 +74,9 @@ fn text(findings: &[Finding]) -> String {
             Level::Warning => "warning",
             Level::Ok => "ok",
         };
-        text = text + &format!("{level:8} {:12} {}\n", finding.check, finding.what);
+        let _ = writeln!(text, "{level:8} {:12} {}", finding.check, finding.what);
         if !finding.fix.is_empty() {
-            text = text + &format!("{:21} -> {}\n", "", finding.fix);
+            let _ = writeln!(text, "{:21} -> {}", "", finding.fix);
         }
     }
     text
