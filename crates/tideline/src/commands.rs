@@ -6,6 +6,7 @@ pub(crate) mod controller;
 pub(crate) mod crds;
 pub(crate) mod doctor;
 pub(crate) mod exit;
+pub(crate) mod forecast;
 pub(crate) mod import;
 pub(crate) mod manifests;
 pub(crate) mod plan;

@@ -11,6 +11,7 @@
 mod alibaba_flags;
 #[cfg(feature = "aws")]
 mod aws_flags;
+mod chart;
 mod commands;
 mod configuration;
 mod duration;
@@ -24,8 +25,8 @@ mod table;
 
 use clap::{Parser, Subcommand};
 use commands::{
-    alert_triggered_autoscaler, command_reference, controller, crds, doctor, exit, import, manifests, plan,
-    replay, sandbox, simulate,
+    alert_triggered_autoscaler, command_reference, controller, crds, doctor, exit, forecast, import,
+    manifests, plan, replay, sandbox, simulate,
 };
 use error::CommandError;
 use std::ffi::{OsStr, OsString};
@@ -48,6 +49,7 @@ enum Command {
     AlertTriggeredAutoscaler(Box<alert_triggered_autoscaler::Arguments>),
     Plan(Box<plan::Arguments>),
     Simulate(simulate::Arguments),
+    Forecast(forecast::Arguments),
     Replay(replay::Arguments),
     Exit(exit::Arguments),
     Doctor(doctor::Arguments),
@@ -75,6 +77,7 @@ fn main() -> ExitCode {
         Command::AlertTriggeredAutoscaler(arguments) => alert_triggered_autoscaler::run(&arguments),
         Command::Plan(arguments) => plan::run(&arguments),
         Command::Simulate(arguments) => simulate::run(&arguments),
+        Command::Forecast(arguments) => forecast::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
         Command::Exit(arguments) => exit::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
