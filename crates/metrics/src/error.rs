@@ -9,6 +9,9 @@ pub enum MetricsError {
     /// The source works and has no value.
     #[error("{query}: {why}")]
     Missing { query: Arc<str>, why: Arc<str> },
+    /// The source knows no metric of that name; what is configured or measured may change.
+    #[error("{query}: {why}")]
+    Unknown { query: Arc<str>, why: Arc<str> },
     /// There are values, and all of them are too old to act on.
     #[error("{query}: the newest value is {} s old, and values older than {} s are not used; {fix}",
         .age.as_secs(), .limit.as_secs())]
@@ -32,7 +35,11 @@ impl MetricsError {
     pub fn is_passing(&self) -> bool {
         matches!(
             self,
-            Self::Unreachable { .. } | Self::Partial { .. } | Self::Stale { .. } | Self::Missing { .. }
+            Self::Unknown { .. }
+                | Self::Unreachable { .. }
+                | Self::Partial { .. }
+                | Self::Stale { .. }
+                | Self::Missing { .. }
         )
     }
 }

@@ -5,12 +5,15 @@
 
 mod error;
 mod fetch;
+pub mod grpc;
+pub mod prometheus;
 mod query;
 pub mod resource_api;
 mod sample;
 mod selector;
 
 pub use error::MetricsError;
+pub use prometheus::{Prometheus, PrometheusSettings};
 pub use query::{GroupKind, Metric, Objects, Query, Range, Resource, Workload};
 pub use resource_api::ResourceApi;
 pub use sample::{Latest, Omission, Point, Sample, Series};

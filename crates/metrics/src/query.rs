@@ -7,6 +7,9 @@ use model::LabelSelector;
 use std::fmt;
 use std::sync::Arc;
 
+/// Points that one query may ask for: a month by the minute, four times over.
+const MOST_POINTS: i128 = 200_000;
+
 /// A compute resource of pods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Resource {
@@ -143,4 +146,19 @@ pub struct Range {
     pub start: Timestamp,
     pub end: Timestamp,
     pub step: SignedDuration,
+}
+
+/// Whether a range can be asked for.
+pub(crate) fn check_range(range: &Range) -> Result<(), String> {
+    if range.step < SignedDuration::from_secs(1) {
+        return Err("step is under one second; use 1s or more".to_owned());
+    }
+    if range.start > range.end {
+        return Err(format!("start {} is after end {}; exchange them", range.start, range.end));
+    }
+    let points = range.end.duration_since(range.start).as_nanos() / range.step.as_nanos();
+    if points > MOST_POINTS {
+        return Err(format!("the range has {points} steps; {MOST_POINTS} are served: take a longer step"));
+    }
+    Ok(())
 }

@@ -4,6 +4,7 @@
 //! CI does can be done by hand; the product's own behaviour lives in the other crates.
 
 mod bench;
+mod protos;
 mod run;
 mod tidy;
 
@@ -34,6 +35,8 @@ enum Chore {
     },
     /// Rewrites the generated files: CRDs and the command reference.
     Generate,
+    /// Rewrites the code of protocol definitions (gRPC), without protoc.
+    Protos,
     /// Checks the house style: floors, sizes, names, headers.
     Tidy,
     /// Runs the tests that need a real Kubernetes control plane (builds it first, with Go).
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
             cargo(["test", "--workspace"].into_iter().map(str::to_owned).chain(arguments))
         }
         Chore::Generate => generate(),
+        Chore::Protos => protos::generate(&run::workspace_root()),
         Chore::Tidy => tidy(),
         Chore::Real => run::real_control_plane(),
         Chore::Fidelity { arguments } => cargo(
