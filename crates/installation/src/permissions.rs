@@ -176,7 +176,13 @@ pub const PERMISSIONS: &[Permission] = &[
         &["get", "update"],
         "What must survive a restart.",
     ),
-    at_home("", &["configmaps"], &["cluster-autoscaler-status"], &["patch", "delete"], "The status."),
+    at_home(
+        "",
+        &["configmaps"],
+        &["cluster-autoscaler-status"],
+        &["get", "update", "patch", "delete"],
+        "The status; under the name cluster-autoscaler the ledger lies beside it.",
+    ),
     at_home("coordination.k8s.io", &["leases"], &[], &["create"], "One acts, others stand by."),
     at_home("coordination.k8s.io", &["leases"], &["cluster-autoscaler"], &["get", "update"], ""),
 ];

@@ -48,3 +48,19 @@ fn the_command_reference_is_fresh() {
         "docs/reference.md is stale: run `cargo xtask generate`"
     );
 }
+
+#[test]
+fn rights_and_the_chart_are_fresh() {
+    let folder = tempfile::tempdir().unwrap();
+    tideline(&["manifests", "--dir", folder.path().to_str().unwrap()]);
+    let deploy = root().join("deploy");
+    for file in ["rbac.yaml", "chart/templates/roles.yaml"] {
+        let read = |folder: &Path| fs::read_to_string(folder.join(file)).unwrap_or_default();
+        assert!(read(folder.path()) == read(&deploy), "deploy/{file} is stale: run `cargo xtask generate`");
+    }
+    let crds = Path::new("chart/crds");
+    assert!(
+        files(&folder.path().join(crds)) == files(&deploy.join(crds)),
+        "deploy/chart/crds is stale: run `cargo xtask generate`"
+    );
+}
