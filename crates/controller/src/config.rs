@@ -5,6 +5,7 @@
 use crate::ControllerError;
 use clouds::watching::WatchSettings;
 use jiff::SignedDuration;
+use leadership::LeaderElection;
 use model::{Policies, ProviderKind};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -34,19 +35,6 @@ pub struct Config {
     pub journal: Option<JournalConfig>,
     /// Seed of every wait that is spread at random.
     pub seed: u64,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
-pub struct LeaderElection {
-    pub enabled: bool,
-    /// Name of the Lease. The default is Cluster Autoscaler's, so that the two never act at once.
-    pub name: String,
-    /// Who we are in the Lease; empty = host name and a random part, chosen at start.
-    pub identity: String,
-    pub lease_seconds: u32,
-    pub renew_deadline_seconds: u32,
-    pub retry_seconds: u32,
 }
 
 /// When the changes that were heard become a round.
@@ -152,19 +140,6 @@ impl Default for Config {
             events: true,
             journal: None,
             seed: 0,
-        }
-    }
-}
-
-impl Default for LeaderElection {
-    fn default() -> Self {
-        Self {
-            enabled: true,
-            name: "cluster-autoscaler".into(),
-            identity: String::new(),
-            lease_seconds: 15,
-            renew_deadline_seconds: 10,
-            retry_seconds: 2,
         }
     }
 }

@@ -8,7 +8,6 @@ mod nodes;
 mod pods;
 
 use crate::config::Calls;
-use crate::leadership::Fence;
 use crate::planted::{Planted, PlantedBug};
 use breaker::Breakers;
 use clock::Clock;
@@ -19,6 +18,7 @@ use jiff::SignedDuration;
 use kube::Client;
 use kube::api::{Api, DynamicObject};
 use kube::core::ApiResource;
+use leadership::Fence;
 use model::{
     IntentId, Ledger, NodeName, Outcome, OutcomeKind, PodKey, PoolId, Release, RemovalPhase, Step, UndoNode,
 };

@@ -5,7 +5,6 @@
 
 use crate::config::LedgerPlace;
 use crate::executor::undo_marks;
-use crate::leadership::{Election, Leadership};
 use crate::ledger_store::{DAMAGED, HEAD, LedgerStore};
 use crate::{Config, ControllerError};
 use api::annotations::{CORDONED, INTENT};
@@ -16,6 +15,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Node};
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams};
 use kube::core::ApiResource;
 use kube::{Client, ResourceExt as _};
+use leadership::{Election, Leadership};
 use model::{NodeName, Uid, UndoNode};
 use std::sync::Arc;
 use std::time::Duration;

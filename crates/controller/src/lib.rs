@@ -11,7 +11,6 @@ mod executor;
 mod exit;
 mod http;
 pub mod journal;
-mod leadership;
 mod ledger_store;
 mod metrics;
 mod observe;
@@ -24,10 +23,11 @@ mod view;
 mod wording;
 mod writer;
 
-pub use config::{Batch, Calls, Config, JournalConfig, LeaderElection, LedgerPlace, Status, Watch};
+pub use config::{Batch, Calls, Config, JournalConfig, LedgerPlace, Status, Watch};
 pub use error::ControllerError;
 pub use exit::{Handed, hand_back};
 pub use http::{Handle, router};
+pub use leadership::LeaderElection;
 pub use ledger_store::{DAMAGED as DAMAGED_LEDGER_CONFIG_MAP, HEAD as LEDGER_CONFIG_MAP};
 #[cfg(feature = "planted-bugs")]
 pub use planted::PlantedBug;

@@ -5,7 +5,6 @@
 
 use crate::executor::Executor;
 use crate::http::Standing;
-use crate::leadership::{Fence, Leadership};
 use crate::ledger_store::{Found, LedgerStore, Saved};
 use crate::observe::{Joins, News, Observer};
 use crate::planted::{Planted, PlantedBug};
@@ -17,6 +16,7 @@ use clock::Clock;
 use clouds::backoff::{Backoff, seed_for};
 use futures::FutureExt as _;
 use jiff::{SignedDuration, Timestamp};
+use leadership::{Fence, Leadership};
 use model::{Change, Cluster, Decision, Input, InputState, Ledger, Outcome, Policies};
 use std::collections::BTreeSet;
 use std::sync::Arc;

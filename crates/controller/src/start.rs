@@ -5,7 +5,6 @@
 
 use crate::http::{self, Answering, Handle};
 use crate::journal::{DirectorySink, Recorder, Sink};
-use crate::leadership::{Election, Fence};
 use crate::planted::Planted;
 #[cfg(feature = "planted-bugs")]
 use crate::planted::PlantedBug;
@@ -19,6 +18,7 @@ use clouds::{Provider, watching::WatchSettings};
 use futures::FutureExt as _;
 use jiff::Timestamp;
 use kube::Client;
+use leadership::{Election, Fence};
 use model::{Change, Cluster, Decision, Ledger, Policies, ProviderKind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -164,7 +164,7 @@ impl Controller {
             });
         }
         let election = self.config.leader_election.enabled.then(|| {
-            let identity = identity(&self.config, self.clock);
+            let identity = leadership::identity(&self.config.leader_election.identity, self.clock);
             Election::start(
                 &self.client,
                 self.clock,
@@ -215,15 +215,4 @@ fn without_traces(mut config: Config) -> Config {
         config.events = false;
     }
     config
-}
-
-/// Our name in the Lease.
-fn identity(config: &Config, clock: Clock) -> String {
-    if !config.leader_election.identity.is_empty() {
-        return config.leader_election.identity.clone();
-    }
-    let host = std::env::var("HOSTNAME").ok().filter(|name| !name.is_empty());
-    let host = host.unwrap_or_else(|| "tideline".to_owned());
-    // Two processes on one host differ by when they started.
-    format!("{host}_{}_{}", std::process::id(), clock.now().as_nanosecond())
 }

@@ -17,6 +17,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("clock", 1),
     ("calls", 1),
     ("tls", 2),
+    ("leadership", 2),
     ("api", 1),
     ("intake", 2),
     ("packing", 2),

@@ -1,24 +1,64 @@
 //! Leader election on a Lease, and the fence that every outgoing call stands behind.
 //!
 //! Owns the Lease: acquiring, renewing on a monotonic clock, giving it back at exit. Holding it is necessary and
-//! not sufficient; what makes a second leader harmless is the ledger's epoch (see `ledger_store`).
+//! not sufficient: what makes a second leader harmless is the business of whoever acts.
 
-use crate::ControllerError;
-use crate::config::LeaderElection;
 use clock::Clock;
-use clouds::watching::{code, describe, within};
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::Client;
 use kube::api::{Api, ObjectMeta, PostParams};
+use serde::{Deserialize, Serialize};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
+/// How the lead is taken and kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct LeaderElection {
+    pub enabled: bool,
+    /// Name of the Lease. The default is Cluster Autoscaler's, so that the two never act at once.
+    pub name: String,
+    /// Who we are in the Lease; empty = host name and a random part, chosen at start.
+    pub identity: String,
+    pub lease_seconds: u32,
+    pub renew_deadline_seconds: u32,
+    pub retry_seconds: u32,
+}
+
+impl Default for LeaderElection {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            name: "cluster-autoscaler".into(),
+            identity: String::new(),
+            lease_seconds: 15,
+            renew_deadline_seconds: 10,
+            retry_seconds: 2,
+        }
+    }
+}
+
+/// Why a Lease could not be taken or renewed this time.
+#[derive(Debug, thiserror::Error)]
+enum LeaseError {
+    #[error("{verb} lease {name}: {source}; see that the role allows it and the API server answers")]
+    Api { verb: &'static str, name: String, source: kube::Error },
+    #[error("{verb} lease {name}: no answer within {} s", .limit.as_secs())]
+    Silence { verb: &'static str, name: String, limit: Duration },
+}
+
+impl LeaseError {
+    fn is_absence(&self) -> bool {
+        matches!(self, Self::Api { source: kube::Error::Api(status), .. } if status.code == 404)
+    }
+}
+
 /// Where we stand.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Leadership {
+pub enum Leadership {
     /// Somebody else leads, or nobody was asked yet.
     Standby {
         holder: Option<Arc<str>>,
@@ -32,7 +72,7 @@ pub(crate) enum Leadership {
 
 /// Until when calls may be made; shared with everything that makes them.
 #[derive(Clone, Debug)]
-pub(crate) struct Fence(Arc<Mutex<Limit>>);
+pub struct Fence(Arc<Mutex<Limit>>);
 
 #[derive(Clone, Copy, Debug)]
 enum Limit {
@@ -43,7 +83,8 @@ enum Limit {
 }
 
 impl Fence {
-    pub(crate) fn open() -> Self {
+    /// For those who act without an election.
+    pub fn open() -> Self {
         Self(Arc::new(Mutex::new(Limit::Open)))
     }
 
@@ -52,7 +93,7 @@ impl Fence {
     }
 
     /// Whether a call of at most this length ends while we surely still lead.
-    pub(crate) fn allows(&self, call: Duration) -> bool {
+    pub fn allows(&self, call: Duration) -> bool {
         match *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
             Limit::Open => true,
             Limit::Until(end) => Instant::now() + call < end,
@@ -61,7 +102,7 @@ impl Fence {
     }
 
     /// Ends all acting, for good.
-    pub(crate) fn close(&self) {
+    pub fn close(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Limit::Closed;
     }
 
@@ -71,15 +112,15 @@ impl Fence {
 }
 
 /// A running election.
-pub(crate) struct Election {
-    pub(crate) state: watch::Receiver<Leadership>,
-    pub(crate) fence: Fence,
+pub struct Election {
+    pub state: watch::Receiver<Leadership>,
+    pub fence: Fence,
     stop: oneshot::Sender<()>,
     task: tokio::task::JoinHandle<()>,
 }
 
 impl Election {
-    pub(crate) fn start(
+    pub fn start(
         client: &Client,
         clock: Clock,
         namespace: &str,
@@ -102,7 +143,7 @@ impl Election {
     }
 
     /// Gives the Lease back, if we hold it, so that a successor need not wait for its end.
-    pub(crate) async fn release(self) {
+    pub async fn release(self) {
         self.fence.close();
         let _ = self.stop.send(());
         if let Err(error) = self.task.await {
@@ -166,23 +207,17 @@ impl Candidate {
     }
 
     /// One attempt. `None` means that we hold the Lease, else who does.
-    async fn acquire_or_renew(&mut self, limit: Duration) -> Result<Option<String>, ControllerError> {
-        let name = self.config.name.clone();
-        let failed = |attempted: &str, error: &kube::Error| ControllerError::Api {
-            attempted: format!("{attempted} lease {name}"),
-            message: describe(error),
-        };
-        let mut lease = match within(limit, self.leases.get(&name)).await {
+    async fn acquire_or_renew(&mut self, limit: Duration) -> Result<Option<String>, LeaseError> {
+        let (name, plain) = (self.config.name.clone(), PostParams::default());
+        let mut lease = match self.call(limit, "read", self.leases.get(&name)).await {
             Ok(lease) => lease,
-            Err(error) if code(&error) == Some(404) => {
-                let metadata = ObjectMeta { name: Some(name.clone()), ..Default::default() };
+            Err(error) if error.is_absence() => {
+                let metadata = ObjectMeta { name: Some(name), ..Default::default() };
                 let lease = Lease { metadata, spec: Some(self.record(None)) };
-                return match within(limit, self.leases.create(&PostParams::default(), &lease)).await {
-                    Ok(_) => Ok(None),
-                    Err(error) => Err(failed("create", &error)),
-                };
+                let created = self.leases.create(&plain, &lease);
+                return self.call(limit, "create", created).await.map(|_| None);
             }
-            Err(error) => return Err(failed("read", &error)),
+            Err(error) => return Err(error),
         };
         let spec = lease.spec.take().unwrap_or_default();
         let holder = spec.holder_identity.clone().unwrap_or_default();
@@ -190,9 +225,21 @@ impl Candidate {
             return Ok(Some(holder));
         }
         lease.spec = Some(self.record(Some(&spec)));
-        match within(limit, self.leases.replace(&name, &PostParams::default(), &lease)).await {
-            Ok(_) => Ok(None),
-            Err(error) => Err(failed("update", &error)),
+        let replaced = self.leases.replace(&name, &plain, &lease);
+        self.call(limit, "update", replaced).await.map(|_| None)
+    }
+
+    async fn call<T>(
+        &self,
+        limit: Duration,
+        verb: &'static str,
+        call: impl Future<Output = kube::Result<T>>,
+    ) -> Result<T, LeaseError> {
+        let name = self.config.name.clone();
+        match tokio::time::timeout(limit, call).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(source)) => Err(LeaseError::Api { verb, name, source }),
+            Err(_) => Err(LeaseError::Silence { verb, name, limit }),
         }
     }
 
@@ -229,7 +276,9 @@ impl Candidate {
 
     async fn give_back(&self) {
         let limit = Duration::from_secs(5);
-        let Ok(mut lease) = within(limit, self.leases.get(&self.config.name)).await else { return };
+        let Ok(mut lease) = self.call(limit, "read", self.leases.get(&self.config.name)).await else {
+            return;
+        };
         let ours =
             lease.spec.as_ref().is_some_and(|spec| spec.holder_identity.as_deref() == Some(&*self.identity));
         if !ours {
@@ -239,10 +288,10 @@ impl Candidate {
             spec.holder_identity = Some(String::new());
             spec.lease_duration_seconds = Some(1);
         }
-        if let Err(error) =
-            within(limit, self.leases.replace(&self.config.name, &PostParams::default(), &lease)).await
-        {
-            tracing::warn!(error = describe(&error), "lease not given back; it runs out by itself");
+        let plain = PostParams::default();
+        let replaced = self.leases.replace(&self.config.name, &plain, &lease);
+        if let Err(error) = self.call(limit, "give back", replaced).await {
+            tracing::warn!(%error, "lease not given back; it runs out by itself");
         }
     }
 }
@@ -251,4 +300,15 @@ fn replace(state: &mut Leadership, new: Leadership) -> bool {
     let changed = *state != new;
     *state = new;
     changed
+}
+
+/// Our name in a Lease: the one that is given, else made of the host and the process.
+pub fn identity(given: &str, clock: Clock) -> String {
+    if !given.is_empty() {
+        return given.to_owned();
+    }
+    let host = std::env::var("HOSTNAME").ok().filter(|name| !name.is_empty());
+    let host = host.unwrap_or_else(|| "tideline".to_owned());
+    // Two processes on one host differ by when they started.
+    format!("{host}_{}_{}", std::process::id(), clock.now().as_nanosecond())
 }
