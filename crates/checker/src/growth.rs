@@ -63,6 +63,10 @@ fn check_demand(case: &mut Case<'_>, buy: &Buy) {
                     found.desired.saturating_sub(case.cluster.live_pods_of(&found.uid)) >= *replicas
                 })
             }
+            Served::Rule { set, rule, .. } => case.cluster.rule_sets().get(set).is_some_and(|set| {
+                let followed = !set.disabled && !set.dry_run && set.problem.is_none();
+                followed && set.rules.iter().any(|found| found.name == *rule && !found.disabled)
+            }),
         };
         if !real {
             case.wrong(

@@ -294,6 +294,7 @@ fn input_name(input: &Input) -> String {
         Input::DaemonSets => "daemonsets".into(),
         Input::Pdbs => "poddisruptionbudgets".into(),
         Input::Namespaces => "namespaces".into(),
+        Input::NodeRules => "noderules".into(),
         Input::Volumes => "volumes".into(),
         Input::Attachments => "attachments".into(),
         Input::Pools(provider) => format!("pools/{provider}"),

@@ -448,6 +448,7 @@ fn is_known(cluster: &Cluster, change: &Change) -> bool {
         Change::DaemonSet(key, set) => cluster.daemon_sets().get(key) == set.as_ref(),
         Change::Pdb(key, pdb) => cluster.pdbs().get(key) == pdb.as_ref(),
         Change::Namespace(name, labels) => cluster.namespaces().get(name) == labels.as_ref(),
+        Change::RuleSet(key, set) => cluster.rule_sets().get(key) == set.as_ref(),
         Change::Storage(change) => cluster.storage().knows(change),
         Change::Input(input, state) => cluster.input(input) == Some(state),
         Change::Outcome(_) => false,

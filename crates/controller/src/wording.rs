@@ -66,6 +66,7 @@ fn served(serves: &Serves) -> String {
         .map(|one| match one {
             Served::Pod(pod) => format!("pod {pod}"),
             Served::Missing { workload, replicas } => format!("{replicas} pods that {workload} still wants"),
+            Served::Rule { set, rule, nodes } => format!("{nodes} nodes by rule {rule} of {set}"),
         })
         .collect();
     if serves.len() > MOST_NAMED {

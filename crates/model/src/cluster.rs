@@ -12,7 +12,7 @@ pub use storage::{Storage, StorageChange};
 
 use crate::{
     DaemonSet, DaemonSetKey, Labels, Machine, MachineId, Node, NodeName, Outcome, Pdb, PdbKey, Pod, PodKey,
-    PodShape, Pool, PoolId, Uid, Workload, WorkloadKey,
+    PodShape, Pool, PoolId, RuleSet, RuleSetKey, Uid, Workload, WorkloadKey,
 };
 use cohorts::Cohorts;
 use jiff::Timestamp;
@@ -32,6 +32,8 @@ pub enum Input {
     DaemonSets,
     Pdbs,
     Namespaces,
+    /// Rules that ask for nodes.
+    NodeRules,
     /// Claims, volumes and storage classes.
     Volumes,
     /// What CSI drivers run on nodes, how much they attach, and what is attached.
@@ -64,6 +66,7 @@ pub enum Change {
     Pdb(PdbKey, Option<Arc<Pdb>>),
     /// The labels of a namespace.
     Namespace(Arc<str>, Option<Arc<Labels>>),
+    RuleSet(RuleSetKey, Option<Arc<RuleSet>>),
     Storage(StorageChange),
     Input(Input, InputState),
     /// What became of a step; read by the next round, then dropped by [`Cluster::forget_outcomes`].
@@ -83,6 +86,8 @@ pub struct Cluster {
     pdbs: BTreeMap<PdbKey, Arc<Pdb>>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     namespaces: BTreeMap<Arc<str>, Arc<Labels>>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    rule_sets: BTreeMap<RuleSetKey, Arc<RuleSet>>,
     #[serde(skip_serializing_if = "Storage::is_empty")]
     storage: Storage,
     /// A list, because JSON keys are strings and an input is not.
@@ -121,6 +126,7 @@ impl Cluster {
             Change::DaemonSet(key, set) => put(&mut self.daemon_sets, key, set),
             Change::Pdb(key, pdb) => put(&mut self.pdbs, key, pdb),
             Change::Namespace(name, labels) => put(&mut self.namespaces, name, labels),
+            Change::RuleSet(key, set) => put(&mut self.rule_sets, key, set),
             Change::Storage(change) => {
                 let touched = self.storage.apply(change);
                 self.resolve(touched);
@@ -347,6 +353,10 @@ impl Cluster {
     /// The labels of each namespace that is known.
     pub fn namespaces(&self) -> &BTreeMap<Arc<str>, Arc<Labels>> {
         &self.namespaces
+    }
+
+    pub fn rule_sets(&self) -> &BTreeMap<RuleSetKey, Arc<RuleSet>> {
+        &self.rule_sets
     }
 
     pub fn storage(&self) -> &Storage {

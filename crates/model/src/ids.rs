@@ -162,6 +162,11 @@ key_type!(
     VolumeClaimKey
 );
 
+key_type!(
+    /// Rules for nodes, one object of them, by namespace and name.
+    RuleSetKey
+);
+
 /// A replicated workload (ReplicaSet, StatefulSet, Job, ReplicationController) by kind, namespace and name.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WorkloadKey {

@@ -3,7 +3,9 @@
 //! Explicit, serialisable and small: entries exist only for pools and nodes that something is going on with, and
 //! disappear with it. How it is stored is the controller's business.
 
-use crate::{IntentId, MachineId, NodeName, PodKey, PoolId, RemovalCause, Served, Uid};
+use crate::{
+    IntentId, MachineId, NodeName, PodKey, PoolId, RemovalCause, RuleMemory, RuleSetKey, Served, Uid,
+};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -192,6 +194,9 @@ pub struct Ledger {
     /// Machines without a node that are being given back.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub orphans: BTreeMap<MachineId, Removal>,
+    /// What rules must remember, by object and by the rule's name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub rules: BTreeMap<RuleSetKey, BTreeMap<Arc<str>, RuleMemory>>,
 }
 
 impl Ledger {

@@ -14,6 +14,7 @@ mod ledger;
 mod money;
 mod names;
 mod node;
+mod node_rules;
 mod offering;
 mod placement;
 mod plan;
@@ -30,14 +31,18 @@ mod workload;
 
 pub use cluster::{Change, Cluster, Cohort, Input, InputState, Storage, StorageChange};
 pub use ids::{
-    DaemonSetKey, IntentId, MachineId, NodeName, PdbKey, PodKey, PoolId, Uid, VolumeClaimKey, VolumeName,
-    WorkloadKey,
+    DaemonSetKey, IntentId, MachineId, NodeName, PdbKey, PodKey, PoolId, RuleSetKey, Uid, VolumeClaimKey,
+    VolumeName, WorkloadKey,
 };
 pub use labels::{LabelSelector, Labels, NodeSelectorTerm, Operator, Requirement};
 pub use ledger::{Asked, BackOff, EvictionState, Ledger, Removal, RemovalPhase, ScaleUp, Unremovable};
 pub use money::MicroUsdPerHour;
 pub use names::PodNames;
 pub use node::{Node, NodeCondition, Readiness};
+pub use node_rules::{
+    DueRun, Letting, NodeRule, RateMetric, RuleAction, RuleMemory, RuleReason, RuleSet, RuleSetVerdict,
+    RuleSize, RuleTrigger, RuleVerdict,
+};
 pub use offering::{
     CapacityType, DirectPool, DirectSpec, Flavour, InstanceType, Offering, PoolLimits, PoolRequirement,
 };

@@ -4,8 +4,8 @@
 //! executor needs as a precondition. Steps of one plan may be carried out in any order and each more than once.
 
 use crate::{
-    IntentId, Ledger, MachineId, MicroUsdPerHour, NodeName, PodKey, PodNames, PoolId, Taint, Uid, Verdicts,
-    WorkloadKey,
+    IntentId, Ledger, MachineId, MicroUsdPerHour, NodeName, PodKey, PodNames, PoolId, RuleSetKey, Taint, Uid,
+    Verdicts, WorkloadKey,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -35,6 +35,12 @@ pub enum Served {
         workload: WorkloadKey,
         replicas: u32,
     },
+    /// Nodes that a rule asks for.
+    Rule {
+        set: RuleSetKey,
+        rule: Arc<str>,
+        nodes: u32,
+    },
 }
 
 /// All demands that a purchase serves: pods by name, and replicas to come.
@@ -43,15 +49,17 @@ pub enum Served {
 pub struct Serves {
     pub pods: PodNames,
     pub missing: Vec<(WorkloadKey, u32)>,
+    /// Nodes by rule.
+    pub rules: Vec<(RuleSetKey, Arc<str>, u32)>,
 }
 
 impl Serves {
     pub fn is_empty(&self) -> bool {
-        self.pods.is_empty() && self.missing.is_empty()
+        self.pods.is_empty() && self.missing.is_empty() && self.rules.is_empty()
     }
 
     pub fn len(&self) -> usize {
-        self.pods.len() + self.missing.len()
+        self.pods.len() + self.missing.len() + self.rules.len()
     }
 
     /// One after the other, pods first.
@@ -59,20 +67,26 @@ impl Serves {
         let missing = self.missing.iter();
         let missing =
             missing.map(|(workload, n)| Served::Missing { workload: workload.clone(), replicas: *n });
-        self.pods.iter().map(|pod| Served::Pod(pod.clone())).chain(missing)
+        let rules = self.rules.iter().map(|(set, rule, nodes)| Served::Rule {
+            set: set.clone(),
+            rule: Arc::clone(rule),
+            nodes: *nodes,
+        });
+        self.pods.iter().map(|pod| Served::Pod(pod.clone())).chain(missing).chain(rules)
     }
 }
 
 impl From<Vec<Served>> for Serves {
     fn from(all: Vec<Served>) -> Self {
-        let (mut pods, mut missing) = (Vec::new(), Vec::new());
+        let (mut pods, mut missing, mut rules) = (Vec::new(), Vec::new(), Vec::new());
         for served in all {
             match served {
                 Served::Pod(pod) => pods.push(pod),
                 Served::Missing { workload, replicas } => missing.push((workload, replicas)),
+                Served::Rule { set, rule, nodes } => rules.push((set, rule, nodes)),
             }
         }
-        Self { pods: pods.into_iter().collect(), missing }
+        Self { pods: pods.into_iter().collect(), missing, rules }
     }
 }
 

@@ -87,6 +87,13 @@ pub struct Policies {
     pub respect_preferences: bool,
     /// Missing replicas of pending pods' owners that a round plans for ahead of their creation.
     pub missing_replicas_limit: u32,
+    /// Time zone of the schedules of rules, by its IANA name; empty is UTC.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub rules_time_zone: String,
+    /// How long after its time a rule may still run where nobody was there or the pool could not grow.
+    pub rules_missed_deadline: SignedDuration,
+    /// The rate that a rule without a threshold keeps a pool under.
+    pub rules_default_target_percent: u32,
     /// Search for cheaper machines after the first answer, in steps of some ten nanoseconds.
     pub optimiser_steps: u64,
 }
@@ -132,6 +139,9 @@ impl Default for Policies {
             ok_total_unready_count: 3,
             respect_preferences: true,
             missing_replicas_limit: 5000,
+            rules_time_zone: String::new(),
+            rules_missed_deadline: minutes(5),
+            rules_default_target_percent: 70,
             optimiser_steps: 100_000,
         }
     }

@@ -170,6 +170,7 @@ impl fmt::Display for Input {
             Self::DaemonSets => f.write_str("DaemonSets"),
             Self::Pdbs => f.write_str("PodDisruptionBudgets"),
             Self::Namespaces => f.write_str("namespaces"),
+            Self::NodeRules => f.write_str("rules for nodes"),
             Self::Volumes => f.write_str("volumes and their claims"),
             Self::Attachments => f.write_str("CSI drivers and attachments"),
             Self::Pools(provider) => write!(f, "pools of {provider}"),

@@ -3,7 +3,7 @@
 //! Owns the verdicts. What is said of many pods at once is kept once, with all of their names; name by name it is told
 //! when somebody asks.
 
-use crate::{NodeName, PodKey, PodNames, PoolId, Reason};
+use crate::{NodeName, PodKey, PodNames, PoolId, Reason, RuleSetKey, RuleSetVerdict};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::{BTreeMap, btree_map};
 use std::fmt;
@@ -19,6 +19,9 @@ pub struct Verdicts {
     pub nodes: BTreeMap<NodeName, Reason>,
     /// Pools that cannot or need not grow, where there is something to say.
     pub pools: BTreeMap<PoolId, Reason>,
+    /// Of rules that ask for nodes, by their object.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub rules: BTreeMap<RuleSetKey, RuleSetVerdict>,
     /// Of the round as a whole.
     pub round: Vec<Reason>,
 }

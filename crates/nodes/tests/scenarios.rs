@@ -255,14 +255,16 @@ fn step_line(step: &Step) -> String {
         Step::Buy(b) => {
             let mut pods = 0;
             let mut missing = 0;
+            let mut by_rule = String::new();
             for served in b.serves.iter() {
                 match served {
                     model::Served::Pod(_) => pods += 1,
                     model::Served::Missing { replicas, .. } => missing += replicas,
+                    model::Served::Rule { rule, nodes, .. } => by_rule = format!(", {nodes} by rule {rule}"),
                 }
             }
             format!(
-                "buy {} {}->{} (max {}) for {pods} pods, {missing} missing",
+                "buy {} {}->{} (max {}) for {pods} pods, {missing} missing{by_rule}",
                 short(&b.pool),
                 b.from,
                 b.to,
