@@ -203,7 +203,9 @@ fn on_their_way(case: &Case<'_>) -> Vec<Bin> {
     for pool in case.cluster.pools().values() {
         let Some(bin) = Bin::promised(case.cluster, pool) else { continue };
         let limit = pool.options.max_provision_time.unwrap_or(case.policies.max_provision_time);
+        let startup = pool.options.max_startup_time.unwrap_or(case.policies.max_startup_time);
         let young = |at| case.now.duration_since(at) < limit;
+        let young_node = |at| case.now.duration_since(at) < startup;
         for machine in case.cluster.machines_of(&pool.id) {
             let alive = matches!(machine.state, MachineState::Creating | MachineState::Running);
             if !alive || case.decision.ledger.orphans.contains_key(&machine.id) {
@@ -211,7 +213,7 @@ fn on_their_way(case: &Case<'_>) -> Vec<Bin> {
             }
             match nodes.get(&machine.id) {
                 None if young(machine.created_at) => bins.push(bin.clone()),
-                Some(node) if starts(node, young(node.created_at)) => {
+                Some(node) if starts(node, young_node(node.created_at)) => {
                     let mut bin = bin.clone();
                     let on = live_on(case.cluster, &node.name).filter(|pod| !pod.daemon);
                     on.for_each(|pod| bin.put(&pod.shape));

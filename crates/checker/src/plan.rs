@@ -6,7 +6,7 @@
 use crate::{Rule, Violation, growth, removals};
 use jiff::Timestamp;
 use model::{
-    Buy, Cluster, Decision, Evict, IntentId, Ledger, Lower, MarkNode, Policies, PoolId, Release, Removal,
+    Buy, Cluster, Decision, Evict, IntentId, Ledger, Lower, MarkNode, Policies, PoolId, Release, SoftTaint, Removal,
     RemovalPhase, Step, UndoNode,
 };
 use std::collections::BTreeSet;
@@ -52,6 +52,7 @@ pub fn check_plan(
             Step::Evict(evict) => removals::check_evict(&mut case, evict),
             Step::Release(release) => removals::check_release(&mut case, release),
             Step::UndoNode(undo) => check_undo(&mut case, undo),
+            Step::SoftTaint(step) => removals::check_soft_taint(&mut case, step),
             Step::DeleteNode { node, uid, .. } => {
                 let known = cluster.nodes().get(node).filter(|found| found.uid == *uid);
                 if known.and_then(|found| cluster.machine_of(found)).is_some() {
@@ -79,6 +80,7 @@ fn in_dry_run(case: &Case<'_>, step: &Step) -> bool {
         Step::MarkNode(MarkNode { node, .. })
         | Step::UndoNode(UndoNode { node, .. })
         | Step::Evict(Evict { node, .. })
+        | Step::SoftTaint(SoftTaint { node, .. })
         | Step::DeleteNode { node, .. } => of_node(node).map(|machine| &machine.pool),
     };
     let named = |id: &PoolId| {
@@ -97,6 +99,7 @@ fn subject(step: &Step) -> String {
         Step::Release(step) => format!("release {}", step.machine),
         Step::UndoNode(step) => format!("undo {}", step.node),
         Step::DeleteNode { node, .. } => format!("delete {node}"),
+        Step::SoftTaint(step) => format!("soft taint of {}", step.node),
     }
 }
 
@@ -119,6 +122,10 @@ fn intent_is_durable(case: &mut Case<'_>, step: &Step) {
         Step::Evict(evict) => removal(ledger.removals.get(&evict.node), RemovalPhase::Draining),
         Step::UndoNode(undo) => removal(ledger.removals.get(&undo.node), RemovalPhase::Undoing),
         Step::DeleteNode { node, .. } => removal(ledger.removals.get(node), RemovalPhase::Releasing),
+        Step::SoftTaint(step) => ledger
+            .soft_taints
+            .get(&step.node)
+            .is_some_and(|change| change.intent == step.intent && change.put == step.put),
         Step::Release(release) => match &release.node {
             Some(node) => removal(ledger.removals.get(node), RemovalPhase::Releasing),
             None => removal(ledger.orphans.get(&release.machine), RemovalPhase::Releasing),

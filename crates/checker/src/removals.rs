@@ -5,7 +5,7 @@ use crate::drains::{allowance, budgets_over, counts_against, movable_on, protect
 use crate::fit::Bin;
 use crate::plan::Case;
 use model::{
-    Evict, MarkNode, Node, NodeName, PdbKey, Pod, PodKey, PoolId, Release, RemovalCause, RemovalPhase, Step,
+    Evict, MarkNode, Node, NodeName, PdbKey, Pod, PodKey, PoolId, Release, RemovalCause, RemovalPhase, SoftTaint, Step,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -80,8 +80,14 @@ pub(crate) fn check_evict(case: &mut Case<'_>, evict: &Evict) {
     if pod.node.as_ref() != Some(&evict.node) {
         case.wrong(Rule::Precondition, &evict.pod, format!("is not on {}", evict.node));
     }
-    if pod.mirror || pod.daemon {
+    let draining = &case.policies.draining;
+    let daemons_go = pod.evict_daemon.unwrap_or(
+        draining.evict_daemon_sets_from_occupied || draining.evict_daemon_sets_from_empty,
+    );
+    if pod.mirror || (pod.daemon && !daemons_go) {
         case.wrong(Rule::DrainRules, &evict.pod, "belongs to its node");
+    } else if pod.daemon {
+        // Its DaemonSet does without it; only budgets protect it.
     } else if let Some(why) = protection(case.cluster, case.policies, &pod, case.now) {
         case.wrong(Rule::DrainRules, &evict.pod, why);
     }
@@ -96,13 +102,35 @@ pub(crate) fn check_evict(case: &mut Case<'_>, evict: &Evict) {
     }
 }
 
+/// A soft taint speaks of nodes of ours that are not needed, and of no others.
+pub(crate) fn check_soft_taint(case: &mut Case<'_>, step: &SoftTaint) {
+    let Some(node) = case.cluster.nodes().get(&step.node).filter(|node| node.uid == step.uid).cloned() else {
+        case.wrong(Rule::Precondition, &step.node, "taints a node that is not there");
+        return;
+    };
+    if case.cluster.pool_of(&node).is_none() {
+        case.wrong(Rule::Precondition, &step.node, "taints a node of no pool of ours");
+    }
+    let unneeded = case.decision.ledger.unneeded_since.contains_key(&step.node);
+    if step.put && !unneeded {
+        case.wrong(Rule::Precondition, &step.node, "says that a needed node is not");
+    }
+    if &*step.taint.key != "DeletionCandidateOfClusterAutoscaler" {
+        case.wrong(Rule::Precondition, &step.node, format!("{} is no soft taint", step.taint.key));
+    }
+}
+
 pub(crate) fn check_release(case: &mut Case<'_>, release: &Release) {
     let machine = case.cluster.machines().get(&release.machine);
     if machine.is_some_and(|machine| machine.pool != release.pool) {
         case.wrong(Rule::Precondition, &release.machine, format!("is not a machine of {}", release.pool));
     }
+    let draining = &case.policies.draining;
+    let forced =
+        release.node.is_none() && (draining.force_delete_failed || draining.force_delete_unregistered);
     if let Some(pool) = case.cluster.pools().get(&release.pool)
         && release.min < pool.min
+        && !forced
     {
         let detail = format!("is released with a minimum of {}, which is {}", release.min, pool.min);
         case.wrong(Rule::Minimum, &release.pool, detail);
@@ -166,6 +194,10 @@ fn check_minimum(case: &mut Case<'_>) {
             }
             _ => {}
         }
+    }
+    if case.policies.draining.force_delete_failed || case.policies.draining.force_delete_unregistered {
+        // Machines that never joined may go below it then.
+        return;
     }
     for id in touched {
         let Some(pool) = case.cluster.pools().get(&id).cloned() else { continue };

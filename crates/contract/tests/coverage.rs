@@ -138,7 +138,6 @@ fn config(trouble: bool) -> Config {
     let policies = Policies {
         unneeded_time: seconds(60),
         delay_after_add: seconds(30),
-        unremovable_recheck: seconds(30),
         ..Policies::default()
     };
     let mut config = Config { policies, seed: 11, ..Config::default() };

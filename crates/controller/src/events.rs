@@ -206,7 +206,7 @@ impl Events {
                 let message = "removal given up: the node's taints and cordon are taken off";
                 self.node(writer, cluster, &undo.node, reasons::SCALE_DOWN_FAILED, message, now);
             }
-            (Step::Lower(_) | Step::UndoNode(_) | Step::DeleteNode { .. }, _) => {}
+            (Step::Lower(_) | Step::UndoNode(_) | Step::DeleteNode { .. } | Step::SoftTaint(_), _) => {}
         }
     }
 

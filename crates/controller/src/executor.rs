@@ -51,6 +51,7 @@ fn subject(step: &Step) -> Subject {
         Step::MarkNode(mark) => Subject::Node(mark.node.clone()),
         Step::UndoNode(undo) => Subject::Node(undo.node.clone()),
         Step::DeleteNode { node, .. } => Subject::Node(node.clone()),
+        Step::SoftTaint(soft) => Subject::Node(soft.node.clone()),
         Step::Evict(evict) => Subject::Pod(evict.pod.clone()),
     }
 }
@@ -398,6 +399,7 @@ impl Shared {
                 (Step::MarkNode(mark), _) => nodes::mark(&self.nodes, self.limit, mark).await,
                 (Step::UndoNode(_), _) if self.planted.has(PlantedBug::ForgottenUndo) => Attempt::Done,
                 (Step::UndoNode(undo), _) => nodes::undo(&self.nodes, self.limit, undo).await,
+                (Step::SoftTaint(soft), _) => nodes::soften(&self.nodes, self.limit, soft).await,
                 (Step::DeleteNode { node, uid, .. }, _) => {
                     nodes::delete(&self.nodes, self.limit, node, uid).await
                 }

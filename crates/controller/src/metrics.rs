@@ -318,6 +318,13 @@ fn kept_because(reason: &Reason) -> &'static str {
         Reason::InUse { .. } => "NotUnderutilized",
         Reason::NoPlaceFor { .. } | Reason::PlaceNotAssured { .. } => "NoPlaceToMovePods",
         Reason::BlockedBy { .. } => "BlockedByPod",
+        // The first of them, in the order in which Cluster Autoscaler asks.
+        Reason::KeptBy { reasons } => reasons.first().map_or("Other", kept_because),
+        Reason::UnreadyKept => "ScaleDownUnreadyDisabled",
+        Reason::ClusterMinimum { .. } => "MinimalResourceLimitExceeded",
+        Reason::PoolCoolDown { .. } | Reason::InCoolDown { .. } | Reason::Unneeded { .. } => {
+            "NotUnneededLongEnough"
+        }
         Reason::ScaleDownDisabledAnnotation => "ScaleDownDisabledAnnotation",
         Reason::ScaleDownDisabled => "ScaleDownDisabled",
         Reason::AtMinimum { .. } => "NodeGroupMinSizeReached",
@@ -327,7 +334,9 @@ fn kept_because(reason: &Reason) -> &'static str {
         Reason::StartingUp { .. } => "StartingUp",
         Reason::NotReadyYetTolerated { .. } => "NotUnreadyLongEnough",
         Reason::MachineUnknown => "MachineUnknown",
-        Reason::TooManyUnready { .. } => "TooManyUnready",
+        Reason::TooManyUnready { .. } | Reason::ZoneUnready { .. } | Reason::PoolUnready { .. } => {
+            "TooManyUnready"
+        }
         Reason::PodsAreWaiting => "PodsAreWaiting",
         Reason::InputNotFresh { .. } => "InputNotFresh",
         _ => "Other",

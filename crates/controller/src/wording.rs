@@ -23,6 +23,7 @@ pub(crate) fn verb(step: &Step) -> &'static str {
         Step::Release(_) => "release",
         Step::UndoNode(_) => "undo",
         Step::DeleteNode { .. } => "delete-node",
+        Step::SoftTaint(_) => "soft-taint",
     }
 }
 
@@ -56,6 +57,8 @@ pub(crate) fn sentence(cluster: &Cluster, step: &Step) -> String {
         }
         Step::UndoNode(undo) => format!("keep node {} after all: take our marks off", undo.node),
         Step::DeleteNode { node, .. } => format!("delete the object of node {node}, whose machine is gone"),
+        Step::SoftTaint(soft) if soft.put => format!("taint node {} softly: it is not needed", soft.node),
+        Step::SoftTaint(soft) => format!("take the soft taint off node {}: it is needed again", soft.node),
     }
 }
 

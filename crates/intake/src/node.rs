@@ -49,7 +49,9 @@ pub fn node(node: &slim::Node) -> Result<Node, IntakeError> {
             .annotations
             .iter()
             .flatten()
-            .filter(|(key, _)| READ_ANNOTATIONS.contains(&key.as_str()))
+            .filter(|(key, _)| {
+                READ_ANNOTATIONS.contains(&key.as_str()) || key.starts_with(annotations::DELAY_DELETION_PREFIX)
+            })
             .map(|(key, value)| (Arc::from(key.as_str()), Arc::from(value.as_str())))
             .collect(),
         unschedulable: node.spec.unschedulable.unwrap_or(false),

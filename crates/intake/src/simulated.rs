@@ -130,6 +130,7 @@ fn options(spec: &SimulatedPoolSpec) -> PoolOptions {
         unneeded_time: o.unneeded_seconds.map(SignedDuration::from_secs),
         unready_time: o.unready_seconds.map(SignedDuration::from_secs),
         max_provision_time: o.max_provision_seconds.map(SignedDuration::from_secs),
+        ..PoolOptions::default()
     }
 }
 

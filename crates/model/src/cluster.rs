@@ -436,6 +436,7 @@ mod tests {
             local_volumes: Vec::new(),
             claims: None,
             scale_up_delay_seconds: None,
+            evict_daemon: None,
         })
     }
 

@@ -170,6 +170,31 @@ pub struct Unremovable {
     pub until: Timestamp,
 }
 
+/// A soft taint that is being put on a node or taken off it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SoftTaintChange {
+    pub intent: IntentId,
+    pub put: bool,
+    pub since: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Asked>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<Timestamp>,
+}
+
+/// When something last happened to one pool, for waits that are the pool's own.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct LastChanges {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scale_up_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deletion_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure_at: Option<Timestamp>,
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Ledger {
@@ -180,6 +205,9 @@ pub struct Ledger {
     pub last_scale_up_at: Option<Timestamp>,
     pub last_deletion_at: Option<Timestamp>,
     pub last_failure_at: Option<Timestamp>,
+    /// The same by pool, where the waits are the pools' own.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub last_changes: BTreeMap<PoolId, LastChanges>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub scale_ups: BTreeMap<PoolId, ScaleUp>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -191,6 +219,9 @@ pub struct Ledger {
     pub unremovable: BTreeMap<NodeName, Unremovable>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub removals: BTreeMap<NodeName, Removal>,
+    /// Soft taints that are being changed.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub soft_taints: BTreeMap<NodeName, SoftTaintChange>,
     /// Machines without a node that are being given back.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub orphans: BTreeMap<MachineId, Removal>,

@@ -35,7 +35,9 @@ pub use ids::{
     VolumeName, WorkloadKey,
 };
 pub use labels::{LabelSelector, Labels, NodeSelectorTerm, Operator, Requirement};
-pub use ledger::{Asked, BackOff, EvictionState, Ledger, Removal, RemovalPhase, ScaleUp, Unremovable};
+pub use ledger::{
+    Asked, BackOff, EvictionState, LastChanges, Ledger, Removal, RemovalPhase, ScaleUp, SoftTaintChange, Unremovable,
+};
 pub use money::MicroUsdPerHour;
 pub use names::PodNames;
 pub use node::{Node, NodeCondition, Readiness};
@@ -49,10 +51,13 @@ pub use offering::{
 pub use placement::{NodeInclusion, PodTerm, Preferences, SpreadConstraint, Weighted};
 pub use plan::{
     Buy, Decision, Evict, Growth, Lower, MarkNode, NewMachine, Outcome, OutcomeKind, Plan, Release,
-    RemovalCause, Served, Serves, Step, UndoNode,
+    RemovalCause, Served, Serves, SoftTaint, Step, UndoNode,
 };
 pub use pod::{HostPort, LocalVolume, Pod, PodClaims, PodPhase, PodShape, SafeToEvict, UnmodelledRule};
-pub use policies::{Policies, PoolOptions, Profile};
+pub use policies::{
+    Bounds, Ceilings, Choice, DrainGroup, Draining, Expander, NodeTaints, Policies, PoolOptions, PoolPolicy,
+    Profile, UnreadyGate,
+};
 pub use pool::{Machine, MachineState, NodeTemplate, Pool, PoolKind, ProviderKind};
 pub use reason::{
     BlockedPod, CoolDown, FilterName, PodBlock, PoolChange, PoolRejection, Reason, VolumeConflict,

@@ -169,6 +169,17 @@ pub struct UndoNode {
     pub uncordon: bool,
 }
 
+/// Put the soft taint of an unneeded node on it, or take it off.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SoftTaint {
+    pub intent: IntentId,
+    pub node: NodeName,
+    pub uid: Uid,
+    pub taint: Taint,
+    pub put: bool,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Step {
@@ -184,6 +195,7 @@ pub enum Step {
         node: NodeName,
         uid: Uid,
     },
+    SoftTaint(SoftTaint),
 }
 
 impl Step {
@@ -196,6 +208,7 @@ impl Step {
             Self::Release(step) => &step.intent,
             Self::UndoNode(step) => &step.intent,
             Self::DeleteNode { intent, .. } => intent,
+            Self::SoftTaint(step) => &step.intent,
         }
     }
 }

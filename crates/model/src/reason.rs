@@ -200,6 +200,8 @@ pub enum Reason {
         why: VolumeRefusal,
     },
     ScaleUpDisabled,
+    /// No node is ready, and growing from nothing is switched off.
+    NoReadyNodes,
     /// Held back by scheduling gates.
     Gated,
     /// The scheduler has not looked at it yet; room is kept for it.
@@ -267,6 +269,38 @@ pub enum Reason {
     TooManyUnready {
         unready: u32,
         of: u32,
+    },
+    /// The same of the nodes of one zone,
+    ZoneUnready {
+        zone: Arc<str>,
+        unready: u32,
+        of: u32,
+    },
+    /// and of one pool.
+    PoolUnready {
+        pool: PoolId,
+        unready: u32,
+        of: u32,
+    },
+    /// More than one thing keeps the node.
+    KeptBy {
+        reasons: Vec<Reason>,
+    },
+    /// Nodes that are not ready are not removed.
+    UnreadyKept,
+    /// A scale-up made it lately, and its pool leaves new nodes alone.
+    PoolCoolDown {
+        until: Timestamp,
+    },
+    /// The cluster would have less of something than it must keep.
+    ClusterMinimum {
+        resource: ResourceName,
+        min: u64,
+    },
+    /// An annotation of the node holds its deletion back.
+    DeletionDelayed {
+        by: Arc<str>,
+        until: Timestamp,
     },
     /// Demand that waits for capacity may need it.
     PodsAreWaiting,

@@ -246,6 +246,7 @@ impl fmt::Display for Reason {
             }
             Self::VolumesRefused { why } => write!(f, "pod didn't trigger scale-up: {why}"),
             Self::ScaleUpDisabled => f.write_str("scale-up is switched off"),
+            Self::NoReadyNodes => f.write_str("no node is ready, and scale-up from zero is switched off"),
             Self::Gated => f.write_str("held back by its scheduling gates"),
             Self::AwaitsScheduler => f.write_str("the scheduler has not looked at it yet"),
             node_or_pool => node_or_pool.fmt_node_or_pool(f),
@@ -312,6 +313,34 @@ impl Reason {
             Self::MachineUnknown => f.write_str("kept: its provider does not name a machine for it"),
             Self::TooManyUnready { unready, of } => {
                 write!(f, "kept: {unready} of {of} nodes are not ready, so removals wait")
+            }
+            Self::ZoneUnready { zone, unready, of } => {
+                write!(
+                    f,
+                    "kept: {unready} of {of} nodes of zone {zone} are not ready, so removals wait there"
+                )
+            }
+            Self::PoolUnready { pool, unready, of } => {
+                write!(
+                    f,
+                    "kept: {unready} of {of} nodes of pool {pool} are not ready, so removals wait there"
+                )
+            }
+            Self::KeptBy { reasons } => {
+                let words: Vec<String> = reasons.iter().map(ToString::to_string).collect();
+                let words: Vec<&str> =
+                    words.iter().map(|words| words.strip_prefix("kept: ").unwrap_or(words)).collect();
+                write!(f, "kept: {}", words.join("; "))
+            }
+            Self::UnreadyKept => f.write_str("kept: nodes that are not ready are not removed"),
+            Self::PoolCoolDown { until } => {
+                write!(f, "kept: a scale-up made it, and its pool keeps new nodes until {until:.0}")
+            }
+            Self::ClusterMinimum { resource, min } => {
+                write!(f, "kept: the cluster must keep {min} of {resource}")
+            }
+            Self::DeletionDelayed { by, until } => {
+                write!(f, "being removed: annotation {by} holds its deletion back, until {until:.0} at most")
             }
             Self::PodsAreWaiting => f.write_str("kept: pods are waiting that may need it"),
             Self::PoolRejected { rejection } => write!(f, "{rejection}"),

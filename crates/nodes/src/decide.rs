@@ -8,7 +8,9 @@ use crate::freshness::Freshness;
 use crate::planted::Planted;
 use crate::round::Round;
 use crate::supply::Supply;
-use crate::{back_off, deliveries, demand, drains, growth, idle, leftovers, outcomes, rehearsal};
+use crate::{
+    back_off, deliveries, demand, drains, growth, idle, leftovers, outcomes, rehearsal, soft_taints, waits,
+};
 use jiff::Timestamp;
 use model::{Cluster, Decision, Ledger, Policies};
 
@@ -41,6 +43,7 @@ fn run(mut round: Round<'_>) -> Decision {
         return round.conclude();
     }
     back_off::review(&mut round, &fresh);
+    waits::forget(&mut round);
     drains::settle(&mut round, &fresh);
     let mut fleet = Fleet::survey(&mut round, &fresh);
     deliveries::settle(&mut round, &mut fleet);
@@ -54,5 +57,6 @@ fn run(mut round: Round<'_>) -> Decision {
     let mut budgets = Budgets::of(&round);
     drains::advance(&mut round, &fleet, &fresh, &mut supply, &mut budgets);
     idle::review(&mut round, &fleet, &fresh, &mut supply, &mut budgets);
+    soft_taints::review(&mut round, &fleet, &fresh);
     round.conclude()
 }

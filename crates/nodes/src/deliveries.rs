@@ -182,7 +182,8 @@ fn give_back(round: &mut Round<'_>, id: &PoolId, account: &mut PoolAccount) {
             round.ledger.orphans.insert(machine.id.clone(), orphan.clone());
         }
         let counted = orphan.asked.is_some() || orphan.released;
-        if !counted && (account.removable() == 0 || order_unseen(round, id)) {
+        let forced = is_forced(round, &machine);
+        if !counted && ((account.removable() == 0 && !forced) || order_unseen(round, id)) {
             continue;
         }
         let reason = Reason::MachineNeverJoined { machine: machine.id.clone() };
@@ -191,7 +192,7 @@ fn give_back(round: &mut Round<'_>, id: &PoolId, account: &mut PoolAccount) {
             continue;
         }
         let Some(asked) = round.ask(orphan.asked, orphan.not_before) else { continue };
-        if counted && !account.minimum_holds() {
+        if counted && !account.minimum_holds() && !forced {
             // The minimum was raised since it was asked for.
             if let Some(entry) = round.ledger.orphans.get_mut(&machine.id) {
                 entry.asked = None;
@@ -214,8 +215,18 @@ fn give_back(round: &mut Round<'_>, id: &PoolId, account: &mut PoolAccount) {
             machine: machine.id.clone(),
             node: None,
             cause: RemovalCause::NeverJoined,
-            min: account.pool.min,
+            min: if forced { 0 } else { account.pool.min },
         }));
+    }
+}
+
+/// Whether a machine that will not become a node goes even where the pool is at its minimum, which the provider then
+/// makes up for.
+fn is_forced(round: &Round<'_>, machine: &Machine) -> bool {
+    let draining = &round.policies.draining;
+    match machine.state {
+        MachineState::Failed { .. } => draining.force_delete_failed,
+        _ => draining.force_delete_unregistered,
     }
 }
 

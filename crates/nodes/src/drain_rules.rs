@@ -5,9 +5,10 @@
 
 use crate::budgets::Budgets;
 use crate::planted::PlantedBug;
+use crate::pool_policy;
 use crate::round::{Round, after};
 use jiff::{SignedDuration, Timestamp};
-use model::{BlockedPod, DaemonSetKey, Pod, PodBlock, PodPhase, SafeToEvict, WorkloadKey};
+use model::{BlockedPod, DaemonSetKey, Pod, PodBlock, PodPhase, Profile, SafeToEvict, WorkloadKey};
 use std::sync::Arc;
 
 /// A pod that should have been gone this long ago is stuck with its node.
@@ -112,11 +113,23 @@ fn system_pod(round: &Round<'_>, budgets: &Budgets, pod: &Pod, blocks: &mut Vec<
     if !policies.skip_nodes_with_system_pods || &*pod.key.namespace != "kube-system" {
         return;
     }
+    if of_node_policy(round, pod) {
+        // There neither age nor a budget lets it go.
+        blocks.push(PodBlock::UnmovableKubeSystemPod);
+        return;
+    }
     let limit = policies.blocking_system_pod_timeout;
     let old_enough = !limit.is_zero() && after(pod.created_at, limit) <= round.now;
     if budgets.covering(pod).next().is_none() && !old_enough {
         blocks.push(PodBlock::UnmovableKubeSystemPod);
     }
+}
+
+/// Whether a pod's node follows the rules of a cluster-wide policy.
+fn of_node_policy(round: &Round<'_>, pod: &Pod) -> bool {
+    let node = pod.node.as_ref().and_then(|name| round.cluster.nodes().get(name));
+    let pool = node.and_then(|node| round.cluster.pool_of(node));
+    pool.is_some_and(|pool| pool_policy::profile(round, pool) == Profile::NodePolicy)
 }
 
 fn local_storage(round: &Round<'_>, pod: &Pod, blocks: &mut Vec<PodBlock>) {

@@ -6,24 +6,26 @@
 use crate::assurance::{Assurance, Movers};
 use crate::budgets::Budgets;
 use crate::deliveries::RELEASE_BELIEVED;
-use crate::drain_rules::{self, Fate};
+use crate::drain_rules;
+use crate::evictions::{draining, evicts_daemon};
 use crate::fleet::{Fleet, FleetNode, NodeState, order_unseen};
 use crate::freshness::Freshness;
 use crate::planted::PlantedBug;
 use crate::round::{Round, after};
 use crate::supply::{Supply, TO_BE_DELETED};
+use crate::waits;
 use jiff::{SignedDuration, Timestamp};
 use model::{
-    Effect, Evict, EvictionState, MachineState, MarkNode, Node, NodeName, Pod, PodBlock, Reason, Release,
-    Removal, RemovalCause, RemovalPhase, Step, Taint, Uid, UndoNode, WorkloadKey,
+    Effect, MachineState, MarkNode, Node, NodeName, Pod, Reason, Release, Removal, RemovalCause, RemovalPhase,
+    Step, Taint, UndoNode,
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+/// Prefix of a node's annotations that hold its deletion back.
+const DELAY_DELETION: &str = "delay-deletion.cluster-autoscaler.kubernetes.io/";
 /// A mark that is not seen on the node after this is not coming.
 const MARKING_LIMIT: SignedDuration = SignedDuration::from_mins(5);
-/// How much longer than its grace period an evicted pod may take.
-const TERMINATION_SLACK: SignedDuration = SignedDuration::from_secs(30);
 /// How long a Node object may outlive its machine before we delete it: a cloud controller comes first.
 const NODE_OUTLIVES_MACHINE: SignedDuration = SignedDuration::from_secs(30);
 
@@ -47,7 +49,11 @@ pub(crate) fn undo(round: &mut Round<'_>, node: &NodeName) {
 
 /// Turns a removal back that did not work, and waits before the next one.
 pub(crate) fn fail(round: &mut Round<'_>, node: &NodeName) {
-    round.ledger.last_failure_at = Some(round.now);
+    let now = round.now;
+    round.ledger.last_failure_at = Some(now);
+    if let Some(pool) = round.ledger.removals.get(node).map(|removal| removal.pool.clone()) {
+        waits::note(round, &pool, |last| last.failure_at = Some(now));
+    }
     undo(round, node);
 }
 
@@ -130,17 +136,17 @@ pub(crate) fn advance(
             _ => {}
         }
         if let Some(removal) = round.ledger.removals.get(&name) {
-            let reason = Reason::BeingRemoved {
+            let reason = delayed(round, removal, &node.node).unwrap_or(Reason::BeingRemoved {
                 cause: removal.cause,
                 phase: removal.phase,
                 since: removal.phase_since,
-            };
+            });
             round.say(&name, reason);
         }
     }
 }
 
-fn enter(round: &mut Round<'_>, name: &NodeName, phase: RemovalPhase) {
+pub(crate) fn enter(round: &mut Round<'_>, name: &NodeName, phase: RemovalPhase) {
     let now = round.now;
     if let Some(removal) = round.ledger.removals.get_mut(name) {
         removal.phase = phase;
@@ -183,7 +189,8 @@ fn marking(
         }
         return;
     }
-    if removal.drains {
+    let daemons_go = |pod: &Arc<Pod>| pod.daemon && pod.occupies() && evicts_daemon(round, &removal, pod);
+    if removal.drains || round.cluster.pods_on(name).any(daemons_go) {
         enter(round, name, RemovalPhase::Draining);
         draining(round, supply, budgets, name, Places::Kept);
     } else {
@@ -298,168 +305,17 @@ pub(crate) fn mark_of(removal: &Removal, name: &NodeName) -> MarkNode {
 
 /// Whether places for the pods were kept earlier in this round.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Places {
+pub(crate) enum Places {
     Kept,
     ToFind,
 }
 
-/// Where the drain of one pod stands.
-enum PodProgress {
-    Gone,
-    /// On its way out, until then where that is known.
-    Leaving(Arc<Pod>, Option<Timestamp>),
-    ToEvict(ToEvict),
-    /// Out of time, or no longer to be moved.
-    Failed,
-}
-
-struct ToEvict {
-    pod: Arc<Pod>,
-    state: EvictionState,
-    new: bool,
-    /// The budget allows it, or it was handed out already.
-    allowed: bool,
-    give_up_at: Timestamp,
-}
-
-fn draining(
-    round: &mut Round<'_>,
-    supply: &mut Supply,
-    budgets: &mut Budgets,
-    name: &NodeName,
-    places: Places,
-) {
-    let pods: Vec<Arc<Pod>> = round.cluster.pods_on(name).map(Arc::clone).collect();
-    if let Some(removal) = round.ledger.removals.get_mut(name) {
-        removal.evictions.retain(|key, state| pods.iter().any(|pod| pod.key == *key && pod.uid == state.uid));
-    }
-    let progress: Vec<PodProgress> =
-        pods.iter().map(|pod| drain_progress(round, budgets, name, pod)).collect();
-    if progress.iter().any(|pod| matches!(pod, PodProgress::Failed)) {
-        fail(round, name);
-        return;
-    }
-    if progress.iter().all(|pod| matches!(pod, PodProgress::Gone)) {
-        enter(round, name, RemovalPhase::Releasing);
-        return;
-    }
-    let mut leaving = Successors::default();
-    for pod in progress {
-        match pod {
-            PodProgress::ToEvict(evict) => {
-                if places == Places::ToFind && drain_rules::needs_place(round, &evict.pod) {
-                    // A place is kept while there is one; the pod is on its way either way.
-                    let _homeless = find_places(supply, std::iter::once(&evict.pod));
-                }
-                evict_step(round, budgets, name, evict);
-            }
-            PodProgress::Leaving(pod, until) => {
-                if let Some(until) = until {
-                    round.wake(until);
-                }
-                leaving.keep_place(round, supply, &pod);
-            }
-            PodProgress::Gone | PodProgress::Failed => {}
-        }
-    }
-}
-
-/// Pods that owners have still to create in the place of those that leave.
-#[derive(Default)]
-struct Successors {
-    kept: BTreeMap<Uid, u32>,
-}
-
-impl Successors {
-    /// Keeps a place for the pod that will follow one that is leaving, until it exists and keeps its own.
-    fn keep_place(&mut self, round: &Round<'_>, supply: &mut Supply, pod: &Arc<Pod>) {
-        let Some(owner) = pod.owner.as_ref().filter(|_| drain_rules::needs_place(round, pod)) else { return };
-        let key = WorkloadKey::new(&owner.kind, &pod.key.namespace, &owner.name);
-        let desired = round.cluster.workloads().get(&key).map_or(0, |workload| workload.desired);
-        let kept = self.kept.entry(owner.uid.clone()).or_default();
-        if pod.deletion_at.is_some() && desired > round.cluster.live_pods_of(&owner.uid) + *kept {
-            *kept += 1;
-            let _homeless = find_places(supply, std::iter::once(pod));
-        }
-    }
-}
-
-fn drain_progress(round: &Round<'_>, budgets: &Budgets, name: &NodeName, pod: &Arc<Pod>) -> PodProgress {
-    let state = round.ledger.removals.get(name).and_then(|removal| removal.evictions.get(&pod.key)).cloned();
-    let accepted_at = state.as_ref().and_then(|state| state.accepted_at).filter(|_| pod.occupies());
-    if let Some(accepted_at) = accepted_at {
-        let grace = SignedDuration::from_secs(i64::from(pod.grace_seconds));
-        let limit = grace.min(round.policies.max_graceful_termination);
-        let until = after(after(accepted_at, limit), TERMINATION_SLACK);
-        return if until <= round.now {
-            PodProgress::Failed
-        } else {
-            PodProgress::Leaving(Arc::clone(pod), Some(until))
-        };
-    }
-    let fate = drain_rules::fate(round, budgets, pod);
-    if fate == Fate::Stays {
-        return PodProgress::Gone;
-    }
-    if pod.deletion_at.is_some() {
-        return PodProgress::Leaving(Arc::clone(pod), drain_rules::next_change(round, pod));
-    }
-    let only_budget = |by: &[PodBlock]| by.iter().all(|block| matches!(block, PodBlock::NotEnoughPdb { .. }));
-    let new = state.is_none();
-    let state = state.unwrap_or_else(|| EvictionState {
-        uid: pod.uid.clone(),
-        first_tried_at: round.now,
-        not_before: round.now,
-        accepted_at: None,
-        asked: None,
-    });
-    let allowed = match &fate {
-        Fate::Blocked(by) if !only_budget(by) => return PodProgress::Failed,
-        Fate::Blocked(_) => state.asked.is_some(),
-        _ => true,
-    };
-    let give_up_at = after(state.first_tried_at, round.policies.max_pod_eviction_time);
-    if give_up_at <= round.now {
-        return PodProgress::Failed;
-    }
-    PodProgress::ToEvict(ToEvict { pod: Arc::clone(pod), state, new, allowed, give_up_at })
-}
-
-/// Hands out the eviction where the budget allows it; in any case its time starts to run.
-fn evict_step(round: &mut Round<'_>, budgets: &mut Budgets, name: &NodeName, evict: ToEvict) {
-    let ToEvict { pod, mut state, new, allowed, give_up_at } = evict;
-    round.wake(give_up_at);
-    // Pods before this one may have used the budget up in this very round.
-    let handed_out = state.asked.is_some();
-    let allowed = allowed && (handed_out || budgets.forbidding(&pod).is_none());
-    let asked = if allowed { round.ask(state.asked, Some(state.not_before)) } else { None };
-    let asked = asked.filter(|_| budgets.hand_out(&pod));
-    if let Some(asked) = asked {
-        state.asked = Some(asked);
-        if !handed_out {
-            budgets.debit(&pod);
-        }
-    }
-    let longest = round.policies.max_graceful_termination.as_secs();
-    let Some(removal) = round.ledger.removals.get_mut(name) else { return };
-    if asked.is_some() || new {
-        removal.evictions.insert(pod.key.clone(), state);
-    }
-    if asked.is_some() {
-        let step = Evict {
-            intent: removal.intent.clone(),
-            node: name.clone(),
-            pod: pod.key.clone(),
-            uid: pod.uid.clone(),
-            grace_seconds: (i64::from(pod.grace_seconds) > longest)
-                .then(|| u32::try_from(longest).unwrap_or(u32::MAX)),
-        };
-        round.step(Step::Evict(step));
-    }
-}
-
 fn releasing(round: &mut Round<'_>, fleet: &Fleet, name: &NodeName, node: &FleetNode) {
     let Some(removal) = round.ledger.removals.get(name).cloned() else { return };
+    if let Some(Reason::DeletionDelayed { until, .. }) = delayed(round, &removal, &node.node) {
+        round.wake(until);
+        return;
+    }
     let Some(gone_at) = removal.machine_gone_at else {
         release_step(round, fleet, name);
         return;
@@ -473,6 +329,16 @@ fn releasing(round: &mut Round<'_>, fleet: &Fleet, name: &NodeName, node: &Fleet
         entry.not_before = None;
     }
     round.step(Step::DeleteNode { intent: removal.intent, node: name.clone(), uid: removal.node_uid });
+}
+
+/// What holds the deletion of an emptied node back: an annotation, for a bounded time.
+fn delayed(round: &Round<'_>, removal: &Removal, node: &Node) -> Option<Reason> {
+    if removal.phase != RemovalPhase::Releasing || removal.released || removal.asked.is_some() {
+        return None;
+    }
+    let by = node.annotations.keys().find(|key| key.starts_with(DELAY_DELETION))?;
+    let until = after(removal.phase_since, round.policies.draining.deletion_delay_limit);
+    (until > round.now).then(|| Reason::DeletionDelayed { by: Arc::clone(by), until })
 }
 
 /// A release that was answered as done, on a view of the provider that was out of date, is given again: a machine

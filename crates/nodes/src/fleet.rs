@@ -3,9 +3,9 @@
 //! Owns the classes of nodes and the sums that all limits are checked against. It sees and judges nothing: what
 //! follows from a machine that is late is `deliveries`', from a node that is not ready `idle`'s.
 
-use crate::back_off;
 use crate::freshness::Freshness;
 use crate::round::{Round, after};
+use crate::{back_off, pool_policy};
 use jiff::{SignedDuration, Timestamp};
 use model::{Machine, MachineId, MachineState, Node, NodeName, Pool, PoolId, Readiness};
 use std::collections::BTreeMap;
@@ -103,7 +103,8 @@ impl Fleet {
         let mut node_of: BTreeMap<MachineId, NodeState> = BTreeMap::new();
         for node in round.cluster.nodes().values() {
             let machine = round.cluster.machine_of(node).cloned();
-            let limit = provision_time(round, machine.as_deref());
+            let pool = machine.as_ref().map(|machine| &machine.pool);
+            let limit = pool_policy::startup_time(round, pool);
             let state = node_state(round, node, machine.as_deref(), limit);
             if let Some(machine) = &machine {
                 node_of.insert(machine.id.clone(), state);
@@ -129,12 +130,6 @@ impl Fleet {
         let on_their_way: u32 =
             self.pools.values().map(|p| p.coming + p.unborn + count(&p.failed) + count(&p.late)).sum();
         u32::try_from(self.nodes.len()).unwrap_or(u32::MAX).saturating_add(on_their_way)
-    }
-
-    /// How many of all registered nodes are not ready, and of how many.
-    pub(crate) fn unready(&self) -> (u32, u32) {
-        let ill = self.nodes.values().filter(|n| matches!(n.state, NodeState::Unready { .. })).count();
-        (u32::try_from(ill).unwrap_or(u32::MAX), u32::try_from(self.nodes.len()).unwrap_or(u32::MAX))
     }
 }
 
@@ -172,7 +167,7 @@ fn open_account(round: &Round<'_>, pool: &Arc<Pool>, fresh: bool) -> PoolAccount
         .collect();
     let open = in_flight.iter().filter(|removal| !removal.released).count();
     PoolAccount {
-        pool: Arc::clone(pool),
+        pool: pool_policy::laid_over(round, pool),
         fresh,
         target: pending.map_or(pool.target, |order| order.to),
         certain: order.filter(|o| o.lowering).map_or(pool.target, |order| order.to.min(pool.target)),
@@ -191,14 +186,6 @@ fn open_account(round: &Round<'_>, pool: &Arc<Pool>, fresh: bool) -> PoolAccount
     }
 }
 
-/// How long a machine of this pool may take to become a ready node.
-pub(crate) fn provision_time(round: &Round<'_>, machine: Option<&Machine>) -> SignedDuration {
-    machine
-        .and_then(|machine| round.cluster.pools().get(&machine.pool))
-        .and_then(|pool| pool.options.max_provision_time)
-        .unwrap_or(round.policies.max_provision_time)
-}
-
 fn node_state(
     round: &mut Round<'_>,
     node: &Node,
@@ -209,7 +196,8 @@ fn node_state(
     if node.deleting || going {
         return NodeState::Leaving;
     }
-    if node.is_ready() {
+    let starts = || node.taints.iter().any(|taint| round.policies.taints.is_startup(&taint.key));
+    if node.is_ready() && !starts() {
         return NodeState::Ready;
     }
     let since = match node.readiness {

@@ -11,6 +11,8 @@ use crate::market::{self, Refused};
 use crate::planted::PlantedBug;
 use crate::round::{Round, after};
 use crate::supply::{self, Unmet, take_missing};
+use crate::unready_gate::Gate;
+use crate::waits;
 use model::{Buy, PoolChange, PoolId, PoolRejection, Reason, ScaleUp, Serves, Step};
 use packing::{Group, Room, Template};
 use std::collections::BTreeMap;
@@ -74,6 +76,12 @@ fn open_pools(round: &Round<'_>, fleet: &Fleet, fresh: &Freshness) -> BTreeMap<P
 fn no_growth_at_all(round: &Round<'_>, fleet: &Fleet) -> Option<Reason> {
     if !round.policies.scale_up_enabled {
         return Some(Reason::ScaleUpDisabled);
+    }
+    if !round.policies.scale_up_from_zero && fleet.pools.values().all(|account| account.ready == 0) {
+        return Some(Reason::NoReadyNodes);
+    }
+    if let Some(reason) = Gate::of(round, fleet).everywhere() {
+        return Some(reason);
     }
     fleet.pools.is_empty().then_some(Reason::NoPools)
 }
@@ -194,7 +202,9 @@ fn order(round: &mut Round<'_>, account: &mut PoolAccount, candidate: &mut Candi
     if !round.planted.has(PlantedBug::ForgottenIntent) {
         round.ledger.scale_ups.insert(candidate.id.clone(), entry);
     }
-    round.ledger.last_scale_up_at = Some(round.now);
+    let now = round.now;
+    round.ledger.last_scale_up_at = Some(now);
+    waits::note(round, &candidate.id, |last| last.scale_up_at = Some(now));
     round
         .verdicts
         .pools

@@ -3,20 +3,24 @@
 //! Owns eligibility, the simulated removals, the timers and the start of removals. Every node gets a reason for being
 //! kept. Causes here are voluntary: each passes every guard.
 
-use crate::assurance::{Assurance, Movers};
+use crate::assurance::Movers;
+use crate::assured::Assured;
 use crate::budgets::Budgets;
+use crate::cluster_minimum::ClusterMinimum;
 use crate::drain_rules::{self, NodePods};
 use crate::drains;
 use crate::fleet::{Fleet, FleetNode, NodeState, PoolAccount};
 use crate::freshness::Freshness;
 use crate::planted::PlantedBug;
-use crate::round::{Round, after};
-use crate::supply::{Supply, TO_BE_DELETED, class_of};
-use crate::utilization::Utilization;
+use crate::round::Round;
+use crate::supply::{Supply, TO_BE_DELETED};
+use crate::unready_gate::Gate;
+use crate::utilization::{self, Utilization};
+use crate::{pool_policy, waits};
 use jiff::Timestamp;
 use model::{
-    BlockedPod, CoolDown, Node, NodeName, Pod, PodBlock, PoolId, PoolRejection, Profile, Reason, Removal,
-    RemovalCause, RemovalPhase, Step,
+    BlockedPod, Node, NodeName, Pod, PodBlock, PoolId, PoolRejection, Profile, Reason, Removal, RemovalCause,
+    RemovalPhase, Step,
 };
 use packing::SpotIx;
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,12 +29,9 @@ use std::sync::Arc;
 const SCALE_DOWN_DISABLED: &str = "cluster-autoscaler.kubernetes.io/scale-down-disabled";
 const DO_NOT_DISRUPT: &str = "karpenter.sh/do-not-disrupt";
 
-/// Removals that one round looks at one by one for whether their pods find places in any order.
-const MOST_PROOFS: u32 = 64;
-
 /// A node worth a simulated removal.
-struct Candidate<'f> {
-    name: &'f NodeName,
+pub(crate) struct Candidate<'f> {
+    pub name: &'f NodeName,
     node: &'f FleetNode,
     account: &'f PoolAccount,
     /// Not ready since then.
@@ -40,11 +41,11 @@ struct Candidate<'f> {
 }
 
 /// A node that could go: everything on it has a place.
-struct Unneeded<'f> {
-    candidate: Candidate<'f>,
+pub(crate) struct Unneeded<'f> {
+    pub candidate: Candidate<'f>,
     cause: RemovalCause,
     /// The pods that have to move.
-    moving: Vec<Arc<Pod>>,
+    pub moving: Vec<Arc<Pod>>,
 }
 
 impl Unneeded<'_> {
@@ -74,6 +75,14 @@ impl From<Reason> for Kept {
     }
 }
 
+/// Everything that keeps a node, as one reason.
+fn all_of(mut reasons: Vec<Reason>) -> Option<Reason> {
+    match reasons.len() {
+        0 | 1 => reasons.pop(),
+        _ => Some(Reason::KeptBy { reasons }),
+    }
+}
+
 pub(crate) fn review(
     round: &mut Round<'_>,
     fleet: &Fleet,
@@ -89,18 +98,16 @@ pub(crate) fn review(
         if round.ledger.removals.contains_key(name) {
             continue;
         }
-        match eligible(round, fleet, supply, name, node) {
+        match eligible(round, fleet, supply, budgets, name, node) {
             Ok(Some(candidate)) => candidates.push(candidate),
             Ok(None) => {}
             Err(reason) => round.say(name, reason),
         }
     }
-    if closed_by_unready(round, fleet, &candidates) {
-        return;
-    }
+    leave_ill_places(round, fleet, &mut candidates);
     sort(round, supply, &mut candidates);
     let before = Movers::so_far(supply);
-    let simulated = simulate(round, supply, budgets, candidates);
+    let simulated = simulate(round, fleet, supply, budgets, candidates);
     remember(round, fleet, &simulated);
     let mut starts = Starts::of(round, before);
     for node in &simulated.unneeded {
@@ -113,6 +120,7 @@ fn eligible<'f>(
     round: &mut Round<'_>,
     fleet: &'f Fleet,
     supply: &Supply,
+    budgets: &Budgets,
     name: &'f NodeName,
     node: &'f FleetNode,
 ) -> Result<Option<Candidate<'f>>, Reason> {
@@ -122,9 +130,6 @@ fn eligible<'f>(
     }
     if let Some(why) = &account.pool.frozen {
         return Err(Reason::PoolRejected { rejection: PoolRejection::Frozen { why: why.clone() } });
-    }
-    if forbids(&node.node) {
-        return Err(Reason::ScaleDownDisabledAnnotation);
     }
     let unready_since = match node.state {
         NodeState::Leaving => return Ok(None),
@@ -136,11 +141,11 @@ fn eligible<'f>(
         // A Cluster Autoscaler is at it; `leftovers` wakes us when that is over.
         return Ok(None);
     }
-    if unready_since.is_none() {
-        if supply.spot(name).is_none_or(|spot| supply.awaited.contains(&spot)) {
-            return Err(Reason::PodsAreWaiting);
-        }
-        in_use(round, supply, name, account)?;
+    if unready_since.is_none() && supply.spot(name).is_none_or(|spot| supply.awaited.contains(&spot)) {
+        return Err(Reason::PodsAreWaiting);
+    }
+    if let Some(reason) = kept_anyway(round, supply, budgets, name, node, account) {
+        return Err(reason);
     }
     let may_suit_unmodelled = supply.spot(name).is_some_and(|spot| supply.may_suit_unmodelled(spot));
     Ok(Some(Candidate { name, node, account, unready_since, may_suit_unmodelled }))
@@ -152,7 +157,8 @@ fn owner<'f>(round: &Round<'_>, fleet: &'f Fleet, node: &FleetNode) -> Result<&'
         return Err(if known { Reason::NotAutoscaled } else { Reason::MachineUnknown });
     };
     let account = fleet.pools.get(&machine.pool).ok_or(Reason::NotAutoscaled)?;
-    let removes = account.pool.profile == Profile::ClusterAutoscaler;
+    let profile = pool_policy::profile(round, &account.pool);
+    let removes = matches!(profile, Profile::ClusterAutoscaler | Profile::NodePolicy);
     if round.policies.scale_down_enabled && removes { Ok(account) } else { Err(Reason::ScaleDownDisabled) }
 }
 
@@ -162,9 +168,49 @@ fn forbids(node: &Node) -> bool {
         .any(|key| node.annotations.get(*key).is_some_and(|value| &**value == "true"))
 }
 
-fn in_use(round: &Round<'_>, supply: &Supply, name: &NodeName, account: &PoolAccount) -> Result<(), Reason> {
-    let own = account.pool.options.utilization_threshold_percent;
-    let threshold_permille = own.unwrap_or(round.policies.utilization_threshold_percent).saturating_mul(10);
+/// What keeps a node whatever becomes of its pods; its pods' own reasons beside it, unless it is simply in use.
+fn kept_anyway(
+    round: &mut Round<'_>,
+    supply: &Supply,
+    budgets: &Budgets,
+    name: &NodeName,
+    node: &FleetNode,
+    account: &PoolAccount,
+) -> Option<Reason> {
+    let mut kept = Vec::new();
+    if forbids(&node.node) {
+        kept.push(Reason::ScaleDownDisabledAnnotation);
+    }
+    if let Some(reason) = waits::too_new(round, node, account) {
+        if let Reason::PoolCoolDown { until } = &reason {
+            round.wake(*until);
+        }
+        kept.push(reason);
+    }
+    let ready = node.state == NodeState::Ready;
+    if !ready && !round.policies.scale_down_unready_enabled {
+        kept.push(Reason::UnreadyKept);
+    }
+    let used = if ready { in_use(round, supply, name, node, account).err() } else { None };
+    if kept.is_empty() || used.is_some() {
+        kept.extend(used);
+        return all_of(kept);
+    }
+    let pods = drain_rules::pods_of(round, budgets, name).blocked;
+    if !pods.is_empty() {
+        kept.push(Reason::BlockedBy { pods });
+    }
+    all_of(kept)
+}
+
+fn in_use(
+    round: &Round<'_>,
+    supply: &Supply,
+    name: &NodeName,
+    node: &FleetNode,
+    account: &PoolAccount,
+) -> Result<(), Reason> {
+    let threshold_permille = utilization::threshold_percent(round, &node.node, account).saturating_mul(10);
     let utilization = supply.utilization.get(name).copied().unwrap_or(Utilization::Unknown);
     let utilization_permille = match utilization {
         Utilization::Unknown => return Err(Reason::NothingAllocatable),
@@ -176,20 +222,19 @@ fn in_use(round: &Round<'_>, supply: &Supply, name: &NodeName, account: &PoolAcc
     Ok(())
 }
 
-/// With too many nodes not ready, what looks unneeded may be needed in a moment: nothing goes, all timers start anew.
-fn closed_by_unready(round: &mut Round<'_>, fleet: &Fleet, candidates: &[Candidate<'_>]) -> bool {
-    let (unready, of) = fleet.unready();
-    let policies = round.policies;
-    let share = u64::from(unready) * 100 > u64::from(of) * u64::from(policies.max_total_unready_percent);
-    if unready <= policies.ok_total_unready_count || !share {
-        return false;
-    }
-    round.ledger.unneeded_since.clear();
-    round.verdicts.round.push(Reason::TooManyUnready { unready, of });
-    for candidate in candidates {
-        round.say(candidate.name, Reason::TooManyUnready { unready, of });
-    }
-    true
+/// Where too many nodes are not ready, what looks unneeded may be needed in a moment: nothing goes there, and its
+/// timers start anew.
+fn leave_ill_places(round: &mut Round<'_>, fleet: &Fleet, candidates: &mut Vec<Candidate<'_>>) {
+    let gate = Gate::of(round, fleet);
+    round.verdicts.round.extend(gate.sentences());
+    candidates.retain(|candidate| match gate.at(candidate.node) {
+        None => true,
+        Some(reason) => {
+            round.ledger.unneeded_since.remove(candidate.name);
+            round.say(candidate.name, reason);
+            false
+        }
+    });
 }
 
 /// Empty nodes first, then those that have been unneeded longest (so that the choice is stable), then the emptiest.
@@ -214,22 +259,36 @@ fn unneeded_since(round: &Round<'_>, candidate: &Candidate<'_>) -> Option<Timest
 /// Removes one candidate after the other on paper; those that work stay removed for the ones after them.
 fn simulate<'f>(
     round: &mut Round<'_>,
+    fleet: &Fleet,
     supply: &mut Supply,
     budgets: &Budgets,
     candidates: Vec<Candidate<'f>>,
 ) -> Simulated<'f> {
     let mut taken: BTreeMap<PoolId, u32> = BTreeMap::new();
     let mut simulated = Simulated::default();
+    let mut minimum = ClusterMinimum::of(round, fleet);
     for candidate in candidates {
         let id = &candidate.account.pool.id;
         let already = taken.get(id).copied().unwrap_or(0);
+        let mut at_least = Vec::new();
         if already >= candidate.account.removable() && !round.planted.has(PlantedBug::UnderMinimum) {
-            round.say(candidate.name, Reason::AtMinimum { min: candidate.account.pool.min });
+            at_least.push(Reason::AtMinimum { min: candidate.account.pool.min });
+        }
+        at_least.extend(minimum.forbids(&candidate.node.node));
+        if !at_least.is_empty() {
+            let pods = drain_rules::pods_of(round, budgets, candidate.name).blocked;
+            if !pods.is_empty() {
+                at_least.push(Reason::BlockedBy { pods });
+            }
+            if let Some(reason) = all_of(at_least) {
+                round.say(candidate.name, reason);
+            }
             continue;
         }
         match try_removal(round, supply, budgets, &candidate) {
             Ok(pods) => {
                 *taken.entry(id.clone()).or_default() += 1;
+                minimum.take(&candidate.node.node);
                 let moving: Vec<_> = pods.moving.into_iter().map(|(pod, _)| pod).collect();
                 let cause = match (candidate.unready_since, moving.is_empty()) {
                     (Some(_), _) => RemovalCause::Unready,
@@ -262,7 +321,10 @@ fn try_removal(
         let only_by_budget = candidate.unready_since.is_none()
             && pods.blocked.iter().flat_map(|blocked| &blocked.by).all(by_budget)
             && would_work(round, supply, candidate, &pods);
-        return Err(Kept { reason: Reason::BlockedBy { pods: pods.blocked }, only_by_budget });
+        let mut reasons = vec![Reason::BlockedBy { pods: pods.blocked.clone() }];
+        reasons.extend(homeless_beside(supply, candidate, &pods));
+        let reason = all_of(reasons).unwrap_or(Reason::PodsAreWaiting);
+        return Err(Kept { reason, only_by_budget });
     }
     if candidate.unready_since.is_some() {
         if let Some((pod, _)) = pods.moving.first() {
@@ -312,6 +374,17 @@ fn empty_out(round: &Round<'_>, supply: &mut Supply, spot: SpotIx, pods: &NodePo
     None
 }
 
+/// A pod that might move, beside those that may not, and has no place; the room stays as it is.
+fn homeless_beside(supply: &mut Supply, candidate: &Candidate<'_>, pods: &NodePods) -> Option<Reason> {
+    let spot = supply.spot(candidate.name).filter(|_| candidate.unready_since.is_none())?;
+    let mark = supply.room.mark();
+    supply.room.close(spot);
+    let moving = pods.moving.iter().filter(|(_, needs_place)| *needs_place).map(|(pod, _)| pod);
+    let homeless = drains::find_places(supply, moving);
+    supply.room.rollback(mark);
+    homeless.map(|pod| Reason::NoPlaceFor { pod: pod.key.clone() })
+}
+
 /// Whether a node whose pods may not move now could be emptied if they might; the room stays as it is.
 fn would_work(round: &Round<'_>, supply: &mut Supply, candidate: &Candidate<'_>, pods: &NodePods) -> bool {
     let Some(spot) = supply.spot(candidate.name).filter(|_| !candidate.may_suit_unmodelled) else {
@@ -349,7 +422,6 @@ fn remember(round: &mut Round<'_>, fleet: &Fleet, simulated: &Simulated<'_>) {
 struct Starts {
     in_flight: u32,
     draining: u32,
-    cool_down: Option<(CoolDown, Timestamp)>,
     assured: Assured,
 }
 
@@ -361,8 +433,7 @@ impl Starts {
         Self {
             in_flight: u32::try_from(removals.len()).unwrap_or(u32::MAX),
             draining: u32::try_from(removals.values().filter(moves).count()).unwrap_or(u32::MAX),
-            cool_down: cool_down(round),
-            assured: Assured { movers, ..Assured::default() },
+            assured: Assured::beside(movers),
         }
     }
 
@@ -376,7 +447,8 @@ impl Starts {
         all: &[Unneeded<'_>],
     ) {
         let name = node.candidate.name;
-        let (since, removable_at) = times(round, node);
+        let candidate = &node.candidate;
+        let (since, removable_at) = waits::times(round, name, candidate.unready_since, candidate.account);
         if !round.reached(removable_at) {
             let reason = match node.candidate.unready_since {
                 Some(since) => Reason::NotReadyYetTolerated { since, removable_at },
@@ -385,7 +457,7 @@ impl Starts {
             round.say(name, reason);
             return;
         }
-        if let Some((after, until)) = self.cool_down {
+        if let Some((after, until)) = waits::cool_down(round, &candidate.account.pool.id) {
             round.wake(until);
             round.say(name, Reason::InCoolDown { after, until });
             return;
@@ -416,68 +488,6 @@ impl Starts {
     }
 }
 
-/// Removals whose pods find places wherever the scheduler binds them, one after the other.
-#[derive(Default)]
-struct Assured {
-    movers: Movers,
-    leaving: BTreeSet<SpotIx>,
-    proof: Option<Assurance>,
-    /// Whether everything that is unneeded may go at once; then nothing is asked one by one.
-    all: Option<bool>,
-    asked: u32,
-}
-
-impl Assured {
-    /// Why a removal is not to begin now; where it may, its pods count as moving from here on.
-    fn refuses(
-        &mut self,
-        round: &Round<'_>,
-        supply: &mut Supply,
-        node: &Unneeded<'_>,
-        all: &[Unneeded<'_>],
-    ) -> Option<Reason> {
-        let spot = supply.spot(node.candidate.name).filter(|spot| spot.0 < supply.ready_end)?;
-        if round.planted.has(PlantedBug::NoPlaceForPods) || self.all_at_once(round, supply, all) {
-            return None;
-        }
-        if self.asked >= MOST_PROOFS {
-            return Some(Reason::PlaceNotAssured { pod: node.moving.first()?.key.clone() });
-        }
-        self.asked += 1;
-        let (mut movers, mut leaving) = (self.movers.clone(), self.leaving.clone());
-        move_off(round, supply, node, &mut movers);
-        leaving.insert(spot);
-        let proof = self.proof.get_or_insert_with(|| Assurance::of(supply));
-        let Some(shape) = proof.doubtful(&supply.room, &movers, &leaving) else {
-            (self.movers, self.leaving) = (movers, leaving);
-            return None;
-        };
-        let own = node.moving.iter().find(|pod| pod.shape == shape);
-        Some(own.map_or(Reason::PodsAreWaiting, |pod| Reason::PlaceNotAssured { pod: pod.key.clone() }))
-    }
-
-    fn all_at_once(&mut self, round: &Round<'_>, supply: &mut Supply, all: &[Unneeded<'_>]) -> bool {
-        if let Some(known) = self.all {
-            return known;
-        }
-        let (mut movers, mut leaving) = (self.movers.clone(), self.leaving.clone());
-        for node in all {
-            move_off(round, supply, node, &mut movers);
-            leaving.extend(supply.spot(node.candidate.name));
-        }
-        let proof = self.proof.get_or_insert_with(|| Assurance::of(supply));
-        let assured = proof.doubtful(&supply.room, &movers, &leaving).is_none();
-        self.all = Some(assured);
-        assured
-    }
-}
-
-fn move_off(round: &Round<'_>, supply: &mut Supply, node: &Unneeded<'_>, movers: &mut Movers) {
-    for pod in node.moving.iter().filter(|pod| drain_rules::needs_place(round, pod)) {
-        movers.seek(class_of(&mut supply.room, pod), 1);
-    }
-}
-
 /// A budget that the removals which started before in this round have used up.
 fn used_up(budgets: &Budgets, moving: &[Arc<Pod>]) -> Option<Reason> {
     let block = |pod: &Arc<Pod>| {
@@ -486,31 +496,6 @@ fn used_up(budgets: &Budgets, moving: &[Arc<Pod>]) -> Option<Reason> {
     };
     let pods: Vec<_> = moving.iter().filter_map(block).collect();
     (!pods.is_empty()).then_some(Reason::BlockedBy { pods })
-}
-
-/// Since when a node is unneeded, and when it may go.
-fn times(round: &Round<'_>, node: &Unneeded<'_>) -> (Timestamp, Timestamp) {
-    let options = &node.candidate.account.pool.options;
-    let policies = round.policies;
-    if let Some(since) = node.candidate.unready_since {
-        return (since, after(since, options.unready_time.unwrap_or(policies.unready_time)));
-    }
-    let since = round.ledger.unneeded_since.get(node.candidate.name).copied().unwrap_or(round.now);
-    (since, after(since, options.unneeded_time.unwrap_or(policies.unneeded_time)))
-}
-
-/// The wait that ends last of those that forbid new removals now.
-fn cool_down(round: &Round<'_>) -> Option<(CoolDown, Timestamp)> {
-    let (ledger, policies) = (&round.ledger, round.policies);
-    [
-        (CoolDown::AfterScaleUp, ledger.last_scale_up_at, policies.delay_after_add),
-        (CoolDown::AfterDeletion, ledger.last_deletion_at, policies.delay_after_delete),
-        (CoolDown::AfterFailure, ledger.last_failure_at, policies.delay_after_failure),
-    ]
-    .into_iter()
-    .filter_map(|(which, at, wait)| at.map(|at| (which, after(at, wait))))
-    .filter(|(_, until)| *until > round.now)
-    .max_by_key(|(which, until)| (*until, *which))
 }
 
 fn start(round: &mut Round<'_>, node: &Unneeded<'_>) {

@@ -8,14 +8,17 @@
 
 mod appraisal;
 mod assurance;
+mod assured;
 mod back_off;
 mod budgets;
 mod claims;
+mod cluster_minimum;
 mod decide;
 mod deliveries;
 mod demand;
 mod drain_rules;
 mod drains;
+mod evictions;
 mod fleet;
 mod freshness;
 mod growth;
@@ -24,10 +27,14 @@ mod leftovers;
 mod market;
 mod outcomes;
 mod planted;
+mod pool_policy;
 mod rehearsal;
 mod round;
+mod soft_taints;
 mod supply;
+mod unready_gate;
 mod utilization;
+mod waits;
 
 pub use decide::decide;
 #[cfg(feature = "planted-bugs")]

@@ -6,8 +6,9 @@
 use crate::back_off;
 use crate::drains;
 use crate::round::{Round, after};
+use crate::waits;
 use jiff::{SignedDuration, Timestamp};
-use model::{Buy, Evict, Lower, NodeName, Outcome, OutcomeKind, Release, RemovalPhase, Step};
+use model::{Buy, Evict, Lower, NodeName, Outcome, OutcomeKind, Release, RemovalPhase, SoftTaint, Step};
 use std::sync::Arc;
 
 /// Wait before an order that was found out of date is looked at again.
@@ -37,6 +38,7 @@ pub(crate) fn absorb(round: &mut Round<'_>) {
             Step::Evict(step) => evicted(round, step, &outcome),
             Step::Release(step) => released(round, step, &outcome),
             Step::DeleteNode { intent, node, .. } => node_deleted(round, node, intent, &outcome),
+            Step::SoftTaint(step) => soft_tainted(round, step, &outcome),
         }
     }
 }
@@ -133,8 +135,14 @@ fn evicted(round: &mut Round<'_>, step: &Evict, outcome: &Outcome) {
             eviction.accepted_at = Some(eviction.accepted_at.unwrap_or(outcome.at));
         }
         OutcomeKind::Deferred { until, .. } => eviction.not_before = *until,
+        // Nobody waits for the pod of a DaemonSet.
+        OutcomeKind::Failed { .. } if of_daemon_set(round, step) => {}
         OutcomeKind::Failed { .. } => drains::fail(round, &step.node),
     }
+}
+
+fn of_daemon_set(round: &Round<'_>, step: &Evict) -> bool {
+    round.cluster.pods().get(&step.pod).is_some_and(|pod| pod.daemon)
 }
 
 fn released(round: &mut Round<'_>, step: &Release, outcome: &Outcome) {
@@ -154,6 +162,7 @@ fn released(round: &mut Round<'_>, step: &Release, outcome: &Outcome) {
         OutcomeKind::Done => {
             removal.released = true;
             round.ledger.last_deletion_at = Some(at);
+            waits::note(round, &step.pool, |last| last.deletion_at = Some(at));
         }
         OutcomeKind::Deferred { until, .. } => removal.not_before = Some(*until),
         OutcomeKind::Obsolete { .. } | OutcomeKind::Failed { .. } => match &step.node {
@@ -161,6 +170,20 @@ fn released(round: &mut Round<'_>, step: &Release, outcome: &Outcome) {
             None => removal.not_before = Some(after(at, wait)),
         },
     }
+}
+
+fn soft_tainted(round: &mut Round<'_>, step: &SoftTaint, outcome: &Outcome) {
+    let Some(change) =
+        round.ledger.soft_taints.get_mut(&step.node).filter(|change| change.intent == step.intent)
+    else {
+        return;
+    };
+    change.asked = None;
+    change.not_before = Some(match &outcome.kind {
+        OutcomeKind::Deferred { until, .. } => *until,
+        // The watch shows it; where it does not, the step is taken again.
+        _ => after(outcome.at, RECHECK),
+    });
 }
 
 fn node_deleted(round: &mut Round<'_>, node: &NodeName, intent: &model::IntentId, outcome: &Outcome) {

@@ -88,6 +88,7 @@ fn pool_of<'a>(cluster: &'a Cluster, step: &Step) -> Option<&'a Pool> {
         Step::MarkNode(mark) => of_node(&mark.node),
         Step::UndoNode(undo) => of_node(&undo.node),
         Step::Evict(evict) => of_node(&evict.node),
+        Step::SoftTaint(soft) => of_node(&soft.node),
         Step::DeleteNode { node, .. } => of_node(node),
     };
     pool.map(|pool| &**pool)

@@ -24,6 +24,8 @@ use std::sync::Arc;
 
 /// The taint of a node that is on its way out.
 pub(crate) const TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";
+/// The soft taint of a node that is not needed.
+pub(crate) const DELETION_CANDIDATE: &str = "DeletionCandidateOfClusterAutoscaler";
 
 /// Taints that say what a node is at the moment, not what it is for: a node that gets ready loses them.
 const PASSING_TAINTS: [&str; 9] = [
@@ -37,9 +39,6 @@ const PASSING_TAINTS: [&str; 9] = [
     "node.cloudprovider.kubernetes.io/uninitialized",
     "node.cloudprovider.kubernetes.io/shutdown",
 ];
-/// Taints that a node starts with and loses.
-const STARTUP_PREFIXES: [&str; 2] =
-    ["startup-taint.cluster-autoscaler.kubernetes.io/", "ignore-taint.cluster-autoscaler.kubernetes.io/"];
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum SpotKind {
@@ -163,7 +162,7 @@ impl Supply {
                 continue;
             }
             let mut plain = Node::clone(&node.node);
-            plain.taints.retain(|taint| &*taint.key != TO_BE_DELETED && !is_passing(taint));
+            plain.taints.retain(|taint| &*taint.key != TO_BE_DELETED && !is_passing(round, taint));
             plain.unschedulable &= !removal.cordoned;
             let pods = utilization::load(round, &plain, &mut self.room).pods;
             let spot = self.room.add(Arc::new(plain));
@@ -203,7 +202,7 @@ impl Supply {
 
     /// A node that is there and not ready: as it will be, with the DaemonSet pods that it does not have yet.
     fn add_starting(&mut self, round: &Round<'_>, fleet: &Fleet, node: &FleetNode) {
-        let plain = Arc::new(starting_node(fleet, node));
+        let plain = Arc::new(starting_node(round, fleet, node));
         let pods = utilization::load(round, &plain, &mut self.room).pods;
         let spot = self.room.add(Arc::clone(&plain));
         self.hold(spot, &pods);
@@ -450,9 +449,10 @@ fn starting_pool(node: &FleetNode) -> Option<&PoolId> {
     node.machine.as_ref().map(|machine| &machine.pool)
 }
 
-fn is_passing(taint: &Taint) -> bool {
+fn is_passing(round: &Round<'_>, taint: &Taint) -> bool {
     PASSING_TAINTS.contains(&&*taint.key)
-        || STARTUP_PREFIXES.iter().any(|prefix| taint.key.starts_with(prefix))
+        || &*taint.key == DELETION_CANDIDATE
+        || round.policies.taints.is_passing(&taint.key)
 }
 
 /// A room without spots that can tell apart all pods of the cluster.
@@ -473,9 +473,9 @@ pub(crate) fn class_of(room: &mut Room, pod: &Pod) -> ClassIx {
 }
 
 /// A node that is there and not ready, as it will be.
-fn starting_node(fleet: &Fleet, node: &FleetNode) -> Node {
+fn starting_node(round: &Round<'_>, fleet: &Fleet, node: &FleetNode) -> Node {
     let mut plain = Node::clone(&node.node);
-    plain.taints.retain(|taint| !is_passing(taint));
+    plain.taints.retain(|taint| !is_passing(round, taint));
     let template = node
         .machine
         .as_ref()
@@ -516,12 +516,12 @@ pub(crate) fn template_of(
     template: &NodeTemplate,
     room: &mut Room,
 ) -> Template {
-    let node = Arc::new(promised_node(pool, template));
+    let node = Arc::new(promised_node(round, pool, template));
     let overhead = daemons(round, &node, &BTreeSet::new(), room);
     Template { node, overhead }
 }
 
-fn promised_node(pool: &PoolId, template: &NodeTemplate) -> Node {
+fn promised_node(round: &Round<'_>, pool: &PoolId, template: &NodeTemplate) -> Node {
     let name = format!("{pool}-new");
     let mut labels: Labels = template.labels.clone();
     model::add_zone_aliases(&mut labels);
@@ -532,7 +532,7 @@ fn promised_node(pool: &PoolId, template: &NodeTemplate) -> Node {
         addresses: Vec::new(),
         labels,
         annotations: BTreeMap::new(),
-        taints: template.taints.iter().filter(|taint| !is_passing(taint)).cloned().collect(),
+        taints: template.taints.iter().filter(|taint| !is_passing(round, taint)).cloned().collect(),
         unschedulable: false,
         allocatable: template.allocatable.clone(),
         readiness: Readiness::Ready { since: jiff::Timestamp::UNIX_EPOCH },

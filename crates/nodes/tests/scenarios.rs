@@ -283,6 +283,8 @@ fn step_line(step: &Step) -> String {
         }
         Step::UndoNode(u) => format!("undo {}{}", u.node, if u.uncordon { " and uncordon" } else { "" }),
         Step::DeleteNode { node, .. } => format!("delete node {node}"),
+        Step::SoftTaint(soft) if soft.put => format!("soften {}", soft.node),
+        Step::SoftTaint(soft) => format!("harden {}", soft.node),
     }
 }
 

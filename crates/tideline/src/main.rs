@@ -17,6 +17,7 @@ mod configuration;
 mod duration;
 mod error;
 mod group_flags;
+mod foreign_flags;
 mod logs;
 mod page;
 mod policy_flags;
@@ -140,7 +141,7 @@ fn prepared(mut arguments: Vec<OsString>) -> Result<Vec<OsString>, CommandError>
             ))
         })?);
     }
-    let sorted = policy_flags::sort(text).all_served().map_err(CommandError::Usage)?;
+    let sorted = foreign_flags::sort(text);
     for note in sorted.notes {
         eprintln!("tideline: {note}");
     }

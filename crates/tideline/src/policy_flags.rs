@@ -1,13 +1,14 @@
 //! The flags that set policies, with Cluster Autoscaler's names and defaults.
 //!
-//! Owns the translation from flags to [`Policies`], and the list of that program's flags which mean nothing here
-//! or are not served yet. A flag that is not given keeps what it is applied to, so that the sandbox can start from
-//! defaults of its own.
+//! Owns the translation from flags to [`Policies`]; those of that program's flags that mean nothing here are in
+//! `foreign_flags`. A flag that is not given keeps what it is applied to, so that the sandbox can start from defaults
+//! of its own.
 
 use crate::duration;
 use clap::Args;
 use jiff::SignedDuration;
-use model::Policies;
+use model::{Bounds, DrainGroup, Expander, Policies, UnreadyGate};
+use std::sync::Arc;
 
 /// Reads `0.5` as 50 per cent.
 fn share(text: &str) -> Result<u32, String> {
@@ -18,19 +19,31 @@ fn share(text: &str) -> Result<u32, String> {
     Ok((share * 100.0).round() as u32)
 }
 
+/// Reads a switch as Go's flags do.
+pub(crate) fn switch(text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err(format!("\"{text}\" is neither true nor false")),
+    }
+}
+
 macro_rules! policy_flags {
-    ($($(#[$meta:meta])* $flag:ident: $type:ty => $field:ident),* $(,)?) => {
+    ($($(#[$meta:meta])* $flag:ident: $type:ty => $($field:ident).+),* $(,)?) => {
         /// Policies: what may be bought and removed, and when.
         #[derive(Args, Clone, Debug, Default)]
         #[command(next_help_heading = "Policies (Cluster Autoscaler's names and defaults)")]
         pub(crate) struct PolicyFlags {
             $($(#[$meta])* pub(crate) $flag: Option<$type>,)*
+            #[command(flatten)]
+            lists: ListFlags,
         }
 
         impl PolicyFlags {
             /// Changes the policies that a flag was given for.
             pub(crate) fn apply(&self, policies: &mut Policies) {
-                $(if let Some(value) = self.$flag { policies.$field = value; })*
+                $(if let Some(value) = &self.$flag { policies.$($field).+.clone_from(value); })*
+                self.lists.apply(policies);
             }
         }
     };
@@ -47,7 +60,7 @@ policy_flags! {
     #[arg(long, value_name = "PRIORITY", allow_negative_numbers = true)]
     expendable_pods_priority_cutoff: i32 => expendable_pods_priority_cutoff,
     /// Whether nodes are removed at all [default: true]
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch)]
     scale_down_enabled: bool => scale_down_enabled,
     /// A node whose requests (the larger share of cpu and memory) are at most this part of it is under-used
     /// [default: 0.5]
@@ -92,17 +105,14 @@ policy_flags! {
     /// How long evictions of one drain are retried before it is undone [default: 2m]
     #[arg(long, value_name = "DURATION", value_parser = duration::wait)]
     max_pod_eviction_time: SignedDuration => max_pod_eviction_time,
-    /// A node found unremovable is looked at again after this [default: 5m]
-    #[arg(long, value_name = "DURATION", value_parser = duration::wait)]
-    unremovable_node_recheck_timeout: SignedDuration => unremovable_recheck,
     /// Keep nodes with kube-system pods that have no budget (DaemonSet pods apart) [default: true]
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch)]
     skip_nodes_with_system_pods: bool => skip_nodes_with_system_pods,
     /// Keep nodes with pods that use local storage [default: true]
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch)]
     skip_nodes_with_local_storage: bool => skip_nodes_with_local_storage,
     /// Keep nodes with pods of controllers that are not Kubernetes' own [default: true]
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch)]
     skip_nodes_with_custom_controller_pods: bool => skip_nodes_with_custom_controller_pods,
     /// kube-system pods without a budget stop blocking at this age; 0 is never (the name is as it is spelt there)
     /// [default: 1h]
@@ -112,16 +122,16 @@ policy_flags! {
     #[arg(long, value_name = "N")]
     min_replica_count: u32 => min_replica_count,
     /// Cordon a node, besides tainting it, before its pods are evicted [default: true]
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch)]
     cordon_node_before_terminating: bool => cordon_node_before_terminating,
     /// Leave DaemonSet pods out when a node's use is computed [default: false]
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch)]
     ignore_daemonsets_utilization: bool => ignore_daemonsets_utilization,
     /// Honour what pods merely prefer (affinity, spread, PreferNoSchedule) where that leaves no pod out [default: true]
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch)]
     respect_preferences: bool => respect_preferences,
     /// Leave static pods out when a node's use is computed [default: false]
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch)]
     ignore_mirror_pods_utilization: bool => ignore_mirror_pods_utilization,
     /// Removals stop where more than this many per cent of nodes are not ready … [default: 45]
     #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(0..=100))]
@@ -136,128 +146,167 @@ policy_flags! {
     /// Upper bound on the grace period of an evicted pod, in seconds [default: 600]
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     max_graceful_termination_sec: SignedDuration => max_graceful_termination,
+    /// Cores of the whole cluster: removals keep the first number, purchases the second [default: 0:320000]
+    #[arg(long, value_name = "MIN:MAX", value_parser = bounds)]
+    cores_total: Bounds => ceilings.cores,
+    /// GiB of memory of the whole cluster, likewise [default: 0:6400000]
+    #[arg(long, value_name = "MIN:MAX", value_parser = bounds)]
+    memory_total: Bounds => ceilings.memory_gib,
+    /// Whether anything is bought while no node is ready [default: true]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch)]
+    scale_up_from_zero: bool => scale_up_from_zero,
+    /// Whether pools under their minimum are raised to it [default: false]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch)]
+    enforce_node_group_min_size: bool => enforce_minimum,
+    /// A pod must be older than this before anything is bought for it; its annotation may lengthen the wait
+    /// [default: 0s]
+    #[arg(long, value_name = "DURATION", value_parser = duration::wait)]
+    new_pod_scale_up_delay: SignedDuration => new_pod_scale_up_delay,
+    /// How long a node may take to become ready [default: 15m]
+    #[arg(long, value_name = "DURATION", value_parser = duration::wait)]
+    max_node_startup_time: SignedDuration => max_startup_time,
+    /// Whether nodes that are not ready are removed [default: true]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch)]
+    scale_down_unready_enabled: bool => scale_down_unready_enabled,
+    /// The part of a node's GPUs that makes it under-used; nothing else of such a node is looked at [default: 0.5]
+    #[arg(long, value_name = "0..1", value_parser = share)]
+    scale_down_gpu_utilization_threshold: u32 => gpu_utilization_threshold_percent,
+    /// Whether the three waits after a change hold only for the pool where it happened [default: false]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch)]
+    scale_down_delay_type_local: bool => delay_type_local,
+    /// What rests while too many nodes are not ready: removals in the ill zones and pools, or everything in the
+    /// whole cluster as in Cluster Autoscaler [default: zone]
+    #[arg(long, value_name = "zone|cluster", value_parser = gate)]
+    unready_gate: UnreadyGate => unready_gate,
+    /// Give machines that never joined back below the pool's minimum, too [default: false]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch)]
+    force_delete_unregistered_nodes: bool => draining.force_delete_unregistered,
+    /// Give machines that failed back below the pool's minimum, too [default: false]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch)]
+    force_delete_failed_nodes: bool => draining.force_delete_failed,
+    /// How long annotations delay-deletion.cluster-autoscaler.kubernetes.io/… of a node hold its deletion back
+    /// [default: 2m]
+    #[arg(long, value_name = "DURATION", value_parser = duration::wait)]
+    node_deletion_delay_timeout: SignedDuration => draining.deletion_delay_limit,
+    /// Evict DaemonSet pods, too, from nodes that hold no others [default: false]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch)]
+    daemonset_eviction_for_empty_nodes: bool => draining.evict_daemon_sets_from_empty,
+    /// Evict DaemonSet pods, too, from nodes that hold others [default: true]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch)]
+    daemonset_eviction_for_occupied_nodes: bool => draining.evict_daemon_sets_from_occupied,
+    /// Soft taints of unneeded nodes that one round may put on or take off; 0 uses none [default: 10]
+    #[arg(long, value_name = "N")]
+    max_bulk_soft_taint_count: u32 => draining.soft_taints,
+    /// Missing replicas of waiting pods' owners that a round plans for ahead of their creation [default: 5000]
+    #[arg(long, value_name = "N")]
+    pod_injection_limit: u32 => missing_replicas_limit,
+}
+
+/// Flags that may be given more than once, or that hold a list.
+#[derive(Args, Clone, Debug, Default)]
+struct ListFlags {
+    /// How a purchase is chosen among several: random, most-pods, least-waste, least-nodes, price, priority, or some
+    /// of them in order, with commas between [default: the pools' priority, their price, then least-waste]
+    #[arg(long, value_name = "NAMES", value_parser = expanders)]
+    expander: Option<Expanders>,
+    /// Evict by priority, the lowest first: pods from each priority up are given so many seconds
+    #[arg(long, value_name = "PRIORITY:SECONDS,…", value_parser = drain_groups, conflicts_with = "max_graceful_termination_sec", allow_hyphen_values = true)]
+    drain_priority_config: Option<DrainGroups>,
+    /// A taint that nodes carry while they start, beside those that begin with
+    /// startup-taint.cluster-autoscaler.kubernetes.io/; once for each
+    #[arg(long, value_name = "KEY", visible_alias = "ignore-taint")]
+    startup_taint: Vec<Arc<str>>,
+    /// The beginning of such taints; once for each
+    #[arg(long, value_name = "PREFIX")]
+    startup_taint_prefix: Vec<Arc<str>>,
+    /// A taint that says something of a node that counts as ready, beside those that begin with
+    /// status-taint.cluster-autoscaler.kubernetes.io/; once for each
+    #[arg(long, value_name = "KEY")]
+    status_taint: Vec<Arc<str>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Expanders(Vec<Expander>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct DrainGroups(Vec<DrainGroup>);
+
+impl ListFlags {
+    fn apply(&self, policies: &mut Policies) {
+        if let Some(Expanders(expanders)) = &self.expander {
+            policies.choice.expanders.clone_from(expanders);
+        }
+        if let Some(DrainGroups(groups)) = &self.drain_priority_config {
+            policies.draining.priority_groups.clone_from(groups);
+        }
+        let taints = &mut policies.taints;
+        for (given, kept) in [
+            (&self.startup_taint, &mut taints.startup),
+            (&self.startup_taint_prefix, &mut taints.startup_prefixes),
+            (&self.status_taint, &mut taints.status),
+        ] {
+            if !given.is_empty() {
+                kept.clone_from(given);
+            }
+        }
+    }
+}
+
+fn expanders(text: &str) -> Result<Expanders, String> {
+    let mut named: Vec<Expander> = Vec::new();
+    for name in text.split(',').map(str::trim) {
+        let Some(expander) = Expander::ALL.into_iter().find(|known| known.name() == name) else {
+            let known: Vec<_> = Expander::ALL.iter().map(|known| known.name()).collect();
+            return Err(format!("\"{name}\" is no expander; write one of {}", known.join(", ")));
+        };
+        if named.contains(&expander) {
+            return Err(format!("{name} is there twice; name each expander once"));
+        }
+        named.push(expander);
+    }
+    Ok(Expanders(named))
+}
+
+fn drain_groups(text: &str) -> Result<DrainGroups, String> {
+    let mut groups: Vec<DrainGroup> = Vec::new();
+    for part in text.split(',').map(str::trim) {
+        let read = part.split_once(':').and_then(|(priority, grace)| {
+            Some((priority.trim().parse().ok()?, grace.trim().parse::<u32>().ok()?))
+        });
+        let Some((priority, seconds)) = read else {
+            return Err(format!("\"{part}\" is not PRIORITY:SECONDS, such as 1000:600"));
+        };
+        if groups.iter().any(|group| group.priority == priority) {
+            return Err(format!("priority {priority} is there twice; name each once"));
+        }
+        groups.push(DrainGroup { priority, grace: SignedDuration::from_secs(i64::from(seconds)) });
+    }
+    groups.sort_by_key(|group| group.priority);
+    Ok(DrainGroups(groups))
+}
+
+fn bounds(text: &str) -> Result<Bounds, String> {
+    let read = text.split_once(':').and_then(|(min, max)| Some((min.trim().parse().ok()?, max.trim().parse().ok()?)));
+    let Some((min, max)) = read else {
+        return Err(format!("\"{text}\" is not MIN:MAX, such as 0:320000"));
+    };
+    if min > max {
+        return Err(format!("{min} is over {max}; write the smaller number first"));
+    }
+    Ok(Bounds { min, max })
+}
+
+fn gate(text: &str) -> Result<UnreadyGate, String> {
+    match text {
+        "zone" => Ok(UnreadyGate::Zone),
+        "cluster" => Ok(UnreadyGate::Cluster),
+        _ => Err(format!("\"{text}\" is neither zone nor cluster")),
+    }
 }
 
 fn seconds(text: &str) -> Result<SignedDuration, String> {
     let seconds: u32 = text.parse().map_err(|_| format!("\"{text}\" is not a whole number of seconds"))?;
     Ok(SignedDuration::from_secs(i64::from(seconds)))
-}
-
-/// Flags of Cluster Autoscaler that tune how it works inside: taken without effect, with the reason.
-const WITHOUT_EFFECT: &[(&str, &str)] = &[
-    ("scan-interval", "rounds follow events, not a tick"),
-    ("frequent-loops-enabled", "rounds follow events, not a tick"),
-    ("logtostderr", "logs always go to standard error"),
-    ("alsologtostderr", "logs always go to standard error"),
-    ("stderrthreshold", "use -v or RUST_LOG"),
-    ("kube-client-qps", "requests are few: the watches carry the state"),
-    ("kube-client-burst", "requests are few: the watches carry the state"),
-    ("user-agent", "the user agent is tideline"),
-    ("estimator", "there is one estimator"),
-    ("predicate-parallelism", "planning is fast on one core"),
-    ("max-nodegroup-binpacking-duration", "planning is bounded by work, not by time"),
-    ("max-binpacking-time", "planning is bounded by work, not by time"),
-    ("scale-down-simulation-timeout", "planning is bounded by work, not by time"),
-    ("scale-down-non-empty-candidates-count", "every node is a candidate"),
-    ("scale-down-candidates-pool-ratio", "every node is a candidate"),
-    ("scale-down-candidates-pool-min-count", "every node is a candidate"),
-    ("node-info-cache-expire-time", "nothing is cached beyond the watches"),
-    ("parallel-scale-up", "several pools grow in one round anyway"),
-    ("cluster-name", "no provider here needs it"),
-];
-
-/// Expanders that state no wish of the operator's: choosing pools together leaves nothing for them to choose.
-const EXPANDER: (&str, &str) = ("expander", "pools are chosen together");
-const EXPANDERS_WITHOUT_LOSS: [&str; 2] = ["least-waste", "random"];
-
-/// Flags of Cluster Autoscaler whose meaning would be lost if they were taken silently.
-const NOT_SERVED: &[&str] = &[
-    "expander",
-    "balance-similar-node-groups",
-    "balancing-label",
-    "balancing-ignore-label",
-    "cores-total",
-    "memory-total",
-    "gpu-total",
-    "new-pod-scale-up-delay",
-    "enforce-node-group-min-size",
-    "startup-taint",
-    "startup-taint-prefix",
-    "status-taint",
-    "ignore-taint",
-    "write-status-configmap",
-    "status-config-map-name",
-    "drain-priority-config",
-    "scheduler-config-file",
-    "capacity-buffer-controller-enabled",
-    "capacity-quotas-enabled",
-    "enable-provisioning-requests",
-    "grpc-expander-url",
-    "scale-down-gpu-utilization-threshold",
-    "daemonset-eviction-for-empty-nodes",
-    "daemonset-eviction-for-occupied-nodes",
-];
-
-/// What became of Cluster Autoscaler's flags that `controller` does not define itself.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Sorted {
-    /// The command line without them.
-    pub(crate) arguments: Vec<String>,
-    /// One sentence for each that was dropped.
-    pub(crate) notes: Vec<String>,
-    /// Flags, with their values, whose meaning would be lost.
-    pub(crate) not_served: Vec<String>,
-}
-
-impl Sorted {
-    /// `Err` names a flag that is known but not served yet.
-    pub(crate) fn all_served(self) -> Result<Self, String> {
-        match self.not_served.first() {
-            None => Ok(self),
-            Some(flag) => Err(format!(
-                "{} is a flag of Cluster Autoscaler that Tideline does not serve yet; \
-                 remove it if the cluster can do without (docs/controller.md lists what is served)",
-                flag.split(['=', ' ']).next().unwrap_or_default()
-            )),
-        }
-    }
-}
-
-/// Takes the flags without effect, and those that are not served, out of a command line.
-pub(crate) fn sort(arguments: Vec<String>) -> Sorted {
-    let mut sorted = Sorted::default();
-    let mut rest = arguments.into_iter().peekable();
-    while let Some(argument) = rest.next() {
-        let name = argument.strip_prefix("--").map(|flag| flag.split('=').next().unwrap_or_default());
-        let Some(name) = name else {
-            sorted.arguments.push(argument);
-            continue;
-        };
-        let mut without_effect = WITHOUT_EFFECT.iter().find(|(known, _)| *known == name);
-        let mut not_served = NOT_SERVED.contains(&name);
-        let value = argument.split_once('=').map(|(_, value)| value).or(rest.peek().map(String::as_str));
-        if name == EXPANDER.0 && value.is_some_and(|value| EXPANDERS_WITHOUT_LOSS.contains(&value)) {
-            (without_effect, not_served) = (Some(&EXPANDER), false);
-        }
-        if without_effect.is_none() && !not_served {
-            sorted.arguments.push(argument);
-            continue;
-        }
-        if let Some((name, why)) = without_effect {
-            sorted.notes.push(format!("--{name} has no effect: {why}"));
-        }
-        let mut whole = argument.clone();
-        // `--flag value`: the value goes with it. Boolean flags take theirs with `=` only.
-        if !argument.contains('=')
-            && let Some(value) = rest.next_if(|next| !next.starts_with('-'))
-        {
-            whole = format!("{argument} {value}");
-        }
-        if not_served {
-            sorted.not_served.push(whole);
-        }
-    }
-    sorted
 }
 
 #[cfg(test)]
@@ -281,7 +330,10 @@ mod tests {
     #[test]
     fn every_help_text_names_the_true_default() {
         let mut checked = 0;
-        for argument in Line::command().get_arguments().filter(|a| a.get_id() != "help") {
+        let is_list = |name: &str| ["expander", "drain-priority-config"].contains(&name) || name.ends_with("-taint") || name.ends_with("-prefix");
+        let command = Line::command();
+        let with_default = |a: &&clap::Arg| a.get_id() != "help" && !a.get_long().is_some_and(is_list);
+        for argument in command.get_arguments().filter(with_default) {
             let name = argument.get_long().unwrap().to_owned();
             let help = argument.get_help().unwrap().to_string();
             let default = help.split("[default: ").nth(1).unwrap().trim_end_matches(']').to_owned();
@@ -289,7 +341,7 @@ mod tests {
             assert_eq!(given, Policies::default(), "--{name}");
             checked += 1;
         }
-        assert_eq!(checked, 32);
+        assert_eq!(checked, 48);
     }
 
     #[test]
@@ -306,6 +358,24 @@ mod tests {
         assert_eq!(given.utilization_threshold_percent, 65);
         assert!(!given.skip_nodes_with_local_storage);
         assert_eq!(given.max_nodes_total, 12);
+        let given = policies(&[
+            "--expander=priority,least-waste",
+            "--drain-priority-config=1000:60,-5:10",
+            "--startup-taint=a",
+            "--ignore-taint=b",
+            "--cores-total=4:100",
+            "--unready-gate=cluster",
+            "--scale-down-unready-enabled=F",
+        ])
+        .unwrap();
+        assert_eq!(given.choice.expanders, [Expander::Priority, Expander::LeastWaste]);
+        let groups: Vec<_> =
+            given.draining.priority_groups.iter().map(|g| (g.priority, g.grace.as_secs())).collect();
+        assert_eq!(groups, [(-5, 10), (1000, 60)]);
+        assert_eq!(given.taints.startup, [Arc::from("a"), Arc::from("b")]);
+        assert_eq!(given.ceilings.cores, Bounds { min: 4, max: 100 });
+        assert_eq!(given.unready_gate, UnreadyGate::Cluster);
+        assert!(!given.scale_down_unready_enabled);
     }
 
     #[test]
@@ -315,27 +385,14 @@ mod tests {
             ("--scale-down-utilization-threshold=50", "between 0 and 1"),
             ("--scale-down-uneeded-time=10m", "--scale-down-unneeded-time"),
             ("--max-total-unready-percentage=120", "0..=100"),
+            ("--expander=random,random", "twice"),
+            ("--expander=cheapest", "least-waste"),
+            ("--drain-priority-config=10", "1000:600"),
+            ("--cores-total=9:1", "smaller number first"),
+            ("--scale-down-enabled=yes", "neither true nor false"),
         ] {
             let message = policies(&[argument]).unwrap_err();
             assert!(message.contains(part), "{argument}: {message}");
         }
-    }
-
-    #[test]
-    fn foreign_flags_are_dropped_with_a_note_or_refused() {
-        let line = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
-        let sorted = sort(line("--scan-interval 5s --max-nodes-total 4 --logtostderr --v=4"));
-        assert_eq!(sorted.arguments, line("--max-nodes-total 4 --v=4"));
-        assert_eq!(sorted.notes.len(), 2);
-        assert!(sorted.all_served().is_ok());
-        let sorted = sort(line("--expander priority --v=4"));
-        assert_eq!(
-            (sorted.not_served.as_slice(), sorted.arguments.len()),
-            (&["--expander priority".to_owned()][..], 1)
-        );
-        assert!(sorted.all_served().unwrap_err().starts_with("--expander is"));
-        let sorted = sort(line("--expander=least-waste --expander random --v=4"));
-        assert_eq!((sorted.arguments, sorted.notes.len()), (line("--v=4"), 2));
-        assert!(sorted.not_served.is_empty());
     }
 }

@@ -43,6 +43,12 @@ pub(crate) fn words(step: &Step, cluster: &Cluster, decision: &Decision) -> Word
             (format!("give back machine {}{node}", release.machine), release.cause.to_string())
         }
         Step::UndoNode(undo) => (format!("take our marks off node {}", undo.node), cause_of(&undo.node)),
+        Step::SoftTaint(soft) if soft.put => {
+            (format!("taint node {} softly", soft.node), "it is not needed".to_owned())
+        }
+        Step::SoftTaint(soft) => {
+            (format!("take the soft taint off node {}", soft.node), "it is needed again".to_owned())
+        }
         Step::DeleteNode { node, .. } => {
             (format!("delete Node object {node}"), "its machine is gone".to_owned())
         }

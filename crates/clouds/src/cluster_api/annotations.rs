@@ -185,20 +185,29 @@ pub(super) fn options(annotations: &Annotations) -> Result<PoolOptions, String> 
                 format!("annotation {CAPI_OPTIONS_PREFIX}{key} is \"{value}\"; write a duration such as 10m")
             }),
     };
-    let utilization_threshold_percent = match get("scaledownutilizationthreshold") {
-        None => None,
-        Some(value) => Some(percent(value).ok_or_else(|| {
+    let share = |key: &str| match get(key) {
+        None => Ok(None),
+        Some(value) => percent(value).map(Some).ok_or_else(|| {
             format!(
-                "annotation {CAPI_OPTIONS_PREFIX}scaledownutilizationthreshold is \"{value}\"; \
-                 write a share from 0 to 1, such as 0.5"
+                "annotation {CAPI_OPTIONS_PREFIX}{key} is \"{value}\"; write a share from 0 to 1, such as 0.5"
             )
-        })?),
+        }),
+    };
+    let switch = |key: &str| match get(key) {
+        None => Ok(None),
+        Some(value) => value.trim().parse().map(Some).map_err(|_| {
+            format!("annotation {CAPI_OPTIONS_PREFIX}{key} is \"{value}\"; write true or false")
+        }),
     };
     Ok(PoolOptions {
-        utilization_threshold_percent,
+        utilization_threshold_percent: share("scaledownutilizationthreshold")?,
+        gpu_utilization_threshold_percent: share("scaledowngpuutilizationthreshold")?,
+        ignore_daemonsets_utilization: switch("ignoredaemonsetsutilization")?,
         unneeded_time: duration("scaledownunneededtime")?,
         unready_time: duration("scaledownunreadytime")?,
         max_provision_time: duration("maxnodeprovisiontime")?,
+        max_startup_time: duration("maxnodestartuptime")?,
+        cool_down: None,
     })
 }
 

@@ -8,8 +8,9 @@ use api::annotations::{CORDONED, INTENT};
 use clouds::watching::{code, describe, within};
 use kube::ResourceExt as _;
 use kube::api::{Api, DeleteParams, DynamicObject, PostParams, Preconditions};
-use model::{Effect, MarkNode, NodeName, Taint, Uid, UndoNode};
+use model::{Effect, MarkNode, NodeName, SoftTaint, Taint, Uid, UndoNode};
 use serde_json::{Map, Value, json};
+use std::sync::Arc;
 use std::time::Duration;
 
 pub(super) async fn mark(nodes: &Api<DynamicObject>, limit: Duration, step: &MarkNode) -> Attempt {
@@ -18,6 +19,15 @@ pub(super) async fn mark(nodes: &Api<DynamicObject>, limit: Duration, step: &Mar
 
 pub(super) async fn undo(nodes: &Api<DynamicObject>, limit: Duration, step: &UndoNode) -> Attempt {
     change(nodes, limit, &step.node, &step.uid, |node| apply_undo(node, step)).await
+}
+
+pub(super) async fn soften(nodes: &Api<DynamicObject>, limit: Duration, step: &SoftTaint) -> Attempt {
+    change(nodes, limit, &step.node, &step.uid, |node| {
+        if let Some(spec) = spec_of(node) {
+            if step.put { add_taint(spec, &step.taint) } else { remove_taints(spec, &[step.taint.key.clone()]) }
+        }
+    })
+    .await
 }
 
 pub(super) async fn delete(
@@ -85,15 +95,7 @@ fn apply_undo(node: &mut DynamicObject, step: &UndoNode) {
     // Only our own cordon is lifted: an operator's stays.
     let ours = node.annotations().get(CORDONED).is_some_and(|value| value == "true");
     if let Some(spec) = spec_of(node) {
-        if let Some(Value::Array(taints)) = spec.get_mut("taints") {
-            taints.retain(|taint| {
-                let key = taint.get("key").and_then(Value::as_str).unwrap_or_default();
-                !step.taints.iter().any(|gone| **gone == *key)
-            });
-            if taints.is_empty() {
-                spec.remove("taints");
-            }
-        }
+        remove_taints(spec, &step.taints);
         if step.uncordon && ours {
             spec.remove("unschedulable");
         }
@@ -106,6 +108,17 @@ fn apply_undo(node: &mut DynamicObject, step: &UndoNode) {
 
 fn spec_of(node: &mut DynamicObject) -> Option<&mut Map<String, Value>> {
     node.data.as_object_mut()?.entry("spec").or_insert_with(|| Value::Object(Map::new())).as_object_mut()
+}
+
+fn remove_taints(spec: &mut Map<String, Value>, keys: &[Arc<str>]) {
+    let Some(Value::Array(taints)) = spec.get_mut("taints") else { return };
+    taints.retain(|taint| {
+        let key = taint.get("key").and_then(Value::as_str).unwrap_or_default();
+        !keys.iter().any(|gone| **gone == *key)
+    });
+    if taints.is_empty() {
+        spec.remove("taints");
+    }
 }
 
 fn add_taint(spec: &mut Map<String, Value>, taint: &Taint) {

@@ -53,7 +53,6 @@ pub(crate) fn policies() -> Policies {
     Policies {
         unneeded_time: SignedDuration::from_secs(60),
         delay_after_add: SignedDuration::from_secs(30),
-        unremovable_recheck: SignedDuration::from_secs(30),
         ..Default::default()
     }
 }

@@ -86,6 +86,7 @@ impl World {
         let profile = match a.get("profile") {
             Some("alert") => Profile::Alert,
             Some("karpenter") => Profile::Karpenter,
+            Some("node-policy") => Profile::NodePolicy,
             _ => Profile::ClusterAutoscaler,
         };
         let template =
@@ -106,6 +107,10 @@ impl World {
                 unneeded_time: a.time("unneeded"),
                 unready_time: a.time("unready"),
                 max_provision_time: a.time("provision"),
+                gpu_utilization_threshold_percent: a.number("gputhreshold").map(|n| n as u32),
+                max_startup_time: a.time("startup"),
+                cool_down: a.time("cooldown"),
+                ignore_daemonsets_utilization: None,
             },
             frozen: a.get("frozen").map(Arc::from),
             kind: model::PoolKind::default(),
@@ -242,6 +247,7 @@ impl World {
                 .collect(),
             claims: None,
             scale_up_delay_seconds: a.number("delay").map(|n| n as u32),
+            evict_daemon: a.get("evictdaemon").map(|value| value == "yes"),
         };
         self.cluster.apply(Change::Pod(pod.key.clone(), Some(Arc::new(pod))));
         self.count_replica(namespace, owner);

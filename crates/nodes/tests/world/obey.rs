@@ -52,6 +52,12 @@ impl World {
                 }
             }
             Step::DeleteNode { node, .. } => self.lose_node(node),
+            Step::SoftTaint(soft) => self.change_node(soft.node.as_str(), |node| {
+                node.taints.retain(|taint| taint.key != soft.taint.key);
+                if soft.put {
+                    node.taints.push(soft.taint.clone());
+                }
+            }),
         }
         OutcomeKind::Done
     }

@@ -6,7 +6,7 @@
 use super::{controller as controller_command, print};
 use crate::duration;
 use crate::error::CommandError;
-use crate::policy_flags;
+use crate::foreign_flags;
 use clap::{Parser, Subcommand};
 use controller::{Config, config_file};
 use intake::files::{Object, read_objects};
@@ -100,8 +100,8 @@ struct Flags {
 
 /// The document for one command line.
 fn configuration(name: &str, line: &[String]) -> Result<String, CommandError> {
-    let sorted = policy_flags::sort(line.to_vec());
-    let (mut flags, mut staying, mut not_served) = (vec!["import".to_owned()], Vec::new(), sorted.not_served);
+    let sorted = foreign_flags::sort(line.to_vec());
+    let (mut flags, mut staying, mut not_served) = (vec!["import".to_owned()], Vec::new(), Vec::new());
     let mut rest = sorted.arguments.into_iter().peekable();
     while let Some(flag) = rest.next() {
         let known = flag.trim_start_matches('-').split('=').next().unwrap_or_default().to_owned();
