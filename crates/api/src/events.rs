@@ -8,6 +8,8 @@ pub const SCALE_UP_TIMED_OUT: &str = "ScaleUpTimedOut";
 pub const SCALE_DOWN: &str = "ScaleDown";
 pub const SCALE_DOWN_EMPTY: &str = "ScaleDownEmpty";
 pub const SCALE_DOWN_FAILED: &str = "ScaleDownFailed";
+pub const DELETE_UNREGISTERED: &str = "DeleteUnregistered";
+pub const DELETE_UNREGISTERED_FAILED: &str = "DeleteUnregisteredFailed";
 pub const MAX_NODES_TOTAL_REACHED: &str = "MaxNodesTotalReached";
 pub const CLUSTER_UNHEALTHY: &str = "ClusterUnhealthy";
 /// Ours: a plan broke an invariant and was not carried out.

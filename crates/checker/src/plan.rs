@@ -6,8 +6,8 @@
 use crate::{Rule, Violation, growth, removals};
 use jiff::Timestamp;
 use model::{
-    Buy, Cluster, Decision, Evict, IntentId, Ledger, Lower, MarkNode, Policies, PoolId, Release, SoftTaint, Removal,
-    RemovalPhase, Step, UndoNode,
+    Buy, Cluster, Decision, Evict, IntentId, Ledger, Lower, MarkNode, Policies, PoolId, Release, Removal,
+    RemovalPhase, SoftTaint, Step, UndoNode,
 };
 use std::collections::BTreeSet;
 

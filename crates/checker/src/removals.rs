@@ -5,7 +5,8 @@ use crate::drains::{allowance, budgets_over, counts_against, movable_on, protect
 use crate::fit::Bin;
 use crate::plan::Case;
 use model::{
-    Evict, MarkNode, Node, NodeName, PdbKey, Pod, PodKey, PoolId, Release, RemovalCause, RemovalPhase, SoftTaint, Step,
+    Evict, MarkNode, Node, NodeName, PdbKey, Pod, PodKey, PoolId, Release, RemovalCause, RemovalPhase,
+    SoftTaint, Step,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -81,9 +82,9 @@ pub(crate) fn check_evict(case: &mut Case<'_>, evict: &Evict) {
         case.wrong(Rule::Precondition, &evict.pod, format!("is not on {}", evict.node));
     }
     let draining = &case.policies.draining;
-    let daemons_go = pod.evict_daemon.unwrap_or(
-        draining.evict_daemon_sets_from_occupied || draining.evict_daemon_sets_from_empty,
-    );
+    let daemons_go = pod
+        .evict_daemon
+        .unwrap_or(draining.evict_daemon_sets_from_occupied || draining.evict_daemon_sets_from_empty);
     if pod.mirror || (pod.daemon && !daemons_go) {
         case.wrong(Rule::DrainRules, &evict.pod, "belongs to its node");
     } else if pod.daemon {

@@ -135,11 +135,8 @@ async fn a_day(cluster_api: bool, trouble: bool) -> Seen {
 /// The settings of a real cluster, with the impatience of a test.
 fn config(trouble: bool) -> Config {
     let seconds = SignedDuration::from_secs;
-    let policies = Policies {
-        unneeded_time: seconds(60),
-        delay_after_add: seconds(30),
-        ..Policies::default()
-    };
+    let policies =
+        Policies { unneeded_time: seconds(60), delay_after_add: seconds(30), ..Policies::default() };
     let mut config = Config { policies, seed: 11, ..Config::default() };
     config.watch.streaming_lists = trouble;
     config.leader_election.identity = "tideline-0".into();

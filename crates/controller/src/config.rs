@@ -32,6 +32,9 @@ pub struct Config {
     pub check_plans: bool,
     /// Whether Kubernetes events are written.
     pub events: bool,
+    /// Whether metrics that Cluster Autoscaler has appear under its names, too.
+    pub peer_metrics: bool,
+    pub health: Health,
     pub journal: Option<JournalConfig>,
     /// Seed of every wait that is spread at random.
     pub seed: u64,
@@ -95,6 +98,24 @@ pub struct Status {
     pub interval_seconds: u32,
 }
 
+/// When `/health-check` says that the controller should be started anew.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Health {
+    /// So long after the loop last answered.
+    pub inactivity_seconds: u32,
+    /// So long without a round that was carried out, while rounds were tried.
+    pub failing_seconds: u32,
+    /// The same before the first one, and before all inputs were heard.
+    pub start_seconds: u32,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self { inactivity_seconds: 600, failing_seconds: 900, start_seconds: 1200 }
+    }
+}
+
 /// The record of rounds on disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -138,6 +159,8 @@ impl Default for Config {
             ledger: LedgerPlace::default(),
             check_plans: true,
             events: true,
+            peer_metrics: false,
+            health: Health::default(),
             journal: None,
             seed: 0,
         }
@@ -297,6 +320,31 @@ fn validate_policies(policies: &Policies) -> Result<(), ControllerError> {
         if wait.is_some_and(|wait| wait.is_negative()) {
             return wrong(field, format!("is {value}, which is negative; set it to 0s or more"));
         }
+    }
+    for (field, bounds) in
+        [("ceilings.cores", policies.ceilings.cores), ("ceilings.memoryGib", policies.ceilings.memory_gib)]
+    {
+        if bounds.min > bounds.max {
+            return wrong(
+                field,
+                format!("has a min of {} over its max of {}; lower it", bounds.min, bounds.max),
+            );
+        }
+    }
+    for (name, pool) in &policies.pools {
+        if let (Some(min), Some(max)) = (pool.min, pool.max)
+            && min > max
+        {
+            return wrong(
+                &format!("pools.{name}"),
+                format!("has a min of {min} over its max of {max}; lower it"),
+            );
+        }
+    }
+    let groups = &policies.draining.priority_groups;
+    if !groups.is_sorted_by(|a, b| a.priority < b.priority) {
+        let problem = "must rise by priority, each named once; put the lowest first".to_owned();
+        return wrong("draining.priorityGroups", problem);
     }
     if policies.initial_back_off > policies.max_back_off {
         return wrong(

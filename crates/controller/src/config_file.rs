@@ -31,6 +31,7 @@ pub fn read(name: &str, text: &str) -> Result<Config, ControllerError> {
             None => return Err(wrong(format!("{field} is missing; write `{field}: {expected}`"))),
         }
     }
+    begin_with_profile(fields).map_err(|problem| wrong(format!("field policies: {problem}")))?;
     let config: Config = serde_path_to_error::deserialize(value).map_err(|error| {
         let path = error.path().to_string();
         let problem = error.into_inner();
@@ -38,6 +39,18 @@ pub fn read(name: &str, text: &str) -> Result<Config, ControllerError> {
     })?;
     config.validate()?;
     Ok(config)
+}
+
+/// Policies begin with the defaults of the profile that they name.
+fn begin_with_profile(fields: &mut serde_json::Map<String, Value>) -> Result<(), String> {
+    let Some(Value::Object(given)) = fields.get_mut("policies") else { return Ok(()) };
+    let Some(named) = given.get("profile").cloned() else { return Ok(()) };
+    let profile = serde_json::from_value(named).map_err(|error| format!("profile: {error}"))?;
+    let defaults = serde_json::to_value(model::Policies::of(profile)).map_err(|error| error.to_string())?;
+    let Value::Object(mut policies) = defaults else { return Ok(()) };
+    policies.append(given);
+    *given = policies;
+    Ok(())
 }
 
 /// The settings, other than the policies, by which two configurations differ: those that need a restart.
@@ -69,6 +82,16 @@ mod tests {
         assert_eq!(config.policies.max_nodes_total, 7);
         assert_eq!(config.leader_election, Config::default().leader_election);
         assert_eq!(read("x", &document("")).unwrap(), Config::default());
+    }
+
+    #[test]
+    fn a_profile_brings_its_defaults_and_what_is_given_goes_before_them() {
+        let config = read("x", &document("policies: {profile: node-policy, unneededTime: 90s}\n")).unwrap();
+        assert!(!config.policies.scale_down_enabled);
+        assert_eq!(config.policies.delay_after_delete.as_secs(), 600);
+        assert_eq!(config.policies.unneeded_time.as_secs(), 90);
+        let error = read("x", &document("policies: {profile: nodepolicy}\n")).unwrap_err().to_string();
+        assert!(error.contains("policies") && error.contains("node-policy"), "{error}");
     }
 
     #[test]

@@ -92,9 +92,14 @@ impl Events {
             }
         }
         for reason in after.round.iter().filter(|reason| !before.round.contains(reason)) {
-            if matches!(reason, Reason::MaxNodesTotal { .. }) {
-                self.status(writer, reasons::MAX_NODES_TOTAL_REACHED, &reason.to_string(), now);
-            }
+            let said = match reason {
+                Reason::MaxNodesTotal { .. } => reasons::MAX_NODES_TOTAL_REACHED,
+                Reason::Suspended { .. } | Reason::TooManyUnready { .. } | Reason::ZoneUnready { .. } => {
+                    reasons::CLUSTER_UNHEALTHY
+                }
+                _ => continue,
+            };
+            self.status(writer, said, &reason.to_string(), now);
         }
     }
 
@@ -198,7 +203,13 @@ impl Events {
                 if let Some(node) = &release.node {
                     self.node(writer, cluster, node, reason, &message, now);
                 } else {
-                    let message = format!("{message}: machine {}", release.machine);
+                    let (machine, failed) = (&release.machine, reason == reasons::SCALE_DOWN_FAILED);
+                    let (reason, message) = if failed {
+                        let message = format!("Failed to remove node {machine}: {message}");
+                        (reasons::DELETE_UNREGISTERED_FAILED, message)
+                    } else {
+                        (reasons::DELETE_UNREGISTERED, format!("Removed unregistered node {machine}"))
+                    };
                     self.status(writer, reason, &message, now);
                 }
             }
@@ -358,6 +369,8 @@ fn event(key: &Key, namespace: &str, name: &str, now: Timestamp) -> Value {
             | reasons::PLAN_REFUSED
             | reasons::FAILED_TO_SCALE_UP_GROUP
             | reasons::SCALE_UP_TIMED_OUT
+            | reasons::CLUSTER_UNHEALTHY
+            | reasons::DELETE_UNREGISTERED_FAILED
     );
     json!({
         "apiVersion": "v1",

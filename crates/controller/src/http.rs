@@ -4,6 +4,7 @@
 //! is computed that nobody asks for. No route changes anything.
 
 use crate::ControllerError;
+use crate::config::Health;
 use crate::view::StateView;
 use axum::Router;
 use axum::extract::State;
@@ -29,6 +30,8 @@ const PUSH_EVERY: Duration = Duration::from_millis(500);
 pub(crate) enum Question {
     State(oneshot::Sender<Arc<StateView>>),
     Metrics(oneshot::Sender<String>),
+    /// Whether the loop still turns.
+    Pulse(oneshot::Sender<()>),
 }
 
 /// Where the controller stands, for the probes.
@@ -41,6 +44,10 @@ pub(crate) struct Standing {
     pub(crate) waiting_for: Vec<String>,
     /// Rounds so far; each is a push to the streams.
     pub(crate) rounds: u64,
+    /// Since when rounds are tried and none succeeds; the first of all included.
+    pub(crate) failing_since: Option<tokio::time::Instant>,
+    /// Whether one has succeeded ever.
+    pub(crate) succeeded: bool,
 }
 
 /// Asks a running controller what it sees. Cheap to clone.
@@ -49,6 +56,9 @@ pub struct Handle {
     questions: mpsc::Sender<Question>,
     standing: watch::Receiver<Standing>,
     streams: Arc<Semaphore>,
+    health: Health,
+    /// When the loop last answered.
+    answered: Arc<std::sync::Mutex<tokio::time::Instant>>,
 }
 
 /// The loop's end of a handle.
@@ -57,10 +67,16 @@ pub(crate) struct Answering {
     pub(crate) standing: watch::Sender<Standing>,
 }
 
-pub(crate) fn pair() -> (Handle, Answering) {
+pub(crate) fn pair(health: Health) -> (Handle, Answering) {
     let (questions, asked) = mpsc::channel(QUESTIONS);
     let (standing, stands) = watch::channel(Standing::default());
-    let handle = Handle { questions, standing: stands, streams: Arc::new(Semaphore::new(MOST_STREAMS)) };
+    let handle = Handle {
+        questions,
+        standing: stands,
+        streams: Arc::new(Semaphore::new(MOST_STREAMS)),
+        health,
+        answered: Arc::new(std::sync::Mutex::new(tokio::time::Instant::now())),
+    };
     (handle, Answering { questions: asked, standing })
 }
 
@@ -84,6 +100,39 @@ impl Handle {
         standing.role.is_none().then(|| "not ready: not known yet who leads".to_owned())
     }
 
+    /// Why the controller should be started anew, as Cluster Autoscaler's probe asks; `None` where it need not.
+    async fn unhealthy(&self) -> Option<String> {
+        if self.questions.is_closed() {
+            return Some("the loop has ended".to_owned());
+        }
+        let now = tokio::time::Instant::now();
+        let standing = self.standing.borrow().clone();
+        if standing.role != Some("leading") {
+            // Whoever stands by is well, as long as it stands.
+            return None;
+        }
+        if self.ask(Question::Pulse).await.is_some() {
+            if let Ok(mut answered) = self.answered.lock() {
+                *answered = now;
+            }
+        } else {
+            let silent =
+                self.answered.lock().map_or(Duration::ZERO, |answered| now.duration_since(*answered));
+            let limit = Duration::from_secs(u64::from(self.health.inactivity_seconds));
+            if silent > limit {
+                return Some(format!("the loop has not answered for {} s", silent.as_secs()));
+            }
+        }
+        let failing = now.duration_since(standing.failing_since?);
+        let limit = if standing.succeeded {
+            self.health.failing_seconds
+        } else {
+            self.health.start_seconds.max(self.health.failing_seconds).max(self.health.inactivity_seconds)
+        };
+        (failing > Duration::from_secs(u64::from(limit)))
+            .then(|| format!("no round was carried out for {} s", failing.as_secs()))
+    }
+
     async fn ask<T>(&self, question: fn(oneshot::Sender<T>) -> Question) -> Option<T> {
         let (answer, answered) = oneshot::channel();
         self.questions.try_send(question(answer)).ok()?;
@@ -95,7 +144,7 @@ impl Handle {
 pub fn router(handle: Handle) -> Router {
     Router::new()
         .route("/healthz", get(healthz))
-        .route("/health-check", get(healthz))
+        .route("/health-check", get(health_check))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/api/v1/state", get(state))
@@ -127,6 +176,13 @@ async fn healthz(State(handle): State<Handle>) -> Response {
         return (StatusCode::INTERNAL_SERVER_ERROR, "the loop has ended\n").into_response();
     }
     (StatusCode::OK, "ok\n").into_response()
+}
+
+async fn health_check(State(handle): State<Handle>) -> Response {
+    match handle.unhealthy().await {
+        None => (StatusCode::OK, "OK\n").into_response(),
+        Some(why) => (StatusCode::INTERNAL_SERVER_ERROR, format!("Error: {why}\n")).into_response(),
+    }
 }
 
 async fn readyz(State(handle): State<Handle>) -> Response {

@@ -23,7 +23,7 @@ mod view;
 mod wording;
 mod writer;
 
-pub use config::{Batch, Calls, Config, JournalConfig, LedgerPlace, Status, Watch};
+pub use config::{Batch, Calls, Config, Health, JournalConfig, LedgerPlace, Status, Watch};
 pub use error::ControllerError;
 pub use exit::{Handed, hand_back};
 pub use http::{Handle, router};

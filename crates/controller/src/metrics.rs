@@ -1,4 +1,4 @@
-//! What is counted and measured, under Cluster Autoscaler's names where it has one.
+//! What is counted and measured, under names of our own, and under Cluster Autoscaler's where that is wanted.
 //!
 //! Counters rise as things happen. Gauges over nodes and pods are computed when somebody asks, so that a cluster
 //! that nobody watches costs nothing.
@@ -16,6 +16,9 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
+
+/// Prefix of Cluster Autoscaler's metrics, which become `tideline_` for us.
+const PEER: &str = "cluster_autoscaler_";
 
 type Labels = Vec<(String, String)>;
 type Float = Gauge<f64, AtomicU64>;
@@ -61,14 +64,34 @@ const GAUGES: [(&str, &str); 20] = [
     ("tideline_dropped_writes", "Events and status writes dropped because their queue was full"),
 ];
 
-impl Default for Metrics {
-    fn default() -> Self {
+/// The names under which a metric is registered: ours, and Cluster Autoscaler's where it has one and it is wanted.
+fn names(name: &str, peers: bool) -> Vec<String> {
+    match name.strip_prefix(PEER) {
+        Some(rest) if peers => vec![format!("tideline_{rest}"), name.to_owned()],
+        Some(rest) => vec![format!("tideline_{rest}")],
+        None => vec![name.to_owned()],
+    }
+}
+
+/// Registers a metric under each of its names; all of them show the same values.
+fn register<M>(registry: &mut Registry, peers: bool, name: &str, help: &str, metric: &M)
+where
+    M: prometheus_client::registry::Metric + Clone,
+{
+    for name in names(name, peers) {
+        registry.register(name, help, metric.clone());
+    }
+}
+
+impl Metrics {
+    /// `peers`: metrics that Cluster Autoscaler has appear under its names, too.
+    pub(crate) fn new(peers: bool) -> Self {
         let mut registry = Registry::default();
         let gauges = GAUGES
             .iter()
             .map(|(name, help)| {
                 let family = Family::<Labels, Float>::default();
-                registry.register(*name, *help, family.clone());
+                register(&mut registry, peers, name, help, &family);
                 (*name, family)
             })
             .collect();
@@ -88,35 +111,27 @@ impl Default for Metrics {
             failed_scale_ups: Family::default(),
             evicted: Family::default(),
         };
-        let r = &mut registry;
-        r.register("tideline_rounds", "Rounds, by whether they were adopted", metrics.rounds.clone());
-        r.register("cluster_autoscaler_errors", "Errors by type", metrics.errors.clone());
-        r.register("tideline_poison_objects", "Objects that could not be read", metrics.poison.clone());
-        r.register(
-            "tideline_event_to_plan_seconds",
-            "From the first change of a batch to its plan",
-            metrics.event_to_plan.clone(),
-        );
-        r.register("tideline_decide_seconds", "Time that deciding takes", metrics.decide.clone());
-        r.register(
-            "tideline_pod_pending_to_node_seconds",
-            "From a pod's creation to its node",
-            metrics.pod_wait.clone(),
-        );
-        r.register("tideline_steps", "Steps that ended, by kind and outcome", metrics.steps.clone());
-        r.register("cluster_autoscaler_scaled_up_nodes", "Nodes ordered", metrics.scaled_up.clone());
-        r.register(
-            "cluster_autoscaler_scaled_down_nodes",
-            "Nodes removed, by reason",
-            metrics.scaled_down.clone(),
-        );
-        r.register(
-            "cluster_autoscaler_failed_scale_ups",
-            "Purchases that failed, by reason",
-            metrics.failed_scale_ups.clone(),
-        );
-        r.register("cluster_autoscaler_evicted_pods", "Evictions, by result", metrics.evicted.clone());
+        metrics.register(&mut registry, peers);
         Self { registry, ..metrics }
+    }
+
+    fn register(&self, r: &mut Registry, peers: bool) {
+        r.register("tideline_rounds", "Rounds, by whether they were adopted", self.rounds.clone());
+        r.register("tideline_poison_objects", "Objects that could not be read", self.poison.clone());
+        let (event_to_plan, help) =
+            (self.event_to_plan.clone(), "From the first change of a batch to its plan");
+        r.register("tideline_event_to_plan_seconds", help, event_to_plan);
+        r.register("tideline_decide_seconds", "Time that deciding takes", self.decide.clone());
+        let (pod_wait, help) = (self.pod_wait.clone(), "From a pod's creation to its node");
+        r.register("tideline_pod_pending_to_node_seconds", help, pod_wait);
+        r.register("tideline_steps", "Steps that ended, by kind and outcome", self.steps.clone());
+        register(r, peers, "cluster_autoscaler_errors", "Errors by type", &self.errors);
+        register(r, peers, "cluster_autoscaler_scaled_up_nodes", "Nodes ordered", &self.scaled_up);
+        let (name, help) = ("cluster_autoscaler_scaled_down_nodes", "Nodes removed, by reason");
+        register(r, peers, name, help, &self.scaled_down);
+        let (name, help) = ("cluster_autoscaler_failed_scale_ups", "Purchases that failed, by reason");
+        register(r, peers, name, help, &self.failed_scale_ups);
+        register(r, peers, "cluster_autoscaler_evicted_pods", "Evictions, by result", &self.evicted);
     }
 }
 
@@ -334,9 +349,10 @@ fn kept_because(reason: &Reason) -> &'static str {
         Reason::StartingUp { .. } => "StartingUp",
         Reason::NotReadyYetTolerated { .. } => "NotUnreadyLongEnough",
         Reason::MachineUnknown => "MachineUnknown",
-        Reason::TooManyUnready { .. } | Reason::ZoneUnready { .. } | Reason::PoolUnready { .. } => {
-            "TooManyUnready"
-        }
+        Reason::Suspended { .. }
+        | Reason::TooManyUnready { .. }
+        | Reason::ZoneUnready { .. }
+        | Reason::PoolUnready { .. } => "TooManyUnready",
         Reason::PodsAreWaiting => "PodsAreWaiting",
         Reason::InputNotFresh { .. } => "InputNotFresh",
         _ => "Other",

@@ -61,7 +61,7 @@ impl Reporter {
             events: Events::new(config.events, &config.namespace, &config.status.config_map),
             writer,
             status: StatusKeeper::new(config.status.enabled, config.status.interval_seconds),
-            metrics: Metrics::default(),
+            metrics: Metrics::new(config.peer_metrics),
             answering,
             verdicts: Verdicts::default(),
             decisions: VecDeque::new(),
@@ -79,6 +79,7 @@ impl Reporter {
     /// Before a round is acted on. `waited` is the time since its first change, `decide` what deciding took.
     pub(crate) fn round(&mut self, round: &Round<'_>, waited: Option<SignedDuration>, decide: Duration) {
         self.rounds = round.number;
+        self.note_success(round.adopted);
         self.last_round = Some(round.now);
         self.metrics.note_round(round.adopted, waited, decide);
         if let Some(recorder) = &mut self.recorder {
@@ -101,6 +102,19 @@ impl Reporter {
         self.log_verdicts(&decision.verdicts);
         self.status.touch(round.now);
         self.answering.standing.send_modify(|standing| standing.rounds = round.number);
+    }
+
+    /// Tells the probe whether rounds are carried out.
+    fn note_success(&self, adopted: bool) {
+        let now = tokio::time::Instant::now();
+        self.answering.standing.send_if_modified(|standing| {
+            let since = if adopted { None } else { standing.failing_since.or(Some(now)) };
+            let changed =
+                standing.failing_since != since || standing.succeeded != (standing.succeeded || adopted);
+            standing.failing_since = since;
+            standing.succeeded |= adopted;
+            changed
+        });
     }
 
     /// Keeps the verdicts of the round that was adopted, to tell the next one's news from them.
@@ -207,7 +221,12 @@ impl Reporter {
 
     pub(crate) fn stand(&self, standing: Standing) {
         self.answering.standing.send_if_modified(|known| {
-            let standing = Standing { rounds: known.rounds, ..standing };
+            let standing = Standing {
+                rounds: known.rounds,
+                failing_since: known.failing_since,
+                succeeded: known.succeeded,
+                ..standing
+            };
             let changed = *known != standing;
             *known = standing;
             changed
@@ -224,6 +243,7 @@ impl Reporter {
         let now = self.clock.now();
         // Whoever asked may have gone meanwhile: then the answer is dropped.
         match question {
+            Question::Pulse(answer) => drop(answer.send(())),
             Question::State(answer) => {
                 let mut state = view::state(cluster, &self.verdicts, ledger, now);
                 state.rounds = self.rounds;

@@ -228,7 +228,12 @@ impl Loop {
             (None, true, true) => Some("standing by"),
             _ => None,
         };
-        self.reporter.stand(Standing { synced: waiting_for.is_empty(), role, waiting_for, rounds: 0 });
+        self.reporter.stand(Standing {
+            synced: waiting_for.is_empty(),
+            role,
+            waiting_for,
+            ..Standing::default()
+        });
     }
 
     /// When the next round is due; `None` while only an event can make one so.

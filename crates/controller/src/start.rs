@@ -88,7 +88,7 @@ impl Controller {
             }
             None => None,
         };
-        let (handle, answering) = http::pair();
+        let (handle, answering) = http::pair(config.health.clone());
         let (decide, hooks) = (nodes::decide as Decide, Vec::new());
         Ok(Self {
             client,

@@ -4,7 +4,7 @@
 //! tick: a change that comes too early sets the moment at which it will be written.
 
 use jiff::{SignedDuration, Timestamp};
-use model::{Cluster, InputState, Ledger, MachineState, Node, Pool, Reason, Verdicts};
+use model::{Cluster, InputState, Ledger, MachineState, Node, Pool, PoolRejection, Reason, Verdicts};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -48,6 +48,16 @@ struct Health {
     min_size: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     max_size: Option<u32>,
+    #[serde(flatten)]
+    times: Times,
+}
+
+/// When a state was looked at and when it last changed; known only when the text is written.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Times {
+    last_probe_time: String,
+    last_transition_time: String,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -81,6 +91,8 @@ struct Activity {
     status: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     backoff_info: Option<BackoffInfo>,
+    #[serde(flatten)]
+    times: Times,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -95,6 +107,36 @@ struct BackoffInfo {
 struct ScaleDown {
     status: &'static str,
     candidates: u32,
+    #[serde(flatten)]
+    times: Times,
+}
+
+/// Since when each part of the status is as it is.
+type Transitions = BTreeMap<(String, &'static str), (&'static str, String)>;
+
+impl Text {
+    /// Fills in the moments; what is no longer there is forgotten.
+    fn stamp(&mut self, known: &mut Transitions, now: &str) {
+        let mut next = Transitions::new();
+        let mut mark = |group: &str, part: &'static str, status: &'static str, times: &mut Times| {
+            let key = (group.to_owned(), part);
+            let since = known.get(&key).filter(|(old, _)| *old == status).map(|(_, since)| since.clone());
+            let since = since.unwrap_or_else(|| now.to_owned());
+            *times = Times { last_probe_time: now.to_owned(), last_transition_time: since.clone() };
+            next.insert(key, (status, since));
+        };
+        let whole = &mut self.cluster_wide;
+        mark("", "health", whole.health.status, &mut whole.health.times);
+        mark("", "scaleUp", whole.scale_up.status, &mut whole.scale_up.times);
+        mark("", "scaleDown", whole.scale_down.status, &mut whole.scale_down.times);
+        for group in &mut self.node_groups {
+            let name = group.name.clone();
+            mark(&name, "health", group.health.status, &mut group.health.times);
+            mark(&name, "scaleUp", group.scale_up.status, &mut group.scale_up.times);
+            mark(&name, "scaleDown", group.scale_down.status, &mut group.scale_down.times);
+        }
+        *known = next;
+    }
 }
 
 /// The status as it is written, with the time in its annotation.
@@ -109,6 +151,7 @@ pub(crate) struct StatusKeeper {
     enabled: bool,
     interval: SignedDuration,
     written: Option<(Text, Timestamp)>,
+    transitions: Transitions,
     due: Option<Timestamp>,
 }
 
@@ -118,6 +161,7 @@ impl StatusKeeper {
             enabled,
             interval: SignedDuration::from_secs(i64::from(interval_seconds)),
             written: None,
+            transitions: Transitions::new(),
             due: None,
         }
     }
@@ -151,7 +195,9 @@ impl StatusKeeper {
         if self.written.as_ref().is_some_and(|(old, _)| *old == text) {
             return None;
         }
-        let yaml = serde_saphyr::to_string(&text);
+        let mut stamped = text.clone();
+        stamped.stamp(&mut self.transitions, &now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
+        let yaml = serde_saphyr::to_string(&stamped);
         self.written = Some((text, now));
         match yaml {
             Ok(yaml) => {
@@ -176,36 +222,49 @@ fn text(cluster: &Cluster, verdicts: &Verdicts, ledger: &Ledger, now: Timestamp)
         }
     }
     for machine in cluster.machines().values() {
-        if matches!(machine.state, MachineState::Creating | MachineState::Failed { .. }) {
+        let of_group = &mut groups.entry(&machine.pool).or_default().counts;
+        if ledger.orphans.contains_key(&machine.id) {
+            whole.counts.long_unregistered += 1;
+            of_group.long_unregistered += 1;
+        } else if matches!(machine.state, MachineState::Creating | MachineState::Failed { .. }) {
             whole.counts.unregistered += 1;
-            groups.entry(&machine.pool).or_default().counts.unregistered += 1;
+            of_group.unregistered += 1;
         }
     }
     let fresh = cluster.inputs().iter().all(|(_, state)| *state == InputState::Fresh);
     let growing = !ledger.scale_ups.is_empty();
+    let closed = verdicts.round.iter().any(|reason| matches!(reason, Reason::Suspended { .. }));
     Text {
         autoscaler_status: "Running",
         message: verdicts.round.first().map(ToString::to_string),
         cluster_wide: ClusterWide {
-            health: whole.health(fresh),
+            health: whole.health(fresh && !closed),
             scale_up: Activity {
                 status: if growing { "InProgress" } else { "NoActivity" },
                 backoff_info: None,
+                times: Times::default(),
             },
             scale_down: whole.scale_down(),
         },
         node_groups: cluster
             .pools()
             .values()
-            .map(|pool| group(pool, &groups.remove(&pool.id).unwrap_or_default(), ledger, now))
+            .map(|pool| group(pool, &groups.remove(&pool.id).unwrap_or_default(), verdicts, ledger, now))
             .collect(),
     }
 }
 
-fn group(pool: &Arc<Pool>, tally: &Tally, ledger: &Ledger, now: Timestamp) -> NodeGroup {
+fn group(pool: &Arc<Pool>, tally: &Tally, verdicts: &Verdicts, ledger: &Ledger, now: Timestamp) -> NodeGroup {
     let back_off = ledger.back_offs.get(&pool.id).filter(|back_off| back_off.until > now);
     let status = match back_off {
         Some(_) => "Backoff",
+        None if matches!(
+            verdicts.pools.get(&pool.id),
+            Some(Reason::PoolRejected { rejection: PoolRejection::NotHealthy { .. } })
+        ) =>
+        {
+            "Unhealthy"
+        }
         None if ledger.scale_ups.contains_key(&pool.id) => "InProgress",
         None => "NoActivity",
     };
@@ -224,6 +283,7 @@ fn group(pool: &Arc<Pool>, tally: &Tally, ledger: &Ledger, now: Timestamp) -> No
                 error_code: back_off.code.to_string(),
                 error_message: back_off.message.to_string(),
             }),
+            times: Times::default(),
         },
         scale_down,
     }
@@ -264,6 +324,6 @@ impl Tally {
 
     fn scale_down(&self) -> ScaleDown {
         let status = if self.candidates > 0 { "CandidatesPresent" } else { "NoCandidates" };
-        ScaleDown { status, candidates: self.candidates }
+        ScaleDown { status, candidates: self.candidates, times: Times::default() }
     }
 }

@@ -42,10 +42,10 @@ async fn nodes_follow_pods_up_and_down() {
     );
     let metrics = handle.metrics().await.unwrap();
     for line in [
-        "cluster_autoscaler_scaled_up_nodes_total 2",
-        "cluster_autoscaler_node_group_target_count{node_group=\"small\"} 0",
+        "tideline_scaled_up_nodes_total 2",
+        "tideline_node_group_target_count{node_group=\"small\"} 0",
         "tideline_pod_pending_to_node_seconds_count",
-        "cluster_autoscaler_evicted_pods_total{eviction_result=\"done\"}",
+        "tideline_evicted_pods_total{eviction_result=\"done\"}",
     ] {
         assert!(metrics.contains(line), "{line} is missing in\n{metrics}");
     }

@@ -50,7 +50,8 @@ pub fn node(node: &slim::Node) -> Result<Node, IntakeError> {
             .iter()
             .flatten()
             .filter(|(key, _)| {
-                READ_ANNOTATIONS.contains(&key.as_str()) || key.starts_with(annotations::DELAY_DELETION_PREFIX)
+                READ_ANNOTATIONS.contains(&key.as_str())
+                    || key.starts_with(annotations::DELAY_DELETION_PREFIX)
             })
             .map(|(key, value)| (Arc::from(key.as_str()), Arc::from(value.as_str())))
             .collect(),

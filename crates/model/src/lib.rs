@@ -36,7 +36,8 @@ pub use ids::{
 };
 pub use labels::{LabelSelector, Labels, NodeSelectorTerm, Operator, Requirement};
 pub use ledger::{
-    Asked, BackOff, EvictionState, LastChanges, Ledger, Removal, RemovalPhase, ScaleUp, SoftTaintChange, Unremovable,
+    Asked, BackOff, EvictionState, LastChanges, Ledger, Removal, RemovalPhase, ScaleUp, SoftTaintChange,
+    Unremovable,
 };
 pub use money::MicroUsdPerHour;
 pub use names::PodNames;

@@ -270,6 +270,11 @@ pub enum Reason {
         unready: u32,
         of: u32,
     },
+    /// So many that neither growth nor removal goes on anywhere.
+    Suspended {
+        unready: u32,
+        of: u32,
+    },
     /// The same of the nodes of one zone,
     ZoneUnready {
         zone: Arc<str>,

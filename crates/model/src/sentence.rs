@@ -314,6 +314,9 @@ impl Reason {
             Self::TooManyUnready { unready, of } => {
                 write!(f, "kept: {unready} of {of} nodes are not ready, so removals wait")
             }
+            Self::Suspended { unready, of } => {
+                write!(f, "scaling is suspended: {unready} of {of} nodes are not ready")
+            }
             Self::ZoneUnready { zone, unready, of } => {
                 write!(
                     f,

@@ -14,10 +14,10 @@ use crate::planted::PlantedBug;
 use crate::round::{Round, after};
 use crate::supply::{Supply, TO_BE_DELETED};
 use crate::waits;
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use model::{
-    Effect, MachineState, MarkNode, Node, NodeName, Pod, Reason, Release, Removal, RemovalCause, RemovalPhase,
-    Step, Taint, UndoNode,
+    Effect, MachineState, MarkNode, Node, NodeName, Pod, Reason, Release, Removal, RemovalCause,
+    RemovalPhase, Step, Taint, UndoNode,
 };
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -17,15 +17,18 @@ pub(crate) fn review(round: &mut Round<'_>, fleet: &Fleet, fresh: &Freshness) {
     if !fresh.for_removal() {
         return;
     }
-    round.ledger.soft_taints.retain(|name, _| fleet.nodes.contains_key(name));
+    let done: Vec<NodeName> = (round.ledger.soft_taints.keys())
+        .filter(|name| {
+            fleet.nodes.get(*name).is_none_or(|node| change_of(round, fleet, name, node).is_none())
+        })
+        .cloned()
+        .collect();
+    round.ledger.soft_taints.retain(|name, _| !done.contains(name));
     let limit = round.policies.draining.soft_taints;
     let most = if limit == 0 { TAKEN_OFF } else { limit };
     let mut open = u32::try_from(round.ledger.soft_taints.len()).unwrap_or(u32::MAX);
     for (name, node) in &fleet.nodes {
-        let Some(put) = change_of(round, fleet, name, node) else {
-            round.ledger.soft_taints.remove(name);
-            continue;
-        };
+        let Some(put) = change_of(round, fleet, name, node) else { continue };
         let known = round.ledger.soft_taints.get(name).filter(|change| change.put == put).cloned();
         if known.is_none() {
             let replaces = round.ledger.soft_taints.contains_key(name);

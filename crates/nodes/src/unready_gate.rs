@@ -68,7 +68,7 @@ impl Gate {
 
     /// Why nothing may be bought or removed anywhere.
     pub(crate) fn everywhere(&self) -> Option<Reason> {
-        self.whole.map(|share| Reason::TooManyUnready { unready: share.unready, of: share.of })
+        self.whole.map(|share| Reason::Suspended { unready: share.unready, of: share.of })
     }
 
     /// Why this node may not be removed.

@@ -63,6 +63,8 @@ fn check(text: &str) -> String {
         let _ = writeln!(out, "{line}");
         if line.starts_with("== ") {
             world = World::new();
+            // Scenarios of soft taints ask for them.
+            world.policies.draining.soft_taints = 0;
             start = world.now;
         } else if let Some(said) = command(&mut world, start, line.split('#').next().unwrap_or("").trim()) {
             out.push_str(&said);
@@ -201,7 +203,16 @@ fn policy(world: &mut World, pair: &str) {
         "ignore_mirror_pods_utilization" => p.ignore_mirror_pods_utilization = flag(),
         "missing_replicas_limit" => p.missing_replicas_limit = number(),
         "max_provision_time" => p.max_provision_time = time(),
-        _ => panic!("what policy is {key}"),
+        // By the path that it has in a configuration.
+        _ => {
+            let mut all = serde_json::to_value(&*p).unwrap();
+            let mut place = &mut all;
+            for part in key.split('.') {
+                place = &mut place[part];
+            }
+            *place = serde_json::from_str(value).unwrap_or_else(|_| value.into());
+            *p = serde_json::from_value(all).unwrap_or_else(|error| panic!("{pair}: {error}"));
+        }
     }
 }
 

@@ -45,17 +45,26 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("scale-down-candidates-pool-min-count", "every node is a candidate"),
     ("unremovable-node-recheck-timeout", "nodes are looked at again when something on them changes"),
     ("node-info-cache-expire-time", "nothing is cached beyond the watches"),
-    ("max-free-difference-ratio", "pools are alike by what their machines offer, not by what is free there now"),
+    (
+        "max-free-difference-ratio",
+        "pools are alike by what their machines offer, not by what is free there now",
+    ),
     ("parallel-scale-up", "several pools grow in one round anyway"),
     ("async-node-groups", "no provider here makes pools"),
     ("node-autoprovisioning-enabled", "no provider here makes pools"),
     ("max-autoprovisioned-node-group-count", "no provider here makes pools"),
-    ("enable-proactive-scaleup", "missing replicas are always planned for; --pod-injection-limit bounds them"),
+    (
+        "enable-proactive-scaleup",
+        "missing replicas are always planned for; --pod-injection-limit bounds them",
+    ),
     ("force-ds", "DaemonSet pods that are still to come are always counted"),
     ("scale-from-unschedulable", "a cordon is never part of what a new node looks like"),
     ("enable-graceful-degradation", "neither growth nor removal can starve the other"),
     ("enable-csi-node-aware-scheduling", "attach limits are always looked at"),
-    ("node-deletion-batcher-interval", "machines are given back by name, several in one call where the provider can"),
+    (
+        "node-deletion-batcher-interval",
+        "machines are given back by name, several in one call where the provider can",
+    ),
     ("dynamic-node-delete-delay-after-taint-enabled", "the mark is waited for until the watch shows it"),
     ("max-bulk-soft-taint-time", "--max-bulk-soft-taint-count bounds the writes of a round"),
     ("node-deletion-candidate-ttl", "since when nodes are unneeded is kept in the ledger"),
@@ -121,12 +130,14 @@ pub(crate) fn sort(arguments: Vec<String>) -> Sorted {
             sorted.arguments.push(argument);
             continue;
         };
-        let listed = |list: &[(&'static str, &'static str)]| list.iter().find(|(known, _)| *known == name).copied();
+        let listed =
+            |list: &[(&'static str, &'static str)]| list.iter().find(|(known, _)| *known == name).copied();
         let note = match (listed(WITHOUT_EFFECT), listed(NOT_SERVED)) {
             (Some((name, why)), _) => format!("--{name} has no effect: {why}"),
             (None, Some((name, why))) => format!("--{name} is not served: {why}"),
             (None, None) => {
-                let value = argument.split_once('=').map(|(_, value)| format!("={value}")).unwrap_or_default();
+                let value =
+                    argument.split_once('=').map(|(_, value)| format!("={value}")).unwrap_or_default();
                 sorted.arguments.push(format!("--{name}{value}"));
                 continue;
             }

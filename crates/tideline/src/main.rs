@@ -16,11 +16,13 @@ mod commands;
 mod configuration;
 mod duration;
 mod error;
-mod group_flags;
 mod foreign_flags;
+mod group_flags;
 mod logs;
 mod page;
 mod policy_flags;
+
+mod shell_flags;
 mod steps;
 mod table;
 
@@ -123,7 +125,8 @@ fn prepared(mut arguments: Vec<OsString>) -> Result<Vec<OsString>, CommandError>
     let called_as = arguments.first().and_then(|path| Path::new(path).file_stem()).map(OsString::from);
     match called_as.as_deref().and_then(OsStr::to_str) {
         Some("cluster-autoscaler") => {
-            let with = ["controller", "--ledger-with-status"].map(OsString::from);
+            // With that program's roles and dashboards.
+            let with = ["controller", "--ledger-with-status", "--peer-metrics"].map(OsString::from);
             arguments.splice(1..1, with);
         }
         Some(name @ "alert-triggered-autoscaler") => arguments.insert(1, OsString::from(name)),
@@ -165,7 +168,8 @@ mod tests {
     #[test]
     fn the_alias_name_runs_the_controller() {
         let line = prepared(words("/usr/bin/cluster-autoscaler --scan-interval=10s --v=4")).unwrap();
-        assert_eq!(line, words("/usr/bin/cluster-autoscaler controller --ledger-with-status --v=4"));
+        let as_run = "/usr/bin/cluster-autoscaler controller --ledger-with-status --peer-metrics --v=4";
+        assert_eq!(line, words(as_run));
         let line = prepared(words("/alert-triggered-autoscaler --v=0")).unwrap();
         assert_eq!(line, words("/alert-triggered-autoscaler alert-triggered-autoscaler --v=0"));
         assert!(CommandLine::try_parse_from(line).is_ok());

@@ -286,7 +286,9 @@ fn drain_groups(text: &str) -> Result<DrainGroups, String> {
 }
 
 fn bounds(text: &str) -> Result<Bounds, String> {
-    let read = text.split_once(':').and_then(|(min, max)| Some((min.trim().parse().ok()?, max.trim().parse().ok()?)));
+    let read = text
+        .split_once(':')
+        .and_then(|(min, max)| Some((min.trim().parse().ok()?, max.trim().parse().ok()?)));
     let Some((min, max)) = read else {
         return Err(format!("\"{text}\" is not MIN:MAX, such as 0:320000"));
     };
@@ -330,7 +332,11 @@ mod tests {
     #[test]
     fn every_help_text_names_the_true_default() {
         let mut checked = 0;
-        let is_list = |name: &str| ["expander", "drain-priority-config"].contains(&name) || name.ends_with("-taint") || name.ends_with("-prefix");
+        let is_list = |name: &str| {
+            ["expander", "drain-priority-config"].contains(&name)
+                || name.ends_with("-taint")
+                || name.ends_with("-prefix")
+        };
         let command = Line::command();
         let with_default = |a: &&clap::Arg| a.get_id() != "help" && !a.get_long().is_some_and(is_list);
         for argument in command.get_arguments().filter(with_default) {

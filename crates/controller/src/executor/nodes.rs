@@ -24,7 +24,11 @@ pub(super) async fn undo(nodes: &Api<DynamicObject>, limit: Duration, step: &Und
 pub(super) async fn soften(nodes: &Api<DynamicObject>, limit: Duration, step: &SoftTaint) -> Attempt {
     change(nodes, limit, &step.node, &step.uid, |node| {
         if let Some(spec) = spec_of(node) {
-            if step.put { add_taint(spec, &step.taint) } else { remove_taints(spec, &[step.taint.key.clone()]) }
+            if step.put {
+                add_taint(spec, &step.taint)
+            } else {
+                remove_taints(spec, &[step.taint.key.clone()])
+            }
         }
     })
     .await

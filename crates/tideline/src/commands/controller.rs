@@ -9,6 +9,7 @@ use crate::configuration::Watched;
 use crate::error::CommandError;
 use crate::group_flags::GroupFlags;
 use crate::policy_flags::PolicyFlags;
+use crate::shell_flags::ShellFlags;
 use crate::{duration, logs, page};
 use clock::Clock;
 use clouds::Provider;
@@ -68,6 +69,8 @@ pub(crate) struct Arguments {
     groups: GroupFlags,
     #[command(flatten)]
     alibaba: AlibabaFlags,
+    #[command(flatten)]
+    shell: ShellFlags,
     #[command(flatten)]
     policies: PolicyFlags,
 }
@@ -183,6 +186,7 @@ pub(crate) fn configured(arguments: &Arguments, file: Option<(&str, &str)>) -> R
         Some((name, text)) => controller::config_file::read(name, text)?,
         None => Config::default(),
     };
+    arguments.shell.apply(&mut config);
     arguments.policies.apply(&mut config.policies);
     config.policies.dry_run |= arguments.dry_run;
     config.policies.dry_run_pools.extend(arguments.dry_run_pool.iter().cloned());

@@ -159,10 +159,10 @@ fn pleasant() -> Policies {
         delay_after_add: seconds(10),
         delay_after_failure: seconds(10),
         max_provision_time: seconds(120),
+        max_startup_time: seconds(120),
         initial_back_off: seconds(15),
         max_back_off: seconds(60),
         delay_after_taint: seconds(1),
-        unremovable_recheck: seconds(10),
         max_drain_parallelism: 3,
         ..Policies::default()
     }
