@@ -40,7 +40,9 @@ impl ClusterMinimum {
             |name| round.ledger.removals.get(name).is_none_or(|r| r.phase == model::RemovalPhase::Undoing);
         for (name, node) in fleet.nodes.iter().filter(|(_, node)| node.state != NodeState::Leaving) {
             if stays(name) {
-                kept.iter_mut().for_each(|kept| kept.has = kept.has.saturating_add((kept.of)(&node.node)));
+                for kept in &mut kept {
+                    kept.has = kept.has.saturating_add((kept.of)(&node.node));
+                }
             }
         }
         Self(kept)
@@ -57,6 +59,8 @@ impl ClusterMinimum {
     }
 
     pub(crate) fn take(&mut self, node: &Node) {
-        self.0.iter_mut().for_each(|kept| kept.has = kept.has.saturating_sub((kept.of)(node)));
+        for kept in &mut self.0 {
+            kept.has = kept.has.saturating_sub((kept.of)(node));
+        }
     }
 }

@@ -25,9 +25,9 @@ pub(super) async fn soften(nodes: &Api<DynamicObject>, limit: Duration, step: &S
     change(nodes, limit, &step.node, &step.uid, |node| {
         if let Some(spec) = spec_of(node) {
             if step.put {
-                add_taint(spec, &step.taint)
+                add_taint(spec, &step.taint);
             } else {
-                remove_taints(spec, &[step.taint.key.clone()])
+                remove_taints(spec, std::slice::from_ref(&step.taint.key));
             }
         }
     })
