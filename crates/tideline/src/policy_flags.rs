@@ -262,6 +262,9 @@ fn expanders(text: &str) -> Result<Expanders, String> {
         if named.contains(&expander) {
             return Err(format!("{name} is there twice; name each expander once"));
         }
+        if !matches!(expander, Expander::LeastWaste | Expander::Random) {
+            return Err(format!("{name} is not served yet; pools' own priority and price decide, then least waste"));
+        }
         named.push(expander);
     }
     Ok(Expanders(named))
@@ -333,9 +336,8 @@ mod tests {
     fn every_help_text_names_the_true_default() {
         let mut checked = 0;
         let is_list = |name: &str| {
-            ["expander", "drain-priority-config"].contains(&name)
-                || name.ends_with("-taint")
-                || name.ends_with("-prefix")
+            let lists = ["expander", "drain-priority-config", "startup-taint", "startup-taint-prefix", "status-taint"];
+            lists.contains(&name)
         };
         let command = Line::command();
         let with_default = |a: &&clap::Arg| a.get_id() != "help" && !a.get_long().is_some_and(is_list);
@@ -365,7 +367,7 @@ mod tests {
         assert!(!given.skip_nodes_with_local_storage);
         assert_eq!(given.max_nodes_total, 12);
         let given = policies(&[
-            "--expander=priority,least-waste",
+            "--expander=random,least-waste",
             "--drain-priority-config=1000:60,-5:10",
             "--startup-taint=a",
             "--ignore-taint=b",
@@ -374,7 +376,7 @@ mod tests {
             "--scale-down-unready-enabled=F",
         ])
         .unwrap();
-        assert_eq!(given.choice.expanders, [Expander::Priority, Expander::LeastWaste]);
+        assert_eq!(given.choice.expanders, [Expander::Random, Expander::LeastWaste]);
         let groups: Vec<_> =
             given.draining.priority_groups.iter().map(|g| (g.priority, g.grace.as_secs())).collect();
         assert_eq!(groups, [(-5, 10), (1000, 60)]);
