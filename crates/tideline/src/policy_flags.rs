@@ -263,7 +263,9 @@ fn expanders(text: &str) -> Result<Expanders, String> {
             return Err(format!("{name} is there twice; name each expander once"));
         }
         if !matches!(expander, Expander::LeastWaste | Expander::Random) {
-            return Err(format!("{name} is not served yet; pools' own priority and price decide, then least waste"));
+            return Err(format!(
+                "{name} is not served yet; pools' own priority and price decide, then least waste"
+            ));
         }
         named.push(expander);
     }
@@ -336,7 +338,13 @@ mod tests {
     fn every_help_text_names_the_true_default() {
         let mut checked = 0;
         let is_list = |name: &str| {
-            let lists = ["expander", "drain-priority-config", "startup-taint", "startup-taint-prefix", "status-taint"];
+            let lists = [
+                "expander",
+                "drain-priority-config",
+                "startup-taint",
+                "startup-taint-prefix",
+                "status-taint",
+            ];
             lists.contains(&name)
         };
         let command = Line::command();
