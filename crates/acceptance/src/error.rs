@@ -16,6 +16,8 @@ pub enum Error {
     Build(String),
     #[error("starting `{command}`: {source}")]
     Spawn { command: String, source: std::io::Error },
+    #[error("listening on 127.0.0.1: {0}")]
+    Listen(std::io::Error),
     #[error("making node {name}: {said}")]
     Node { name: String, said: String },
     #[error(transparent)]

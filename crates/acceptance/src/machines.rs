@@ -1,13 +1,15 @@
 //! What plays the machines of a real control plane: the sandbox's kubelets and clouds, through the Kubernetes API.
 //!
-//! Owns their start, with delays short enough for tests, and nodes that are simply there.
+//! Owns their start, with delays short enough for tests, nodes that are simply there, and what pods are said to use.
 
 use std::time::Duration;
 
 use clock::Clock;
 use sandbox::cluster::{Delays, capi, cloud, kubelet};
+use sandbox::load;
 use serde_json::{Value, json};
 use testbed::{ControlPlane, client_from};
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use crate::error::Error;
@@ -30,7 +32,7 @@ pub enum Cloud {
 /// Kubelets and a cloud, until dropped. The cloud's definitions must be there.
 #[derive(Debug)]
 pub struct Machines {
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 impl Machines {
@@ -62,7 +64,20 @@ impl Machines {
                 tasks.spawn(capi::run(client("cluster-api").await?, options));
             }
         }
-        Ok(Self { _tasks: tasks })
+        Ok(Self { tasks })
+    }
+
+    /// Serves `metrics.k8s.io` by the load model: annotations say how many requests reach pods.
+    pub async fn serve_metrics(&mut self, cluster: &ControlPlane) -> Result<(), Error> {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(Error::Listen)?;
+        let user = cluster.kubeconfig_for_user("simulated-metrics-server", &["system:masters"])?;
+        let client = client_from(&user).await?;
+        self.tasks.spawn(async move {
+            if let Err(error) = load::serve(client, Clock::system(), listener).await {
+                eprintln!("no metrics are served: {error}");
+            }
+        });
+        Ok(())
     }
 }
 

@@ -107,7 +107,10 @@ impl<'a> World<'a> {
         }
         let path = format!("{}:/usr/local/bin:/usr/bin:/bin", bin.display());
         let cloud = if transcript.simulated_cloud { Cloud::Simulated } else { Cloud::None };
-        let machines = Machines::start(&cluster, cloud).await?;
+        let mut machines = Machines::start(&cluster, cloud).await?;
+        if transcript.simulated_load {
+            machines.serve_metrics(&cluster).await?;
+        }
         for node in &transcript.nodes {
             create_node(&cluster, node).await?;
         }

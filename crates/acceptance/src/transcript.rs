@@ -43,6 +43,9 @@ pub struct Transcript {
     /// Whether the simulated cloud runs, once a step has brought its definitions.
     #[serde(default)]
     pub simulated_cloud: bool,
+    /// Whether what pods use is served, by the sandbox's load model.
+    #[serde(default)]
+    pub simulated_load: bool,
     /// What the document leaves to its reader to fill in.
     #[serde(default)]
     pub environment: BTreeMap<String, String>,

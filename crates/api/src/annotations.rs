@@ -31,6 +31,13 @@ pub const START_SECONDS: &str = "tideline.dev/start-seconds";
 pub const RUN_SECONDS: &str = "tideline.dev/run-seconds";
 pub const STOP_SECONDS: &str = "tideline.dev/stop-seconds";
 
+/// Simulated load only, on a Service or workload: requests a minute, as a number or a curve over time.
+pub const REQUESTS_PER_MINUTE: &str = "tideline.dev/requests-per-minute";
+/// Simulated load only, on a pod: CPU time of one request (`10ms`), CPU without requests (`1m`), memory (`64Mi`).
+pub const CPU_PER_REQUEST: &str = "tideline.dev/cpu-per-request";
+pub const IDLE_CPU: &str = "tideline.dev/idle-cpu";
+pub const MEMORY: &str = "tideline.dev/memory";
+
 /// Cluster API: bounds of a MachineDeployment; both make it a pool.
 pub const CAPI_MIN_SIZE: &str = "cluster.x-k8s.io/cluster-api-autoscaler-node-group-min-size";
 pub const CAPI_MAX_SIZE: &str = "cluster.x-k8s.io/cluster-api-autoscaler-node-group-max-size";

@@ -3,6 +3,7 @@
 pub mod api;
 pub mod cluster;
 pub mod fault;
+pub mod load;
 pub mod rules;
 mod sandbox;
 pub mod store;

@@ -14,7 +14,9 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-const VERBS: [&str; 8] = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+const VERBS: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+/// Of what is computed when asked for.
+const COMPUTED: &[&str] = &["get", "list"];
 /// Groups without stored objects.
 const REVIEW_GROUPS: [(&str, &[(&str, &str)]); 2] = [
     (
@@ -123,6 +125,10 @@ pub(crate) fn group(store: &Store, group: &str) -> Result<Response<ApiBody>, Api
     Ok(reply::json(200, &answer))
 }
 
+fn verbs(info: &ResourceInfo) -> &'static [&'static str] {
+    if info.group() == crate::load::GROUP { COMPUTED } else { VERBS }
+}
+
 /// Name, kind (with its group and version where they differ) and verbs of a subresource.
 struct Subresource {
     name: &'static str,
@@ -163,7 +169,7 @@ pub(crate) fn resources(store: &Store, group: &str, version: &str) -> Result<Res
         for info in infos {
             list.push(json!({
                 "name": info.plural(), "singularName": info.singular, "namespaced": info.namespaced,
-                "kind": info.kind, "verbs": VERBS, "shortNames": info.short_names, "categories": info.categories,
+                "kind": info.kind, "verbs": verbs(info), "shortNames": info.short_names, "categories": info.categories,
             }));
             for sub in subresources(info) {
                 let mut entry = json!({
@@ -243,6 +249,6 @@ fn aggregated_resource(info: &ResourceInfo, group: &str, version: &str) -> Value
         "resource": info.plural(), "singularResource": info.singular,
         "responseKind": {"group": group, "version": version, "kind": info.kind},
         "scope": if info.namespaced { "Namespaced" } else { "Cluster" },
-        "verbs": VERBS, "shortNames": info.short_names, "categories": info.categories, "subresources": subresources,
+        "verbs": verbs(info), "shortNames": info.short_names, "categories": info.categories, "subresources": subresources,
     })
 }

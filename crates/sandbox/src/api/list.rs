@@ -140,7 +140,7 @@ pub(crate) fn list(store: &Store, call: &Call, target: &Target) -> Result<Respon
     Ok(render(store, call, target, &objects, &meta))
 }
 
-fn render(
+pub(crate) fn render(
     store: &Store,
     call: &Call,
     target: &Target,

@@ -15,8 +15,8 @@ mod merge;
 mod openapi;
 mod protobuf;
 mod query;
-mod reply;
-mod route;
+pub(crate) mod reply;
+pub(crate) mod route;
 mod selector;
 mod serve;
 mod service;
@@ -30,8 +30,12 @@ mod write;
 
 pub use body::ApiBody;
 pub use census::{CallShape, Census};
+pub(crate) use list::render;
 pub(crate) use reply::refusal;
+pub(crate) use route::{Route, Target};
+pub(crate) use selector::Selector;
 pub use serve::{ServeError, serve};
+pub(crate) use service::Call;
 pub use service::{Api, StaleRead};
 #[cfg(test)]
 pub(crate) use subresource::set_at;

@@ -9,6 +9,7 @@ use super::reply;
 use super::route::{self, Route, Target};
 use super::view::View;
 use super::{discovery, list, openapi, protobuf, subresource, write};
+use crate::load;
 use crate::store::{ApiError, Store};
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -81,36 +82,40 @@ impl Api {
         B: http_body::Body<Data = Bytes>,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
+        let answered = Self::read(request).await.and_then(|(call, path)| self.handle(&call, &path));
+        answered.unwrap_or_else(|error| reply::refusal(&error))
+    }
+
+    /// A request as handlers see it, and its path.
+    pub(crate) async fn read<B>(request: Request<B>) -> Result<(Call, String), ApiError>
+    where
+        B: http_body::Body<Data = Bytes>,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
         let (parts, body) = request.into_parts();
         let header = |name| parts.headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or("").to_owned();
         let query = Query::parse(parts.uri.query().unwrap_or(""));
         let accept = header(header::ACCEPT);
         let agent = header(header::USER_AGENT);
-        let body = match Limited::new(body, LARGEST_BODY).collect().await {
-            Ok(body) => body.to_bytes(),
-            Err(error) => {
-                return reply::refusal(&ApiError::BadRequest(format!(
-                    "the body cannot be read (at most {LARGEST_BODY} bytes are taken): {error}"
-                )));
-            }
-        };
+        let body = Limited::new(body, LARGEST_BODY).collect().await.map_err(|error| {
+            ApiError::BadRequest(format!(
+                "the body cannot be read (at most {LARGEST_BODY} bytes are taken): {error}"
+            ))
+        })?;
         let call = Call {
             view: View::parse(&accept, query.text("includeObject")),
             query,
             accept,
             content_type: header(header::CONTENT_TYPE),
             actor: actor_of(&agent),
-            body,
+            body: body.to_bytes(),
             method: parts.method,
             stale: parts.extensions.get::<StaleRead>().copied(),
         };
-        match self.handle(&call, parts.uri.path()) {
-            Ok(response) => response,
-            Err(error) => reply::refusal(&error),
-        }
+        Ok((call, parts.uri.path().to_owned()))
     }
 
-    fn handle(&self, call: &Call, path: &str) -> Result<Response<ApiBody>, ApiError> {
+    pub(crate) fn handle(&self, call: &Call, path: &str) -> Result<Response<ApiBody>, ApiError> {
         if let Some(answer) = subresource::review(call, path) {
             return answer;
         }
@@ -132,6 +137,9 @@ impl Api {
 
     fn resource(&self, call: &Call, target: &Target) -> Result<Response<ApiBody>, ApiError> {
         let store = self.store.acting_as(&call.actor);
+        if target.group == load::GROUP {
+            return load::handle(&store, call, target);
+        }
         if target.subresource.is_some() {
             return subresource::handle(&store, call, target);
         }

@@ -165,6 +165,8 @@ built_in! {
     CLUSTER_ROLE_BINDINGS = "clusterrolebindings.rbac.authorization.k8s.io", "v1", "ClusterRoleBinding", "", "";
     HORIZONTAL_POD_AUTOSCALERS = "horizontalpodautoscalers.autoscaling", "v2", "HorizontalPodAutoscaler", "hpa", "nsa";
     CUSTOM_RESOURCE_DEFINITIONS = "customresourcedefinitions.apiextensions.k8s.io", "v1", "CustomResourceDefinition", "crd,crds", "sg";
+    POD_METRICS = "pods.metrics.k8s.io", "v1beta1", "PodMetrics", "", "n";
+    NODE_METRICS = "nodes.metrics.k8s.io", "v1beta1", "NodeMetrics", "", "";
     RUNTIME_CLASSES = "runtimeclasses.node.k8s.io", "v1", "RuntimeClass", "", "";
 }
 

@@ -1,5 +1,6 @@
 //! The cluster as a whole, on paused time.
 
+mod load;
 mod machines;
 mod others;
 mod scheduling;
