@@ -5,9 +5,11 @@
 
 use crate::ControllerError;
 use crate::config::Health;
+use crate::explain::{Explanation, Subject};
 use crate::view::StateView;
 use axum::Router;
-use axum::extract::State;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
@@ -32,6 +34,7 @@ pub(crate) enum Question {
     Metrics(oneshot::Sender<String>),
     /// Whether the loop still turns.
     Pulse(oneshot::Sender<()>),
+    Explain(Subject, oneshot::Sender<Option<Box<Explanation>>>),
 }
 
 /// Where the controller stands, for the probes.
@@ -91,6 +94,11 @@ impl Handle {
         self.ask(Question::Metrics).await
     }
 
+    /// Why one thing is as it is; the inner `None` where nothing of that name is known.
+    pub async fn explain(&self, subject: Subject) -> Option<Option<Box<Explanation>>> {
+        self.ask(|answer| Question::Explain(subject, answer)).await
+    }
+
     /// Why the controller is not ready, or `None` where it is.
     pub fn not_ready(&self) -> Option<String> {
         let standing = self.standing.borrow();
@@ -133,7 +141,7 @@ impl Handle {
             .then(|| format!("no round was carried out for {} s", failing.as_secs()))
     }
 
-    async fn ask<T>(&self, question: fn(oneshot::Sender<T>) -> Question) -> Option<T> {
+    async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Question) -> Option<T> {
         let (answer, answered) = oneshot::channel();
         self.questions.try_send(question(answer)).ok()?;
         tokio::time::timeout(PATIENCE, answered).await.ok()?.ok()
@@ -149,6 +157,7 @@ pub fn router(handle: Handle) -> Router {
         .route("/metrics", get(metrics))
         .route("/api/v1/state", get(state))
         .route("/api/v1/stream", get(stream_states))
+        .route("/api/v1/explain", get(explain))
         .with_state(handle)
 }
 
@@ -204,6 +213,28 @@ async fn metrics(State(handle): State<Handle>) -> Response {
 async fn state(State(handle): State<Handle>) -> Response {
     match handle.state().await {
         Some(state) => axum::Json(&*state).into_response(),
+        None => busy(),
+    }
+}
+
+/// `?of=pod NAMESPACE/NAME`, or another [`Subject`] in its written form.
+#[derive(serde::Deserialize)]
+struct Asked {
+    of: String,
+}
+
+async fn explain(State(handle): State<Handle>, asked: Result<Query<Asked>, QueryRejection>) -> Response {
+    let Ok(Query(asked)) = asked else {
+        let message = "name what to explain, such as ?of=pod default/web-1\n";
+        return (StatusCode::BAD_REQUEST, message).into_response();
+    };
+    let subject: Subject = match asked.of.parse() {
+        Ok(subject) => subject,
+        Err(why) => return (StatusCode::BAD_REQUEST, why + "\n").into_response(),
+    };
+    match handle.explain(subject.clone()).await {
+        Some(Some(explanation)) => axum::Json(&*explanation).into_response(),
+        Some(None) => (StatusCode::NOT_FOUND, format!("nothing is known of {subject}\n")).into_response(),
         None => busy(),
     }
 }

@@ -4,6 +4,7 @@
 //! here waits.
 
 use crate::events::Events;
+use crate::explain::{self, Moment};
 use crate::http::{Answering, Question, Standing};
 use crate::journal::Recorder;
 use crate::metrics::{Metrics, Observed};
@@ -36,6 +37,7 @@ pub(crate) struct Reporter {
     pub(crate) metrics: Metrics,
     pub(crate) answering: Answering,
     verdicts: Verdicts,
+    /// The newest first.
     decisions: VecDeque<(Step, DecisionView)>,
     /// What the last round would have done and did not, in words.
     rehearsed: BTreeSet<String>,
@@ -234,7 +236,7 @@ impl Reporter {
     }
 
     pub(crate) fn answer(
-        &self,
+        &mut self,
         question: Question,
         cluster: &Cluster,
         ledger: Option<&Ledger>,
@@ -250,6 +252,16 @@ impl Reporter {
                 state.dry_run = self.dry_run;
                 state.decisions = self.decisions.iter().map(|(_, view)| view.clone()).collect();
                 let _ = answer.send(Arc::new(state));
+            }
+            Question::Explain(subject, answer) => {
+                let moment = Moment {
+                    cluster,
+                    verdicts: &self.verdicts,
+                    ledger,
+                    now,
+                    decisions: self.decisions.make_contiguous(),
+                };
+                let _ = answer.send(explain::explain(moment, &subject).map(Box::new));
             }
             Question::Metrics(answer) => {
                 let _ = answer.send(self.metrics.text(&Observed {

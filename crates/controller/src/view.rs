@@ -5,14 +5,14 @@
 use crate::wording::pool_name;
 use jiff::Timestamp;
 use model::{Cluster, Ledger, MachineState, Node, Reason, Verdicts};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 /// Waiting pods that are shown; the rest is a number.
 const MOST_PENDING: usize = 2000;
 
 /// Everything that the page shows.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StateView {
     pub now: Timestamp,
@@ -20,7 +20,7 @@ pub struct StateView {
     pub rounds: u64,
     pub leading: bool,
     /// Nothing is done: decisions are what would be done.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dry_run: bool,
     /// What is to be said of the whole: stale inputs, limits reached.
     pub round: Vec<String>,
@@ -32,7 +32,7 @@ pub struct StateView {
     pub decisions: Vec<DecisionView>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PoolView {
     pub id: String,
@@ -42,11 +42,11 @@ pub struct PoolView {
     pub target: u32,
     pub machines: usize,
     pub price_micro_usd_per_hour: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fill {
     /// Thousandths of a core.
     pub cpu: u64,
@@ -54,7 +54,7 @@ pub struct Fill {
     pub memory: u64,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum NodeState {
     Ready,
@@ -65,21 +65,21 @@ pub enum NodeState {
     NotReady,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeView {
     pub name: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool: Option<String>,
     pub state: NodeState,
     pub pods: usize,
     pub requested: Fill,
     pub allocatable: Fill,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PodView {
     pub pod: String,
@@ -87,7 +87,7 @@ pub struct PodView {
     pub reason: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DecisionView {
     pub at: Timestamp,
@@ -95,7 +95,7 @@ pub struct DecisionView {
     pub intent: String,
     pub what: String,
     /// How it ended, once it has.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 

@@ -109,12 +109,30 @@ fn permissions(facts: &Facts) -> Vec<Finding> {
         let text = format!("{} has all {} rights that it needs", facts.subject, facts.access.len());
         return vec![Finding::ok("permissions", text)];
     }
-    let finding = |access: &&Access| {
-        Finding::problem(
-            "permissions",
-            format!("{} may not {}", facts.subject, access.what),
-            "apply the roles: `tideline manifests`, or rbac.create=true in the chart",
-        )
-    };
-    missing.iter().map(finding).collect()
+    vec![Finding::problem(
+        "permissions",
+        format!(
+            "{} lacks {} of the {} rights that it needs: {}",
+            facts.subject,
+            missing.len(),
+            facts.access.len(),
+            by_object(&missing)
+        ),
+        "apply the roles: `tideline manifests`, or rbac.create=true in the chart",
+    )]
+}
+
+/// `nodes: get, list; pods/eviction: create`: what may not be done, by the object that it is done to.
+fn by_object(missing: &[&Access]) -> String {
+    let mut verbs: Vec<(&str, Vec<&str>)> = Vec::new();
+    for access in missing {
+        let (verb, object) = access.what.split_once(' ').unwrap_or((&access.what, ""));
+        match verbs.iter_mut().find(|(known, _)| *known == object) {
+            Some((_, known)) => known.push(verb),
+            None => verbs.push((object, vec![verb])),
+        }
+    }
+    let each: Vec<String> =
+        verbs.iter().map(|(object, verbs)| format!("{object}: {}", verbs.join(", "))).collect();
+    each.join("; ")
 }

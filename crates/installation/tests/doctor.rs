@@ -50,7 +50,7 @@ fn old_servers_wrong_clocks_and_missing_rights_are_problems() {
         complaints(&facts),
         [
             "Problem clock: the API server's clock and this machine's are 90 s apart",
-            "Problem permissions: tideline may not update nodes",
+            "Problem permissions: tideline lacks 1 of the 2 rights that it needs: nodes: update",
             "Problem version: Kubernetes 1.24",
         ]
     );

@@ -7,6 +7,7 @@
 //! decided again byte for byte. How Kubernetes objects become these values is the `intake` crate's business;
 //! what follows from them is `packing`'s and `nodes`'.
 
+mod advice;
 mod cluster;
 mod ids;
 mod labels;
@@ -29,6 +30,7 @@ mod verdicts;
 mod volumes;
 mod workload;
 
+pub use advice::Advice;
 pub use cluster::{Change, Cluster, Cohort, Input, InputState, Storage, StorageChange};
 pub use ids::{
     DaemonSetKey, IntentId, MachineId, NodeName, PdbKey, PodKey, PoolId, RuleSetKey, Uid, VolumeClaimKey,

@@ -6,6 +6,7 @@ pub(crate) mod controller;
 pub(crate) mod crds;
 pub(crate) mod doctor;
 pub(crate) mod exit;
+pub(crate) mod explain;
 pub(crate) mod forecast;
 pub(crate) mod import;
 pub(crate) mod manifests;
@@ -13,6 +14,7 @@ pub(crate) mod plan;
 pub(crate) mod replay;
 pub(crate) mod sandbox;
 pub(crate) mod simulate;
+pub(crate) mod status;
 
 use crate::error::CommandError;
 use std::io::Write as _;

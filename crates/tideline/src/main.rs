@@ -21,15 +21,15 @@ mod group_flags;
 mod logs;
 mod page;
 mod policy_flags;
-
 mod shell_flags;
+mod source;
 mod steps;
 mod table;
 
 use clap::{Parser, Subcommand};
 use commands::{
-    alert_triggered_autoscaler, command_reference, controller, crds, doctor, exit, forecast, import,
-    manifests, plan, replay, sandbox, simulate,
+    alert_triggered_autoscaler, command_reference, controller, crds, doctor, exit, explain, forecast, import,
+    manifests, plan, replay, sandbox, simulate, status,
 };
 use error::CommandError;
 use std::ffi::{OsStr, OsString};
@@ -51,6 +51,9 @@ enum Command {
     Controller(Box<controller::Arguments>),
     AlertTriggeredAutoscaler(Box<alert_triggered_autoscaler::Arguments>),
     Plan(Box<plan::Arguments>),
+    Status(status::Arguments),
+    Top(status::TopArguments),
+    Explain(explain::Arguments),
     Simulate(simulate::Arguments),
     Forecast(forecast::Arguments),
     Replay(replay::Arguments),
@@ -79,6 +82,9 @@ fn main() -> ExitCode {
         Command::Controller(arguments) => controller::run(&arguments),
         Command::AlertTriggeredAutoscaler(arguments) => alert_triggered_autoscaler::run(&arguments),
         Command::Plan(arguments) => plan::run(&arguments),
+        Command::Status(arguments) => status::run(&arguments),
+        Command::Top(arguments) => status::top(&arguments),
+        Command::Explain(arguments) => explain::run(&arguments),
         Command::Simulate(arguments) => simulate::run(&arguments),
         Command::Forecast(arguments) => forecast::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),

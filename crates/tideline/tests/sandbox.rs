@@ -46,6 +46,28 @@ impl Running {
         self.folder.path().join("kubeconfig")
     }
 
+    /// A command of ours that asks this sandbox.
+    fn run(&self, arguments: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_tideline"))
+            .args(arguments)
+            .arg("--kubeconfig")
+            .arg(self.kubeconfig())
+            .output()
+            .unwrap()
+    }
+
+    fn told(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {errors}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn explains(&self, kind: &str, name: &str, expected: &str) {
+        let text = self.told(&["explain", kind, name]);
+        assert!(text.contains(expected), "{text}");
+    }
+
     /// Ctrl-C, then the end that it must come to.
     fn interrupt(mut self) {
         let pid = self.child.id().to_string();
@@ -69,6 +91,14 @@ impl Running {
         let text = String::from_utf8_lossy(&replay.stdout).into_owned();
         assert!(replay.status.success(), "{text}{}", String::from_utf8_lossy(&replay.stderr));
         assert!(text.contains("decided the same"), "{text}");
+
+        let explained = Command::new(env!("CARGO_BIN_EXE_tideline"))
+            .args(["explain", "pool", "general", "--journal"])
+            .arg(self.folder.path().join("journal"))
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&explained.stdout).into_owned();
+        assert!(text.contains("decided:\n"), "{text}{}", String::from_utf8_lossy(&explained.stderr));
     }
 }
 
@@ -91,6 +121,10 @@ async fn eventually<F: AsyncFnMut() -> Result<(), String>>(what: &str, mut ask: 
 
 fn equal<T: PartialEq + std::fmt::Debug>(what: &str, seen: &T, wanted: &T) -> Result<(), String> {
     if seen == wanted { Ok(()) } else { Err(format!("{what}: {seen:?}, not {wanted:?}")) }
+}
+
+async fn nth_pod(pods: &Api<Pod>, n: usize) -> String {
+    pods.list(&ListParams::default()).await.unwrap().items.remove(n).metadata.name.unwrap()
 }
 
 fn manifest() -> PathBuf {
@@ -134,6 +168,15 @@ async fn nodes_follow_a_deployment_up_and_down() {
         client.request_text(http::Request::get("/api/v1/state").body(Vec::new()).unwrap()).await.unwrap();
     let state: serde_json::Value = serde_json::from_str(&state).unwrap();
     assert!(state["decisions"][0]["what"].as_str().unwrap().contains("general"), "{state}");
+
+    sandbox.explains("pod", nth_pod(&pods, 0).await.as_str(), "is on node general-");
+    sandbox.explains("workload", "nginx", "50 pods have a node, 0 wait for one, 50 are wanted");
+    sandbox.explains("pool", "general", "grow pool general");
+    let status = sandbox.told(&["status", "--nodes"]);
+    assert!(status.contains("7 nodes ready") && status.contains("general-2"), "{status}");
+    let unknown = sandbox.run(&["explain", "node", "nosuch"]);
+    assert!(!unknown.status.success());
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("nothing is known of node nosuch"));
 
     scale(0).await;
     eventually("the machines go, down to the minimum of one", async || {

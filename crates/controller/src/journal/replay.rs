@@ -13,7 +13,7 @@ use model::{Cluster, Ledger, Plan, Policies};
 use serde::Serialize;
 use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Differences that are kept; more are only counted.
 const MOST_DIFFERENCES: usize = 20;
@@ -59,6 +59,32 @@ struct State {
     policies: Policies,
 }
 
+/// What comes next in a stream of records.
+pub(super) enum Next {
+    Record(Record),
+    End,
+    /// The end, between two records, of a file that is not closed: a controller may still be writing there.
+    Unfinished,
+    Damaged(String),
+}
+
+pub(super) fn next(reader: &mut dyn BufRead) -> Next {
+    let mut bytes = Vec::new();
+    match reader.take(LONGEST_LINE).read_until(b'\n', &mut bytes) {
+        Ok(0) => return Next::End,
+        Err(error) if bytes.is_empty() && error.kind() == ErrorKind::UnexpectedEof => {
+            return Next::Unfinished;
+        }
+        Ok(_) if !bytes.ends_with(b"\n") => return Next::Damaged("it is cut off".to_owned()),
+        Ok(_) => {}
+        // What was written before the cut is read; the cut itself ends the stream.
+        Err(error) => return Next::Damaged(format!("the file is cut off or damaged here ({error})")),
+    }
+    let record =
+        String::from_utf8(bytes).map_err(|error| error.to_string()).and_then(|text| read_line(&text));
+    record.map_or_else(Next::Damaged, Next::Record)
+}
+
 /// Decides the rounds of one stream of records again.
 pub fn replay(
     reader: &mut dyn BufRead,
@@ -69,40 +95,25 @@ pub fn replay(
     let mut number = 0_u64;
     loop {
         number += 1;
-        let mut bytes = Vec::new();
-        let read = reader.take(LONGEST_LINE).read_until(b'\n', &mut bytes);
-        let damage = match read {
-            Ok(0) => return Ok(()),
-            // Between two records the end is just the end: a controller may still be writing there.
-            Err(error) if bytes.is_empty() && error.kind() == ErrorKind::UnexpectedEof => {
+        match next(reader) {
+            Next::End => return Ok(()),
+            Next::Unfinished => {
                 report.unfinished += 1;
                 return Ok(());
             }
-            Ok(_) if !bytes.ends_with(b"\n") => Some("it is cut off".to_owned()),
-            Ok(_) => None,
-            // What was written before the cut is read; the cut itself ends the stream.
-            Err(error) => Some(format!("the file is cut off or damaged here ({error})")),
-        };
-        let record = match damage {
-            Some(why) => Err(why),
-            None => {
-                String::from_utf8(bytes).map_err(|error| error.to_string()).and_then(|text| read_line(&text))
-            }
-        };
-        match record {
-            Ok(Record::Checkpoint(checkpoint)) => {
+            Next::Record(Record::Checkpoint(checkpoint)) => {
                 let super::Checkpoint { cluster, ledger, policies, .. } = *checkpoint;
                 report.checkpoints += 1;
                 state = Some(State { cluster: cluster.reindexed(), ledger, policies });
             }
-            Ok(Record::Round(round)) => {
+            Next::Record(Record::Round(round)) => {
                 let Some(state) = &mut state else {
                     report.damage.push(format!("record {number}: a round before any checkpoint"));
                     return Ok(());
                 };
                 decide_again(state, *round, decide, report)?;
             }
-            Err(why) => {
+            Next::Damaged(why) => {
                 report.damage.push(format!(
                     "record {number}: {why}; {} rounds before it were decided again, those after it cannot be",
                     report.rounds
@@ -143,8 +154,8 @@ fn decide_again(
     Ok(())
 }
 
-/// Replays a segment, a directory of segments, or an uncompressed file of records.
-pub fn open(path: &Path, decide: Decide) -> Result<ReplayReport, ControllerError> {
+/// The files of a journal: a directory's segments, or one file.
+pub(super) fn files(path: &Path) -> Result<Vec<PathBuf>, ControllerError> {
     let files = if path.is_dir() { segments(path)? } else { vec![path.to_owned()] };
     if files.is_empty() {
         return Err(ControllerError::Journal {
@@ -152,18 +163,26 @@ pub fn open(path: &Path, decide: Decide) -> Result<ReplayReport, ControllerError
             problem: "no segment is in this directory; name the directory given as journal.directory".into(),
         });
     }
+    Ok(files)
+}
+
+/// A file's records, compressed or not.
+pub(super) fn records(file: &Path) -> Result<Box<dyn BufRead>, ControllerError> {
+    let opened = File::open(file).map_err(|error| problem(file, "open", &error))?;
+    let mut reader = BufReader::new(opened);
+    let start = reader.fill_buf().map_err(|error| problem(file, "read", &error))?;
+    if start.starts_with(&[0x1f, 0x8b]) {
+        return Ok(Box::new(BufReader::new(MultiGzDecoder::new(reader))));
+    }
+    Ok(Box::new(reader))
+}
+
+/// Replays a segment, a directory of segments, or an uncompressed file of records.
+pub fn open(path: &Path, decide: Decide) -> Result<ReplayReport, ControllerError> {
     let mut report = ReplayReport::default();
-    for file in files {
-        let opened = File::open(&file).map_err(|error| problem(&file, "open", &error))?;
-        let mut reader = BufReader::new(opened);
-        let start = reader.fill_buf().map_err(|error| problem(&file, "read", &error))?;
-        let compressed = start.starts_with(&[0x1f, 0x8b]);
+    for file in files(path)? {
         let before = report.damage.len();
-        if compressed {
-            replay(&mut BufReader::new(MultiGzDecoder::new(reader)), decide, &mut report)?;
-        } else {
-            replay(&mut reader, decide, &mut report)?;
-        }
+        replay(&mut *records(&file)?, decide, &mut report)?;
         for note in report.damage.iter_mut().skip(before) {
             *note = format!("{}: {note}", file.display());
         }
