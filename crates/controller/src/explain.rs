@@ -234,11 +234,18 @@ fn node(moment: Moment<'_>, node: &Node) -> (String, Vec<Because>) {
     let pool =
         moment.cluster.pool_of(node).map_or_else(String::new, |pool| format!(" of pool {}", pool.name));
     let ready = if node.is_ready() { "ready" } else { "not ready" };
-    let reason = moment.verdicts.nodes.get(&node.name);
-    let because = reason
-        .into_iter()
-        .flat_map(|reason| std::iter::once(Because::reason(reason)).chain(blocks(reason, None)));
-    (format!("{ready}{pool}, with {pods} pods"), because.collect())
+    let because = moment.verdicts.nodes.get(&node.name).map(of_node).unwrap_or_default();
+    (format!("{ready}{pool}, with {pods} pods"), because)
+}
+
+/// A node's verdict: several things that keep it are told one by one, and each with the pods that it speaks of.
+fn of_node(reason: &Reason) -> Vec<Because> {
+    if let Reason::KeptBy { reasons } = reason {
+        return reasons.iter().flat_map(of_node).collect();
+    }
+    let mut all = vec![Because::reason(reason)];
+    all.extend(blocks(reason, None));
+    all
 }
 
 fn pool(moment: Moment<'_>, pool: &Pool) -> (String, Vec<Because>) {

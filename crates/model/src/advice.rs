@@ -170,7 +170,17 @@ impl Reason {
             Self::ScaleDownDisabled => says("--scale-down-enabled=true"),
             Self::AtMinimum { min } => Some(Cow::Owned(format!("lower the pool's minimum under {min}"))),
             Self::MachineUnknown => says("see spec.providerID of the node and the provider's instances"),
-            Self::TooManyUnready { .. } => says("see why so many nodes are not ready"),
+            Self::TooManyUnready { .. }
+            | Self::Suspended { .. }
+            | Self::ZoneUnready { .. }
+            | Self::PoolUnready { .. } => says("see why so many nodes are not ready"),
+            Self::NoReadyNodes => says("bring a node back, or --scale-up-from-zero=true"),
+            Self::KeptBy { .. } => says("see below what each says"),
+            Self::UnreadyKept => says("--scale-down-unready-enabled=true"),
+            Self::ClusterMinimum { resource, .. } => {
+                Some(Cow::Owned(format!("lower the cluster's minimum of {resource}")))
+            }
+            Self::DeletionDelayed { .. } => says("whoever set the annotation takes it off when it is done"),
             Self::UnreadyWithPods { .. } => says("delete the pod, or bring its node back"),
             Self::PodsAreWaiting => says("see why pods are waiting: tideline status"),
             Self::InputNotFresh { .. } => says("see the log for the error; it is read again by itself"),
@@ -185,6 +195,7 @@ impl Reason {
             | Self::TakesMovedPods
             | Self::Unneeded { .. }
             | Self::InCoolDown { .. }
+            | Self::PoolCoolDown { .. }
             | Self::RemovalLimit { .. }
             | Self::RecentlyUnremovable { .. }
             | Self::BeingRemoved { .. }
@@ -200,6 +211,8 @@ impl Reason {
         match self {
             Self::TooYoung { until }
             | Self::InCoolDown { until, .. }
+            | Self::PoolCoolDown { until }
+            | Self::DeletionDelayed { until, .. }
             | Self::RecentlyUnremovable { until }
             | Self::Unneeded { removable_at: until, .. }
             | Self::NotReadyYetTolerated { removable_at: until, .. } => Some(*until),
