@@ -367,6 +367,7 @@ fn touches(moment: Moment<'_>, step: &Step, subject: &Subject) -> bool {
             match step {
                 Step::Buy(step) => step.serves.iter().any(|one| match &one {
                     Served::Pod(key) => of(key),
+                    Served::Rule { .. } => false,
                     Served::Missing { workload, .. } => {
                         *workload.namespace == **namespace && workload.name.starts_with(name.as_str())
                     }
@@ -385,6 +386,7 @@ fn node_of(step: &Step) -> Option<&NodeName> {
         Step::Release(step) => step.node.as_ref(),
         Step::UndoNode(step) => Some(&step.node),
         Step::DeleteNode { node, .. } => Some(node),
+        Step::SoftTaint(step) => Some(&step.node),
         Step::Buy(_) | Step::Lower(_) => None,
     }
 }
