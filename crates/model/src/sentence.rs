@@ -249,13 +249,13 @@ impl fmt::Display for Reason {
             Self::NoReadyNodes => f.write_str("no node is ready, and scale-up from zero is switched off"),
             Self::Gated => f.write_str("held back by its scheduling gates"),
             Self::AwaitsScheduler => f.write_str("the scheduler has not looked at it yet"),
-            node_or_pool => node_or_pool.fmt_node_or_pool(f),
+            of_a_node => of_a_node.fmt_node(f),
         }
     }
 }
 
 impl Reason {
-    fn fmt_node_or_pool(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn fmt_node(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotAutoscaled => f.write_str("belongs to no pool of ours"),
             Self::InUse { utilization_permille, threshold_permille } => write!(
@@ -285,6 +285,13 @@ impl Reason {
                 }
                 Ok(())
             }
+            more => more.fmt_guard(f),
+        }
+    }
+
+    /// What keeps a node that could go, and what it waits for.
+    fn fmt_guard(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Self::ScaleDownDisabledAnnotation => f.write_str("kept: its annotation forbids scale-down"),
             Self::ScaleDownDisabled => f.write_str("scale-down is switched off"),
             Self::AtMinimum { min } => write!(f, "kept: its pool is at its minimum of {min}"),
@@ -346,6 +353,13 @@ impl Reason {
                 write!(f, "being removed: annotation {by} holds its deletion back, until {until:.0} at most")
             }
             Self::PodsAreWaiting => f.write_str("kept: pods are waiting that may need it"),
+            more => more.fmt_pool(f),
+        }
+    }
+
+    /// Of pools and of rounds.
+    fn fmt_pool(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Self::PoolRejected { rejection } => write!(f, "{rejection}"),
             Self::Growing { from, to, ready, since } => {
                 write!(f, "growing {from}->{to} since {since:.0}: {ready} ready")
