@@ -1,6 +1,6 @@
 //! Nodes as the planner sees them.
 
-use crate::{Fittings, Labels, MachineId, NodeName, Resources, Taint, Uid};
+use crate::{Fittings, Labels, MachineId, NodeName, NodeTemplate, Resources, Taint, Uid};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -61,6 +61,28 @@ pub struct Node {
 }
 
 impl Node {
+    /// An empty node as a template describes it, which counts as ready.
+    pub fn promised(name: &str, template: &NodeTemplate) -> Self {
+        let mut labels = template.labels.clone();
+        crate::add_zone_aliases(&mut labels);
+        Self {
+            name: NodeName::from(name),
+            uid: Uid::from(name),
+            machine: None,
+            addresses: Vec::new(),
+            labels,
+            annotations: BTreeMap::new(),
+            taints: template.taints.clone(),
+            unschedulable: false,
+            allocatable: template.allocatable.clone(),
+            readiness: Readiness::Ready { since: Timestamp::UNIX_EPOCH },
+            conditions: Vec::new(),
+            fittings: template.fittings.clone(),
+            created_at: Timestamp::UNIX_EPOCH,
+            deleting: false,
+        }
+    }
+
     pub fn is_ready(&self) -> bool {
         matches!(self.readiness, Readiness::Ready { .. }) && self.conditions.is_empty()
     }

@@ -4,8 +4,8 @@
 //! of node that a pool can make. Which flavour is chosen is the packing engine's business.
 
 use crate::{
-    Bytes, Labels, MicroUsdPerHour, MilliCpu, NodeTemplate, Operator, Requirement, ResourceName, Resources,
-    Taint,
+    Bytes, Labels, MicroUsdPerHour, MilliCpu, Node, NodeTemplate, Operator, Requirement, ResourceName,
+    Resources, Taint,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -170,12 +170,23 @@ pub struct Flavour {
 }
 
 /// A pool that launches single machines, with the flavours that its wishes leave of the catalogue.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(from = "DirectSpec", into = "DirectSpec")]
 pub struct DirectPool {
     spec: DirectSpec,
     flavours: Vec<Flavour>,
+    /// For each flavour the node that it would make. There are thousands, so they are not made in each round.
+    nodes: Vec<Arc<Node>>,
 }
+
+/// All else follows from the wishes.
+impl PartialEq for DirectPool {
+    fn eq(&self, other: &Self) -> bool {
+        self.spec == other.spec
+    }
+}
+
+impl Eq for DirectPool {}
 
 impl DirectPool {
     /// Works out the flavours: available offerings that meet the requirements, in the catalogue's order.
@@ -192,7 +203,9 @@ impl DirectPool {
                 }
             }
         }
-        Self { spec, flavours }
+        let nodes =
+            flavours.iter().map(|flavour| Arc::new(Node::promised("new", &flavour.template))).collect();
+        Self { spec, flavours, nodes }
     }
 
     pub fn spec(&self) -> &DirectSpec {
@@ -201,6 +214,11 @@ impl DirectPool {
 
     pub fn flavours(&self) -> &[Flavour] {
         &self.flavours
+    }
+
+    /// The nodes that the flavours would make, in their order.
+    pub fn nodes(&self) -> &[Arc<Node>] {
+        &self.nodes
     }
 }
 

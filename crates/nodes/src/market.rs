@@ -142,8 +142,8 @@ impl Fair {
         let limits = Limits::of(round, pool.name.as_ref(), &direct.spec().limits);
         let mut values = Values::of(direct);
         let mut types: BTreeMap<&Arc<str>, u32> = BTreeMap::new();
-        for (at, flavour) in direct.flavours().iter().enumerate() {
-            let template = supply::template_of(round, &pool.id, &flavour.template, room);
+        for (at, (flavour, node)) in direct.flavours().iter().zip(direct.nodes()).enumerate() {
+            let template = supply::promise(round, Arc::clone(node), room);
             let number = types.len() as u32;
             let machine_type =
                 flavour.instance_type.as_ref().map_or(0, |name| *types.entry(name).or_insert(number));

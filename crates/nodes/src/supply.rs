@@ -10,8 +10,8 @@ use crate::planted::PlantedBug;
 use crate::round::Round;
 use crate::utilization::{self, Utilization};
 use model::{
-    Cluster, Labels, Node, NodeCondition, NodeName, NodeTemplate, Pod, PodNames, PoolId, Readiness, Reason,
-    RemovalPhase, Resources, Taint, Uid, WorkloadKey,
+    Cluster, Node, NodeName, NodeTemplate, Pod, PodNames, PoolId, Reason, RemovalPhase, Resources, Taint,
+    Uid, WorkloadKey,
 };
 use packing::{
     Ask, ClassIx, ClusterVolumes, NodeView, Placed, Room, SpotIx, Template, Vocabulary,
@@ -509,42 +509,26 @@ pub(crate) fn template(round: &Round<'_>, account: &PoolAccount, room: &mut Room
     Some(template_of(round, &account.pool.id, template, room))
 }
 
-/// The same for one of the kinds of nodes that a pool can make.
-pub(crate) fn template_of(
-    round: &Round<'_>,
-    pool: &PoolId,
-    template: &NodeTemplate,
-    room: &mut Room,
-) -> Template {
-    let node = Arc::new(promised_node(round, pool, template));
+fn template_of(round: &Round<'_>, pool: &PoolId, template: &NodeTemplate, room: &mut Room) -> Template {
+    promise(round, Arc::new(Node::promised(&format!("{pool}-new"), template)), room)
+}
+
+/// A node that a pool can make, as it will be when it takes pods.
+pub(crate) fn promise(round: &Round<'_>, mut node: Arc<Node>, room: &mut Room) -> Template {
+    if node.taints.iter().any(|taint| is_passing(round, taint)) {
+        let mut plain = Node::clone(&node);
+        plain.taints.retain(|taint| !is_passing(round, taint));
+        node = Arc::new(plain);
+    }
     let overhead = daemons(round, &node, &BTreeSet::new(), room);
     Template { node, overhead }
 }
 
-fn promised_node(round: &Round<'_>, pool: &PoolId, template: &NodeTemplate) -> Node {
-    let name = format!("{pool}-new");
-    let mut labels: Labels = template.labels.clone();
-    model::add_zone_aliases(&mut labels);
-    Node {
-        name: NodeName::from(name.as_str()),
-        uid: Uid::from(name.as_str()),
-        machine: None,
-        addresses: Vec::new(),
-        labels,
-        annotations: BTreeMap::new(),
-        taints: template.taints.iter().filter(|taint| !is_passing(round, taint)).cloned().collect(),
-        unschedulable: false,
-        allocatable: template.allocatable.clone(),
-        readiness: Readiness::Ready { since: jiff::Timestamp::UNIX_EPOCH },
-        conditions: Vec::<NodeCondition>::new(),
-        fittings: template.fittings.clone(),
-        created_at: jiff::Timestamp::UNIX_EPOCH,
-        deleting: false,
-    }
-}
-
 /// The DaemonSets that will run a pod on a node and have none there.
 fn daemons(round: &Round<'_>, node: &Arc<Node>, present: &BTreeSet<&Uid>, room: &mut Room) -> Vec<ClassIx> {
+    if round.cluster.daemon_sets().is_empty() {
+        return Vec::new();
+    }
     let view = NodeView::new(Arc::clone(node));
     let sets = round.cluster.daemon_sets().values();
     let runs = sets.filter(|set| {

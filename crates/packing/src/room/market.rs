@@ -8,7 +8,7 @@ use super::topology::{Counted, NO_DOMAIN};
 use super::{ClassIx, Facts, Room};
 use crate::Group;
 use crate::solve::{BitSet, Class, HOSTNAME, Offering, Pool, Problem, Rule, Soft, Spot, Tally};
-use model::{Effect, Node, PodShape, ResourceName};
+use model::{Effect, Node, NodeSelectorTerm, PodShape, ResourceName, Taint, Toleration};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -81,6 +81,12 @@ struct Draft<'r> {
     members: Vec<(Option<u32>, Option<u32>)>,
     by_counter: BTreeMap<u32, usize>,
     by_need: BTreeMap<u32, BitSet>,
+    /// Makes that a preferred term means, by term; `None` where all or none of them would do.
+    by_term: BTreeMap<NodeSelectorTerm, Option<BitSet>>,
+    /// Whether any make has a taint that pods would rather avoid.
+    tainted: bool,
+    /// The makes that are free of such taints, by what is tolerated.
+    by_toleration: BTreeMap<Vec<Toleration>, Option<BitSet>>,
 }
 
 impl<'r> Draft<'r> {
@@ -99,6 +105,9 @@ impl<'r> Draft<'r> {
             members: Vec::new(),
             by_counter: BTreeMap::new(),
             by_need: BTreeMap::new(),
+            by_term: BTreeMap::new(),
+            tainted: market.makes.iter().flat_map(|make| &make.node.taints).any(is_soft),
+            by_toleration: BTreeMap::new(),
         }
     }
 
@@ -193,28 +202,33 @@ impl<'r> Draft<'r> {
             softs.push((wish.weight, 0, Soft::Rule(Rule::Affinity { tally: self.tally(counter) })));
         }
         for wish in &wishes.node_affinity {
-            let matches = |make: &Make| wish.term.matches(make.node.name.as_str(), &make.node.labels);
-            softs.extend(self.only(matches).map(|soft| (wish.weight, 1, soft)));
+            let only = match self.by_term.get(&wish.term) {
+                Some(known) => known.clone(),
+                None => {
+                    let only = only(self.market, |node| wish.term.matches(node.name.as_str(), &node.labels));
+                    self.by_term.insert(wish.term.clone(), only.clone());
+                    only
+                }
+            };
+            softs.extend(only.map(|only| (wish.weight, 1, soft_of(only))));
         }
         softs.sort_by_key(|(weight, order, _)| (*weight, *order));
         softs.into_iter().map(|(.., soft)| soft).collect()
     }
 
     /// Machines without taints that a pod would rather not be on.
-    fn soft_taints(&self, shape: &PodShape) -> Option<Soft> {
-        let clean = |make: &Make| {
-            let soft = make.node.taints.iter().filter(|taint| taint.effect == Effect::PreferNoSchedule);
-            soft.into_iter().all(|taint| shape.tolerations.iter().any(|t| t.tolerates(taint)))
-        };
-        self.only(clean)
-    }
-
-    /// A wish for some makes only; none where all or none of them would do.
-    fn only(&self, suits: impl Fn(&Make) -> bool) -> Option<Soft> {
-        let makes = &self.market.makes;
-        let offerings: BitSet = (0..makes.len()).filter(|at| suits(&makes[*at])).collect();
-        let choice = !offerings.is_empty() && offerings.len() < makes.len();
-        choice.then(|| Soft::Only { kinds: BitSet::default(), offerings })
+    fn soft_taints(&mut self, shape: &PodShape) -> Option<Soft> {
+        if !self.tainted {
+            return None;
+        }
+        if !self.by_toleration.contains_key(&shape.tolerations) {
+            let clean = |node: &Node| {
+                let mut soft = node.taints.iter().filter(|taint| is_soft(taint));
+                soft.all(|taint| shape.tolerations.iter().any(|t| t.tolerates(taint)))
+            };
+            self.by_toleration.insert(shape.tolerations.clone(), only(self.market, clean));
+        }
+        self.by_toleration.get(&shape.tolerations).cloned().flatten().map(soft_of)
     }
 
     /// The tally of a counter, with what is there already.
@@ -382,6 +396,22 @@ impl<'r> Draft<'r> {
             values: make.values.clone(),
         }
     }
+}
+
+fn is_soft(taint: &Taint) -> bool {
+    taint.effect == Effect::PreferNoSchedule
+}
+
+/// The makes whose nodes suit; none where all or none of them would do.
+fn only(market: &Market, suits: impl Fn(&Node) -> bool) -> Option<BitSet> {
+    let makes = &market.makes;
+    let offerings: BitSet = (0..makes.len()).filter(|at| suits(&makes[*at].node)).collect();
+    let choice = !offerings.is_empty() && offerings.len() < makes.len();
+    choice.then_some(offerings)
+}
+
+fn soft_of(offerings: BitSet) -> Soft {
+    Soft::Only { kinds: BitSet::default(), offerings }
 }
 
 #[cfg(test)]

@@ -14,6 +14,8 @@ use std::collections::BTreeMap;
 
 /// More kinds of pods than this are not asked for patterns: the program grows with their square.
 const MOST_KINDS: usize = 160;
+/// Fewer kinds are packed well one pattern at a time.
+const LEAST_KINDS: u64 = 8;
 /// Forced machines are few where pods are so many times more.
 const FEW_FORCED: u64 = 20;
 /// Rounds of the program.
@@ -107,7 +109,7 @@ impl<const D: usize> State<'_, D> {
         let largest = chosen.map(|ix| self.catalog.offers[*ix].price).max().unwrap_or(0);
         let forced = u64::from(priced.forced);
         let machines = priced.bound.checked_div(largest).unwrap_or(0).max(forced);
-        machines > kinds && (searching || forced * FEW_FORCED < pods)
+        kinds >= LEAST_KINDS && machines > kinds && (searching || forced * FEW_FORCED < pods)
     }
 
     /// A market that begins with the patterns of the linear program and goes by its worths. `None`: there are too many
