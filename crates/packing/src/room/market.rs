@@ -202,14 +202,11 @@ impl<'r> Draft<'r> {
             softs.push((wish.weight, 0, Soft::Rule(Rule::Affinity { tally: self.tally(counter) })));
         }
         for wish in &wishes.node_affinity {
-            let only = match self.by_term.get(&wish.term) {
-                Some(known) => known.clone(),
-                None => {
-                    let only = only(self.market, |node| wish.term.matches(node.name.as_str(), &node.labels));
-                    self.by_term.insert(wish.term.clone(), only.clone());
-                    only
-                }
-            };
+            if !self.by_term.contains_key(&wish.term) {
+                let only = only(self.market, |node| wish.term.matches(node.name.as_str(), &node.labels));
+                self.by_term.insert(wish.term.clone(), only);
+            }
+            let only = self.by_term.get(&wish.term).cloned().flatten();
             softs.extend(only.map(|only| (wish.weight, 1, soft_of(only))));
         }
         softs.sort_by_key(|(weight, order, _)| (*weight, *order));
