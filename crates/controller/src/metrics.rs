@@ -14,7 +14,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicU64;
 
 /// Prefix of Cluster Autoscaler's metrics, which become `tideline_` for us.
@@ -133,6 +133,26 @@ impl Metrics {
         register(r, peers, name, help, &self.failed_scale_ups);
         register(r, peers, "cluster_autoscaler_evicted_pods", "Evictions, by result", &self.evicted);
     }
+}
+
+/// The names of all metrics, counters without their ending.
+pub fn metric_names() -> BTreeSet<String> {
+    let metrics = Metrics::new(false);
+    let none = Labels::new();
+    for family in metrics.gauges.values() {
+        family.get_or_create(&none).set(0.0);
+    }
+    // A family shows itself once something was counted.
+    let counted =
+        [&metrics.rounds, &metrics.errors, &metrics.steps, &metrics.scaled_down, &metrics.failed_scale_ups];
+    for family in counted.into_iter().chain([&metrics.evicted]) {
+        let _ = family.get_or_create(&none);
+    }
+    let mut text = String::new();
+    // Writing into a string has no way to fail.
+    let _ = encode(&mut text, &metrics.registry);
+    let names = text.lines().filter_map(|line| line.strip_prefix("# HELP ")?.split(' ').next());
+    names.map(str::to_owned).collect()
 }
 
 /// What the gauges are computed from.

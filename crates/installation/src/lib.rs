@@ -5,6 +5,7 @@
 
 pub mod doctor;
 mod manifests;
+pub mod monitoring;
 mod permissions;
 
 pub use manifests::{Manifests, chart_roles, rbac};

@@ -54,7 +54,14 @@ fn rights_and_the_chart_are_fresh() {
     let folder = tempfile::tempdir().unwrap();
     tideline(&["manifests", "--dir", folder.path().to_str().unwrap()]);
     let deploy = root().join("deploy");
-    for file in ["rbac.yaml", "chart/templates/roles.yaml"] {
+    for file in [
+        "rbac.yaml",
+        "chart/templates/roles.yaml",
+        "monitoring/rules.yaml",
+        "monitoring/dashboard.json",
+        "chart/files/rules.yaml",
+        "chart/files/dashboard.json",
+    ] {
         let read = |folder: &Path| fs::read_to_string(folder.join(file)).unwrap_or_default();
         assert!(read(folder.path()) == read(&deploy), "deploy/{file} is stale: run `cargo xtask generate`");
     }
@@ -63,4 +70,13 @@ fn rights_and_the_chart_are_fresh() {
         files(&folder.path().join(crds)) == files(&deploy.join(crds)),
         "deploy/chart/crds is stale: run `cargo xtask generate`"
     );
+}
+
+#[test]
+fn alerts_and_panels_read_metrics_that_there_are() {
+    let there = controller::metric_names();
+    let read = installation::monitoring::metrics();
+    assert!(read.len() > 10, "{read:?}");
+    let unknown: Vec<&String> = read.iter().filter(|name| !there.contains(*name)).collect();
+    assert!(unknown.is_empty(), "{unknown:?} are no metrics of the controller: {there:?}");
 }

@@ -4,7 +4,7 @@
 
 use super::{print, write};
 use crate::error::CommandError;
-use installation::{Feature, Manifests, Scope, chart_roles, rbac};
+use installation::{Feature, Manifests, Scope, chart_roles, monitoring, rbac};
 use std::path::PathBuf;
 
 /// Prints the manifests of an installation, ready for `kubectl apply -f -`; the kinds come from `tideline crds`.
@@ -34,6 +34,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CommandError> {
                     # table of rights; the end-to-end tests run with these and fail on any request that is refused.\n";
         write(&folder.join("rbac.yaml"), &(head.to_owned() + &rbac("kube-system", &scope)))?;
         write(&folder.join("chart/templates/roles.yaml"), &chart_roles())?;
+        for (file, text) in [
+            ("monitoring/rules.yaml", monitoring::rules()),
+            ("monitoring/dashboard.json", monitoring::dashboard()),
+            ("chart/files/rules.yaml", monitoring::rules()),
+            ("chart/files/dashboard.json", monitoring::dashboard()),
+        ] {
+            write(&folder.join(file), &text)?;
+        }
         for crd in api::crds() {
             let name = crd.metadata.name.clone().unwrap_or_default();
             let text = serde_saphyr::to_string(&crd).map_err(|error| CommandError::Encode {
