@@ -32,6 +32,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("alerts", 5),
     ("controller", 5),
     ("installation", 5),
+    ("scaler", 5),
     ("simulator", 6),
     ("tideline", 7),
     // Equipment: used by tests and developers only.

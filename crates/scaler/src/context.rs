@@ -1,0 +1,113 @@
+//! What every look at an object shares: the client with its limits, what is known, where metrics come from.
+//!
+//! Owns the one way in which calls are made: under a time-out, and writes only while the lead surely lasts.
+
+use crate::cache::{Cache, Kind};
+use crate::events::Recorder;
+use crate::{Config, ScalerError};
+use clock::Clock;
+use clouds::watching::{code, describe, within};
+use kube::Client;
+use kube::core::ApiResource;
+use leadership::Fence;
+use metrics::{Latest, MetricSource, MetricsError, Query};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use workloads::History;
+
+/// Where metrics are asked for.
+#[derive(Clone)]
+pub struct Metrics {
+    /// What pods use of resources.
+    pub resources: Arc<dyn MetricSource>,
+    /// Metrics of pods, of objects and from outside; none where no source is configured.
+    pub others: Option<Arc<dyn MetricSource>>,
+}
+
+impl Metrics {
+    pub(crate) async fn latest(&self, query: &Query) -> Result<Latest, MetricsError> {
+        let of_resource = matches!(query, Query::PodResource { .. } | Query::ContainerResource { .. });
+        match (&self.others, of_resource) {
+            (_, true) => self.resources.latest(query).await,
+            (Some(others), false) => others.latest(query).await,
+            (None, false) => Err(MetricsError::Unsupported {
+                query: Arc::from(query.to_string()),
+                source_name: self.resources.name(),
+                why: Arc::from("only cpu and memory of pods are served; give the address of a Prometheus"),
+            }),
+        }
+    }
+}
+
+/// Shared by all looks.
+pub(crate) struct Context {
+    pub(crate) client: Client,
+    pub(crate) clock: Clock,
+    pub(crate) config: Config,
+    pub(crate) fence: Fence,
+    pub(crate) metrics: Metrics,
+    pub(crate) recorder: Recorder,
+    cache: Mutex<Cache>,
+    histories: Mutex<BTreeMap<String, History>>,
+    resources: Mutex<BTreeMap<Kind, ApiResource>>,
+}
+
+impl Context {
+    pub(crate) fn new(client: Client, clock: Clock, config: Config, fence: Fence, metrics: Metrics) -> Self {
+        let limit = config.call_timeout;
+        let recorder = Recorder::start(config.events.then(|| client.clone()), clock, limit);
+        Self {
+            client,
+            clock,
+            config,
+            fence,
+            metrics,
+            recorder,
+            cache: Mutex::default(),
+            histories: Mutex::default(),
+            resources: Mutex::default(),
+        }
+    }
+
+    /// What is known; held only while it is looked at, never while waiting.
+    pub(crate) fn cache(&self) -> MutexGuard<'_, Cache> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was recommended and changed lately, by UID of the autoscaler.
+    pub(crate) fn histories(&self) -> MutexGuard<'_, BTreeMap<String, History>> {
+        self.histories.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Kinds that were discovered.
+    pub(crate) fn resources(&self) -> MutexGuard<'_, BTreeMap<Kind, ApiResource>> {
+        self.resources.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A call that changes nothing.
+    pub(crate) async fn read<T>(
+        &self,
+        attempted: &str,
+        call: impl Future<Output = kube::Result<T>>,
+    ) -> Result<T, ScalerError> {
+        within(self.config.call_timeout, call).await.map_err(|error| {
+            let (attempted, code) = (attempted.to_owned(), code(&error));
+            match code {
+                Some(409) => ScalerError::Changed { attempted },
+                _ => ScalerError::Api { attempted, message: describe(&error), code },
+            }
+        })
+    }
+
+    /// A call that changes something: made only if it ends while we surely lead.
+    pub(crate) async fn write<T>(
+        &self,
+        attempted: &str,
+        call: impl Future<Output = kube::Result<T>>,
+    ) -> Result<T, ScalerError> {
+        if !self.fence.allows(self.config.call_timeout) {
+            return Err(ScalerError::NotLeading { attempted: attempted.to_owned() });
+        }
+        self.read(attempted, call).await
+    }
+}

@@ -1,0 +1,26 @@
+//! The shell of workloads: IntelligentHorizontalPodAutoscaler, HorizontalPortrait and ReplicaProfile made true.
+//!
+//! Owns the watches, the queue of what is to be looked at again and when, and every write: profiles, pods, scales,
+//! status, events. What is decided, `workloads` decides; metrics come from `metrics`. Everything that must survive a
+//! restart stands in the objects themselves.
+
+mod cache;
+mod conditions;
+mod config;
+mod context;
+mod error;
+mod events;
+mod ihpa;
+mod portrait;
+mod profile;
+mod queue;
+mod run;
+mod slim;
+mod target;
+mod triggers;
+mod watch;
+
+pub use config::Config;
+pub use context::Metrics;
+pub use error::ScalerError;
+pub use run::Scaler;

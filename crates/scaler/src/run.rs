@@ -1,0 +1,246 @@
+//! The loop: hear changes, look at what they concern, hear how the looks ended.
+//!
+//! Owns the moments; which change has what looked at again is `triggers`' business. Looks run beside each other, bounded in number and one
+//! at a time for each object; nothing is looked at before everything was heard once, or while what is known is stale.
+
+use crate::context::Context;
+use crate::profile::pods::needs_look;
+use crate::queue::{Job, Queue};
+use crate::watch::{self, Change, FEEDS, Heard};
+use crate::{Config, Metrics, ScalerError, ihpa, portrait, profile, triggers};
+use clock::Clock;
+use clouds::watching::Freshness;
+use futures::{FutureExt as _, StreamExt as _};
+use jiff::Timestamp;
+use kube::Client;
+use leadership::{Election, Fence, Leadership};
+use model::InputState;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch as channel;
+use tokio::task::JoinSet;
+
+/// Time that looks under way are given at exit.
+const GRACE_AT_EXIT: Duration = Duration::from_secs(10);
+/// Changes heard at once before looks begin.
+const MOST_AT_ONCE: usize = 1000;
+
+type Ended = (Job, Result<Option<Timestamp>, ScalerError>);
+
+/// The shell of workloads, not yet started.
+pub struct Scaler {
+    client: Client,
+    clock: Clock,
+    config: Config,
+    metrics: Metrics,
+}
+
+impl Scaler {
+    pub fn new(client: Client, clock: Clock, config: Config, metrics: Metrics) -> Result<Self, ScalerError> {
+        config.validate()?;
+        Ok(Self { client, clock, config, metrics })
+    }
+
+    /// Runs until `shutdown` resolves, or until the lead is lost.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), ScalerError> {
+        let Self { client, clock, config, metrics } = self;
+        let election = config.leader_election.enabled.then(|| {
+            let identity = leadership::identity(&config.leader_election.identity, clock);
+            Election::start(&client, clock, &config.namespace, &config.leader_election, identity)
+        });
+        let fence = election.as_ref().map_or_else(Fence::open, |election| election.fence.clone());
+        let leading = election.as_ref().map(|election| election.state.clone());
+        let context = Context::new(client, clock, config, fence.clone(), metrics);
+        let result = Box::pin(Loop::new(Arc::new(context)).run(shutdown, leading)).await;
+        fence.close();
+        if let Some(election) = election {
+            election.release().await;
+        }
+        result
+    }
+}
+
+struct Loop {
+    context: Arc<Context>,
+    queue: Queue,
+    looks: JoinSet<Ended>,
+    freshness: Freshness,
+    fresh: bool,
+    leads: bool,
+}
+
+impl Loop {
+    fn new(context: Arc<Context>) -> Self {
+        let freshness = Freshness::of(FEEDS, context.config.watch.stale_after);
+        Self {
+            context,
+            queue: Queue::default(),
+            looks: JoinSet::new(),
+            freshness,
+            fresh: false,
+            leads: false,
+        }
+    }
+
+    async fn run(
+        mut self,
+        shutdown: impl Future<Output = ()>,
+        mut leading: Option<channel::Receiver<Leadership>>,
+    ) -> Result<(), ScalerError> {
+        let mut shutdown = std::pin::pin!(shutdown);
+        let mut feeds =
+            watch::all(&self.context.client, self.context.config.watch).ready_chunks(MOST_AT_ONCE);
+        self.leads = leading.is_none();
+        loop {
+            self.begin_looks();
+            let due = if self.acts() { self.queue.next_at() } else { None };
+            let full = self.queue.running() >= self.context.config.concurrency;
+            tokio::select! {
+                biased;
+                () = &mut shutdown => break,
+                state = changed(&mut leading) => self.lead(state)?,
+                Some(ended) = self.looks.join_next() => self.end_look(ended),
+                Some(heard) = feeds.next() => heard.into_iter().for_each(|heard| self.hear(heard)),
+                () = until(self.context.clock, due.filter(|_| !full)) => {}
+            }
+        }
+        let finish = async { while self.looks.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(GRACE_AT_EXIT, finish).await;
+        Ok(())
+    }
+
+    fn acts(&self) -> bool {
+        self.fresh && self.leads
+    }
+
+    fn lead(&mut self, state: Leadership) -> Result<(), ScalerError> {
+        match state {
+            Leadership::Leader => {
+                tracing::info!("leading: autoscalers of workloads are acted on");
+                self.leads = true;
+                self.look_at_everything();
+            }
+            Leadership::Standby { holder } => {
+                tracing::info!(
+                    holder = holder.as_deref().unwrap_or("nobody yet"),
+                    "standing by for workloads"
+                );
+            }
+            Leadership::Lost { why } => return Err(ScalerError::LostLeadership { why: why.to_string() }),
+        }
+        Ok(())
+    }
+
+    fn begin_looks(&mut self) {
+        if !self.acts() {
+            return;
+        }
+        while self.queue.running() < self.context.config.concurrency {
+            let Some(job) = self.queue.next(self.context.clock.now()) else { return };
+            let context = self.context.clone();
+            self.looks.spawn(async move {
+                let look = AssertUnwindSafe(look(&context, &job)).catch_unwind().await;
+                let result = look.unwrap_or_else(|_| {
+                    let (attempted, message) = (format!("look at {job:?}"), "a mistake of ours".to_owned());
+                    Err(ScalerError::Api { attempted, message, code: None })
+                });
+                (job, result)
+            });
+        }
+    }
+
+    fn end_look(&mut self, ended: Result<Ended, tokio::task::JoinError>) {
+        // Looks are not cancelled, and catch their own panics.
+        let Ok((job, result)) = ended else { return };
+        match result {
+            Ok(wake_at) => self.queue.done(job, wake_at),
+            Err(ScalerError::Unusable(why)) => {
+                tracing::info!(?job, why, "waits for a change");
+                self.queue.done(job, None);
+            }
+            Err(error) => {
+                if !matches!(error, ScalerError::Changed { .. }) {
+                    tracing::warn!(%error, "tried again");
+                }
+                self.queue.failed(job, self.context.clock.now());
+            }
+        }
+    }
+
+    fn hear(&mut self, heard: Heard) {
+        let now = self.context.clock.now();
+        let news = match heard {
+            Heard::Change(change) => return self.take(change, now),
+            Heard::Synced(feed) => self.freshness.synced(feed),
+            Heard::Broken { feed, why, missing_kind: true } => self.freshness.absent(feed, &why, now),
+            Heard::Broken { feed, why, missing_kind: false } => {
+                tracing::warn!(why = &*why, "a watch is broken");
+                self.freshness.broken(feed, &why, now)
+            }
+        };
+        match news {
+            Some(InputState::Fresh) => {
+                self.fresh = true;
+                self.look_at_everything();
+            }
+            Some(InputState::Stale { why, .. }) => {
+                tracing::warn!(why = &*why, "workloads are left as they are until this is heard again");
+                self.fresh = false;
+            }
+            None => {}
+        }
+    }
+
+    fn look_at_everything(&mut self) {
+        let now = self.context.clock.now();
+        let cache = self.context.cache();
+        let pods = cache.pods.iter().filter(|(_, pod)| needs_look(pod)).map(|(key, _)| Job::Pod(key.clone()));
+        let profiles = cache.profiles.keys().cloned().map(Job::Profile);
+        let ihpas = cache.ihpas.keys().cloned().map(Job::Ihpa);
+        let portraits = cache.portraits.keys().cloned().map(Job::Portrait);
+        pods.chain(profiles).chain(ihpas).chain(portraits).for_each(|job| self.queue.add(job, now));
+    }
+
+    /// Notes a change, and has what it concerns looked at.
+    fn take(&mut self, change: Change, now: Timestamp) {
+        let context = self.context.clone();
+        let mut cache = context.cache();
+        let had_peer = cache.peer().is_some();
+        for job in triggers::take(&mut cache, change) {
+            self.queue.add(job, now);
+        }
+        let peer_changed = had_peer != cache.peer().is_some();
+        drop(cache);
+        if peer_changed {
+            self.look_at_everything();
+        }
+    }
+}
+
+async fn look(context: &Context, job: &Job) -> Result<Option<Timestamp>, ScalerError> {
+    match job {
+        Job::Pod(key) => profile::pods::look(context, key).await,
+        Job::Profile(key) => profile::look(context, key).await,
+        Job::Ihpa(key) => ihpa::look(context, key).await,
+        Job::Portrait(key) => portrait::look(context, key).await,
+    }
+}
+
+async fn until(clock: Clock, due: Option<Timestamp>) {
+    match due {
+        Some(due) => clock.sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The next word of the election; pending for ever without one, and once it has ended.
+async fn changed(leading: &mut Option<channel::Receiver<Leadership>>) -> Leadership {
+    if let Some(receiver) = leading
+        && receiver.changed().await.is_ok()
+    {
+        return receiver.borrow_and_update().clone();
+    }
+    *leading = None;
+    std::future::pending().await
+}

@@ -1,0 +1,167 @@
+//! One feed for each kind that is watched: objects in, changes out, and what is missing from a list is gone.
+//!
+//! Owns the table of kinds. An object that cannot be read is told in the log and left as it was: it must not take the
+//! watch of all others down.
+
+use crate::cache::{Key, Kind, PodRecord, TargetKey, WorkloadRecord};
+use crate::slim;
+use api::kapacity::{HorizontalPortrait, IntelligentHorizontalPodAutoscaler as Ihpa, ReplicaProfile};
+use clouds::watching::{Seen, WatchSettings, watch};
+use futures::StreamExt as _;
+use futures::stream::{self, BoxStream};
+use kube::api::{Api, DynamicObject};
+use kube::core::ApiResource;
+use kube::{Client, Resource};
+use serde::de::DeserializeOwned;
+use std::collections::BTreeSet;
+use std::fmt::Debug;
+use std::sync::Arc;
+
+/// Something that became otherwise; without an object it is gone.
+#[derive(Debug)]
+pub(crate) enum Change {
+    Ihpa(Key, Option<Box<Ihpa>>),
+    Portrait(Key, Option<Box<HorizontalPortrait>>),
+    Profile(Key, Option<Box<ReplicaProfile>>),
+    Pod(Key, Option<Box<PodRecord>>),
+    Workload(TargetKey, Option<Box<WorkloadRecord>>),
+    Hpa(Key, Option<Box<slim::HorizontalPodAutoscaler>>),
+}
+
+/// What a feed brings; feeds are known by their place.
+#[derive(Debug)]
+pub(crate) enum Heard {
+    Change(Change),
+    Synced(usize),
+    Broken { feed: usize, why: Arc<str>, missing_kind: bool },
+}
+
+/// How many feeds there are.
+pub(crate) const FEEDS: usize = 8;
+
+type Feed = BoxStream<'static, Heard>;
+
+/// All feeds as one.
+pub(crate) fn all(
+    client: &Client,
+    settings: WatchSettings,
+) -> impl futures::Stream<Item = Heard> + Send + Unpin + use<> {
+    let feeds: [Feed; FEEDS] = [
+        ours::<Ihpa>(client, settings, 0, "IHPAs", |key, ihpa| Change::Ihpa(key, ihpa.map(Box::new))),
+        ours::<HorizontalPortrait>(client, settings, 1, "HorizontalPortraits", |key, portrait| {
+            Change::Portrait(key, portrait.map(Box::new))
+        }),
+        ours::<ReplicaProfile>(client, settings, 2, "ReplicaProfiles", |key, profile| {
+            Change::Profile(key, profile.map(Box::new))
+        }),
+        feed(client, settings, 3, "pods", |key, pod: Option<slim::Pod>| {
+            Change::Pod(key, pod.map(|pod| Box::new(PodRecord::read(&pod))))
+        }),
+        feed(client, settings, 4, "Deployments", |key, set: Option<slim::Deployment>| {
+            workload(Kind::Deployment, key, set.map(|set| WorkloadRecord::deployment(&set)))
+        }),
+        feed(client, settings, 5, "ReplicaSets", |key, set: Option<slim::ReplicaSet>| {
+            let record = set.map(|set| WorkloadRecord::plain(&set.metadata, &set.spec, &set.status));
+            workload(Kind::ReplicaSet, key, record)
+        }),
+        feed(client, settings, 6, "StatefulSets", |key, set: Option<slim::StatefulSet>| {
+            workload(Kind::StatefulSet, key, set.map(|set| WorkloadRecord::stateful_set(&set)))
+        }),
+        feed(
+            client,
+            settings,
+            7,
+            "HorizontalPodAutoscalers",
+            |key, hpa: Option<slim::HorizontalPodAutoscaler>| Change::Hpa(key, hpa.map(Box::new)),
+        ),
+    ];
+    stream::select_all(feeds)
+}
+
+fn workload(kind: Kind, key: Key, record: Option<WorkloadRecord>) -> Change {
+    Change::Workload(TargetKey { kind, key }, record.map(Box::new))
+}
+
+fn feed<K>(
+    client: &Client,
+    settings: WatchSettings,
+    place: usize,
+    what: &'static str,
+    change: fn(Key, Option<K>) -> Change,
+) -> Feed
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+{
+    let seen = watch(Api::<K>::all(client.clone()), what, settings);
+    listed(seen, place, move |key, object| Some(change(key, object)))
+}
+
+/// Custom resources are read one by one: whoever installed their definition decides what it lets through.
+fn ours<K>(
+    client: &Client,
+    settings: WatchSettings,
+    place: usize,
+    what: &'static str,
+    change: fn(Key, Option<K>) -> Change,
+) -> Feed
+where
+    K: Resource<DynamicType = ()> + DeserializeOwned + 'static,
+{
+    let resource = ApiResource::erase::<K>(&());
+    let seen = watch(Api::<DynamicObject>::all_with(client.clone(), &resource), what, settings);
+    listed(seen, place, move |key, object: Option<DynamicObject>| {
+        let Some(object) = object else { return Some(change(key, None)) };
+        let read = serde_json::to_value(object).and_then(serde_json::from_value::<K>);
+        match read {
+            Ok(object) => Some(change(key, Some(object))),
+            Err(error) => {
+                tracing::warn!(%key, what, %error, "cannot be read and is left alone; correct the object");
+                None
+            }
+        }
+    })
+}
+
+/// Follows one watch, and tells what a list no longer names.
+fn listed<K>(
+    seen: BoxStream<'static, Seen<K>>,
+    place: usize,
+    change: impl Fn(Key, Option<K>) -> Option<Change> + Send + 'static,
+) -> Feed
+where
+    K: Resource + Send + 'static,
+{
+    let mut known: BTreeSet<Key> = BTreeSet::new();
+    let mut unseen: Option<BTreeSet<Key>> = None;
+    seen.flat_map(move |seen| {
+        let mut heard = Vec::new();
+        match seen {
+            Seen::Begin => unseen = Some(known.clone()),
+            Seen::Object(object) => {
+                let key = Key::of(object.meta());
+                if let Some(unseen) = &mut unseen {
+                    unseen.remove(&key);
+                }
+                known.insert(key.clone());
+                heard.extend(change(key, Some(object)).map(Heard::Change));
+            }
+            Seen::Gone(object) => {
+                let key = Key::of(object.meta());
+                known.remove(&key);
+                heard.extend(change(key, None).map(Heard::Change));
+            }
+            Seen::Synced => {
+                for key in unseen.take().into_iter().flatten() {
+                    known.remove(&key);
+                    heard.extend(change(key, None).map(Heard::Change));
+                }
+                heard.push(Heard::Synced(place));
+            }
+            Seen::Broken { why, missing_kind } => {
+                heard.push(Heard::Broken { feed: place, why, missing_kind });
+            }
+        }
+        stream::iter(heard)
+    })
+    .boxed()
+}
