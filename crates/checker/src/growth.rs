@@ -51,8 +51,17 @@ fn asked_size(case: &Case<'_>, pool: &Pool) -> u32 {
     pool.target.max(open)
 }
 
+/// Whether the purchase only raises its pool to the minimum, where that is asked for.
+fn fills_minimum(case: &Case<'_>, buy: &Buy) -> bool {
+    let Some(pool) = case.cluster.pools().get(&buy.pool) else { return false };
+    let pools = &case.policies.pools;
+    let policy = pools.get(&pool.name).or_else(|| pools.get(pool.id.as_str()));
+    let min = pool.min.max(policy.and_then(|policy| policy.min).unwrap_or(0));
+    case.policies.enforce_minimum && buy.to <= min
+}
+
 fn check_demand(case: &mut Case<'_>, buy: &Buy) {
-    if buy.serves.is_empty() {
+    if buy.serves.is_empty() && !fills_minimum(case, buy) {
         case.wrong(Rule::NamedDemand, &buy.pool, "serves nothing");
     }
     for served in buy.serves.iter() {
@@ -113,6 +122,7 @@ pub(crate) fn check_together(case: &mut Case<'_>) {
         return;
     }
     check_ceiling(case, &buys);
+    check_amounts(case, &buys);
     let mut served: BTreeSet<Served> = BTreeSet::new();
     for demand in buys.iter().flat_map(|buy| buy.serves.iter()) {
         if matches!(demand, Served::Pod(_)) && !served.insert(demand.clone()) {
@@ -138,6 +148,39 @@ fn check_ceiling(case: &mut Case<'_>, buys: &[Buy]) {
     let failing = !case.decision.ledger.back_offs.is_empty();
     if ceiling > 0 && total.saturating_add(bought) > ceiling && !failing {
         let detail = format!("{total} nodes and {bought} more are over the ceiling of {ceiling}");
+        case.wrong(Rule::Ceiling, "the cluster", detail);
+    }
+}
+
+/// Cpu and memory of nodes that stay, of machines on their way and of what is bought, against the ceilings.
+fn check_amounts(case: &mut Case<'_>, buys: &[Buy]) {
+    let ceilings = case.policies.ceilings.clone();
+    if ceilings == model::Ceilings::default() {
+        return;
+    }
+    let (mut cpu, mut memory) = (0u64, 0u64);
+    let mut add = |resources: &model::Resources, count: u32| {
+        cpu = cpu.saturating_add(resources.cpu.0.saturating_mul(u64::from(count)));
+        memory = memory.saturating_add(resources.memory.0.saturating_mul(u64::from(count)));
+    };
+    let deleting = |node: &Node| {
+        let machine = case.cluster.machine_of(node);
+        node.deleting || machine.is_some_and(|machine| machine.state == MachineState::Deleting)
+    };
+    for node in case.cluster.nodes().values().filter(|node| !deleting(node)) {
+        add(&node.allocatable, 1);
+    }
+    for pool in case.cluster.pools().values() {
+        let Some(template) = &pool.template else { continue };
+        let asked = asked_size(case, pool).max(standing_machines(case, &pool.id));
+        add(&template.allocatable, asked.saturating_sub(nodes_of(case, &pool.id)));
+        let bought = buys.iter().filter(|buy| buy.pool == pool.id);
+        bought.for_each(|buy| add(&template.allocatable, buy.to.saturating_sub(buy.from)));
+    }
+    let failing = !case.decision.ledger.back_offs.is_empty();
+    let over = cpu.div_ceil(1000) > ceilings.cores.max || memory.div_ceil(1 << 30) > ceilings.memory_gib.max;
+    if over && !failing {
+        let detail = format!("{cpu} millicores and {memory} bytes are over the ceilings");
         case.wrong(Rule::Ceiling, "the cluster", detail);
     }
 }

@@ -105,6 +105,8 @@ pub enum PoolRejection {
     NodeCeiling {
         max_nodes_total: u32,
     },
+    /// One more of its machines would be over the cluster's ceiling of cpu or memory.
+    ResourceCeiling,
     RoundLimit {
         max_per_round: u32,
     },

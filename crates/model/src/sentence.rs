@@ -63,6 +63,7 @@ impl fmt::Display for PoolRejection {
             Self::Frozen { why } => write!(f, "not to be changed now: {why}"),
             Self::ProviderStale => f.write_str("its provider does not answer"),
             Self::NodeCeiling { .. } => f.write_str("max total nodes in cluster reached"),
+            Self::ResourceCeiling => f.write_str("max total cpu or memory in cluster reached"),
             Self::LimitReached => f.write_str("the pool's limits would be exceeded"),
             Self::NothingAvailable => f.write_str("no machine type that suits the pool is on offer"),
             Self::TooManyResources => {

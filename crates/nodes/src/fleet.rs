@@ -3,6 +3,7 @@
 //! Owns the classes of nodes and the sums that all limits are checked against. It sees and judges nothing: what
 //! follows from a machine that is late is `deliveries`', from a node that is not ready `idle`'s.
 
+use crate::ceiling::Ceiling;
 use crate::freshness::Freshness;
 use crate::round::{Round, after};
 use crate::{back_off, pool_policy};
@@ -75,6 +76,11 @@ impl PoolAccount {
         self.starting + self.coming + self.unborn
     }
 
+    /// Machines that exist or were asked for and have no node.
+    pub(crate) fn without_node(&self) -> u32 {
+        self.coming + self.unborn + count(&self.failed) + count(&self.late)
+    }
+
     /// Whether the minimum holds when everything that is going is gone.
     pub(crate) fn minimum_holds(&self) -> bool {
         self.certain.saturating_sub(self.removals_open) >= self.pool.min
@@ -89,6 +95,8 @@ impl PoolAccount {
 pub(crate) struct Fleet {
     pub nodes: BTreeMap<NodeName, FleetNode>,
     pub pools: BTreeMap<PoolId, PoolAccount>,
+    /// What may still be bought in the whole cluster.
+    pub ceiling: Ceiling,
 }
 
 impl Fleet {
@@ -122,13 +130,14 @@ impl Fleet {
                 account.unborn = 0;
             }
         }
-        Self { nodes, pools }
+        let mut fleet = Self { nodes, pools, ceiling: Ceiling::default() };
+        fleet.ceiling = Ceiling::of(round, &fleet);
+        fleet
     }
 
     /// Nodes of the whole cluster, ours or not, machines on their way included.
     pub(crate) fn total_nodes(&self) -> u32 {
-        let on_their_way: u32 =
-            self.pools.values().map(|p| p.coming + p.unborn + count(&p.failed) + count(&p.late)).sum();
+        let on_their_way: u32 = self.pools.values().map(PoolAccount::without_node).sum();
         u32::try_from(self.nodes.len()).unwrap_or(u32::MAX).saturating_add(on_their_way)
     }
 }

@@ -3,7 +3,6 @@
 //! Owns who may grow and by how much, the orders that follow from what `market` bought, and the reasons: whatever cannot
 //! be served gets one from each pool. What to buy is one decision over all pools and is `market`'s.
 
-use crate::back_off;
 use crate::claims::{self, fingerprint};
 use crate::fleet::{Fleet, PoolAccount};
 use crate::freshness::Freshness;
@@ -13,6 +12,7 @@ use crate::round::{Round, after};
 use crate::supply::{self, Unmet, take_missing};
 use crate::unready_gate::Gate;
 use crate::waits;
+use crate::{back_off, balance};
 use model::{Buy, PoolChange, PoolId, PoolRejection, Reason, ScaleUp, Serves, Step};
 use packing::{Group, Room, Template};
 use std::collections::BTreeMap;
@@ -26,8 +26,8 @@ pub(crate) struct Candidate {
     pub id: PoolId,
     pub template: Template,
     pub bought: u32,
-    serves: Serves,
-    claims: Vec<(u64, u32)>,
+    pub serves: Serves,
+    pub claims: Vec<(u64, u32)>,
 }
 
 pub(crate) fn buy(
@@ -42,7 +42,8 @@ pub(crate) fn buy(
         return;
     }
     note_pools(round, fleet, fresh);
-    if unmet.is_empty() {
+    let raises = below_minimum(round, fleet);
+    if unmet.is_empty() && !raises {
         return;
     }
     if let Some(reason) = no_growth_at_all(round, fleet) {
@@ -54,8 +55,16 @@ pub(crate) fn buy(
     let mut candidates = candidates(round, fleet, room);
     let waiting = unmet.iter().map(|group| (group.class, group.pods.clone())).collect();
     let open = open_pools(round, fleet, fresh);
-    let refused = market::buy(round, fleet, room, &mut candidates, &mut unmet, &open);
+    let refused = if unmet.is_empty() {
+        Refused::new()
+    } else {
+        market::buy(round, fleet, room, &mut candidates, &mut unmet, &open)
+    };
+    balance::spread(round, fleet, room, &mut candidates, &open);
     market::name_pods(round, room, waiting);
+    if raises {
+        raise_to_minimum(round, fleet, &mut candidates, &open);
+    }
     for candidate in &mut candidates {
         if candidate.bought > 0
             && let Some(account) = fleet.pools.get_mut(&candidate.id)
@@ -64,6 +73,46 @@ pub(crate) fn buy(
         }
     }
     explain(round, fleet, fresh, room, &candidates, &unmet, &refused);
+}
+
+/// Whether pools are to be raised to their minimum and one of them is under it.
+fn below_minimum(round: &Round<'_>, fleet: &Fleet) -> bool {
+    let short = |account: &PoolAccount| account.target < account.pool.min && account.pool.direct().is_none();
+    round.policies.enforce_minimum && fleet.pools.values().any(short)
+}
+
+/// Raises pools to their minimum, as far as the limits of the whole cluster go. What pods were given counts.
+fn raise_to_minimum(
+    round: &mut Round<'_>,
+    fleet: &Fleet,
+    candidates: &mut [Candidate],
+    open: &BTreeMap<PoolId, Option<u32>>,
+) {
+    let mut ceiling = fleet.ceiling;
+    for candidate in &*candidates {
+        ceiling.take(&candidate.template.node.allocatable, candidate.bought);
+    }
+    let bought: u32 = candidates.iter().map(|candidate| candidate.bought).sum();
+    let all = round.policies.max_nodes_total;
+    let mut left = if all == 0 { u32::MAX } else { all.saturating_sub(fleet.total_nodes() + bought) };
+    for candidate in candidates {
+        let (Some(most), Some(account)) = (open.get(&candidate.id), fleet.pools.get(&candidate.id)) else {
+            continue;
+        };
+        let short = account.pool.min.saturating_sub(account.target + candidate.bought);
+        let most = short.min(left).min(most.unwrap_or(u32::MAX).saturating_sub(candidate.bought));
+        let each = &candidate.template.node.allocatable;
+        let more = (0..most).take_while(|_| ceiling.admits(each)).count() as u32;
+        candidate.bought += more;
+        left -= more;
+        let machine = model::NewMachine {
+            pool: candidate.id.clone(),
+            flavour: 0,
+            price: account.pool.price,
+            pods: model::PodNames::default(),
+        };
+        round.growth.machines.extend(std::iter::repeat_n(machine, more as usize));
+    }
 }
 
 /// Pools that may grow, and by how many machines at most; `None` = any number.
@@ -130,6 +179,10 @@ fn pool_rejection(
     let max = account.pool.max;
     if account.target >= max && !round.planted.has(PlantedBug::OverMaximum) {
         return Some(PoolRejection::MaxSizeReached { max });
+    }
+    let template = account.pool.template.as_ref();
+    if template.is_some_and(|template| !fleet.ceiling.allows(&template.allocatable)) {
+        return Some(PoolRejection::ResourceCeiling);
     }
     let max_nodes_total = policies.max_nodes_total;
     (max_nodes_total > 0 && fleet.total_nodes() >= max_nodes_total)

@@ -5,6 +5,7 @@
 //! an order in `growth`; machines of direct pools are planned and not launched.
 
 use crate::appraisal::Appraisal;
+use crate::ceiling::Ceiling;
 use crate::fleet::{Fleet, PoolAccount};
 use crate::growth::{self, Candidate};
 use crate::round::Round;
@@ -37,6 +38,7 @@ struct Fair {
     market: Market,
     /// For each make the flavour's place in its pool.
     flavours: Vec<u32>,
+    ceiling: Ceiling,
 }
 
 /// Serves what is left from all pools that may grow. Returns why pools cannot serve the rest.
@@ -78,9 +80,11 @@ impl Fair {
         open: &BTreeMap<PoolId, Option<u32>>,
     ) -> Self {
         let sellers = fleet.pools.iter().filter(|(id, _)| open.contains_key(*id));
-        let appraisal = Appraisal::of(sellers.map(|(_, account)| &*account.pool));
+        let sellers = sellers.map(|(_, account)| &*account.pool);
+        let appraisal = Appraisal::of(&round.policies.choice, round.ledger.next_intent, sellers);
         let market = Market { ignores_wishes: !round.policies.respect_preferences, ..Market::default() };
-        let mut fair = Self { appraisal, stalls: Vec::new(), market, flavours: Vec::new() };
+        let mut fair =
+            Self { appraisal, stalls: Vec::new(), market, flavours: Vec::new(), ceiling: fleet.ceiling };
         for (at, candidate) in candidates.iter().enumerate() {
             if let (Some(most), Some(account)) = (open.get(&candidate.id), fleet.pools.get(&candidate.id)) {
                 fair.add_group(account, at, candidate, *most);
@@ -122,11 +126,16 @@ impl Fair {
             pool: self.stalls.len(),
             machine_type: 0,
             price: self.appraisal.of_group(pool, &candidate.template),
-            uses: Vec::new(),
+            uses: self.ceiling.uses(&candidate.template.node.allocatable),
             values: Vec::new(),
         });
         let priority = self.appraisal.tier(pool);
-        self.market.pools.push(Pool { priority, max_new: most, ..Pool::default() });
+        self.market.pools.push(Pool {
+            priority,
+            max_new: most,
+            limits: self.ceiling.rows(),
+            ..Pool::default()
+        });
         self.stalls.push(Stall { id: pool.id.clone(), candidate: Some(at) });
     }
 
@@ -148,20 +157,21 @@ impl Fair {
             let machine_type =
                 flavour.instance_type.as_ref().map_or(0, |name| *types.entry(name).or_insert(number));
             self.flavours.push(at as u32);
+            let of_ceiling = self.ceiling.uses(&template.node.allocatable);
             self.market.makes.push(Make {
                 node: template.node,
                 overhead: template.overhead,
                 pool: self.stalls.len(),
                 machine_type,
                 price: self.appraisal.of_flavour(flavour),
-                uses: limits.uses(flavour),
+                uses: [limits.uses(flavour), of_ceiling].concat(),
                 values: values.of_flavour(&flavour.template.labels),
             });
         }
         self.market.pools.push(Pool {
             priority: self.appraisal.tier(pool),
             max_new: most,
-            limits: limits.left,
+            limits: [limits.left, self.ceiling.rows()].concat(),
             min_values: values.least,
             flexible: true,
         });
@@ -183,6 +193,11 @@ impl Fair {
         let mut kept_off = false;
         for machine in &answer.machines {
             let make = &self.market.makes[machine.offering];
+            // Each pool keeps to the cluster's ceilings by itself; together they may not.
+            if !self.ceiling.allows(&make.node.allocatable) {
+                kept_off = true;
+                continue;
+            }
             let before = room.mark();
             let spot = room.add_promised(Arc::clone(&make.node));
             for class in &make.overhead {
@@ -227,6 +242,7 @@ impl Fair {
     /// One machine fewer can be had.
     fn sold(&mut self, offering: usize, candidates: &mut [Candidate]) {
         let make = &self.market.makes[offering];
+        self.ceiling.take(&make.node.allocatable, 1);
         let pool = &mut self.market.pools[make.pool];
         if let Some(at) = self.stalls[make.pool].candidate {
             candidates[at].bought += 1;
@@ -235,6 +251,11 @@ impl Fair {
         self.market.max_new = self.market.max_new.map(|most| most.saturating_sub(1));
         for (left, used) in pool.limits.iter_mut().zip(&make.uses) {
             *left = left.saturating_sub(*used);
+        }
+        let rows = self.ceiling.rows();
+        for pool in &mut self.market.pools {
+            let own = pool.limits.len() - rows.len();
+            pool.limits[own..].copy_from_slice(&rows);
         }
     }
 
@@ -265,6 +286,8 @@ impl Fair {
                     },
                     // Which of the limits it was, the pool's account tells.
                     Refusal::MaxReached => continue,
+                    // Groups have no limits but the cluster's.
+                    Refusal::LimitReached if stall.candidate.is_some() => PoolRejection::ResourceCeiling,
                     Refusal::LimitReached => PoolRejection::LimitReached,
                     Refusal::Topology { rule } => {
                         match question.problem.classes[unplaced.class].rules.get(*rule) {
