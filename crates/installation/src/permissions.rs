@@ -183,6 +183,13 @@ pub const PERMISSIONS: &[Permission] = &[
         &["get", "update", "patch", "delete"],
         "The status; under the name cluster-autoscaler the ledger lies beside it.",
     ),
+    at_home(
+        "",
+        &["configmaps"],
+        &["cluster-autoscaler-priority-expander"],
+        &["get"],
+        "Priorities of the expander of that name.",
+    ),
     at_home("coordination.k8s.io", &["leases"], &[], &["create"], "One acts, others stand by."),
     at_home("coordination.k8s.io", &["leases"], &["cluster-autoscaler"], &["get", "update"], ""),
 ];

@@ -80,11 +80,6 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
 
 /// Flags whose meaning is lost: the cluster has to do without.
 const NOT_SERVED: &[(&str, &str)] = &[
-    ("balance-similar-node-groups", "spread constraints of pods are planned for over all zones at once"),
-    ("balancing-label", "see --balance-similar-node-groups"),
-    ("balancing-ignore-label", "see --balance-similar-node-groups"),
-    ("memory-difference-ratio", "see --balance-similar-node-groups"),
-    ("max-allocatable-difference-ratio", "see --balance-similar-node-groups"),
     ("gpu-total", "bound the pools with GPUs by their maxima"),
     ("scheduler-config-file", "the default scheduler's filters are planned with"),
     ("bypassed-scheduler-names", "only what the scheduler has refused is bought for"),

@@ -21,6 +21,8 @@ mod group_flags;
 mod logs;
 mod page;
 mod policy_flags;
+mod priorities;
+
 mod shell_flags;
 mod source;
 mod steps;

@@ -19,6 +19,15 @@ fn share(text: &str) -> Result<u32, String> {
     Ok((share * 100.0).round() as u32)
 }
 
+/// Reads `0.05` as 50 parts of a thousand.
+fn permille(text: &str) -> Result<u32, String> {
+    let share: f64 = text.parse().map_err(|_| format!("\"{text}\" is not a number between 0 and 1"))?;
+    if !(0.0..=1.0).contains(&share) {
+        return Err(format!("\"{text}\" is not between 0 and 1; write 0.05 for a twentieth"));
+    }
+    Ok((share * 1000.0).round() as u32)
+}
+
 /// Reads a switch as Go's flags do.
 pub(crate) fn switch(text: &str) -> Result<bool, String> {
     match text {
@@ -158,6 +167,15 @@ policy_flags! {
     /// Whether pools under their minimum are raised to it [default: false]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch)]
     enforce_node_group_min_size: bool => enforce_minimum,
+    /// Whether pools whose machines are alike grow evenly [default: false]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch)]
+    balance_similar_node_groups: bool => choice.balance_similar,
+    /// By which part the memory of machines may differ that count as alike [default: 0.015]
+    #[arg(long, value_name = "0..1", value_parser = permille)]
+    memory_difference_ratio: u32 => choice.memory_difference_permille,
+    /// By which part what pods may use of machines may differ that count as alike [default: 0.05]
+    #[arg(long, value_name = "0..1", value_parser = permille)]
+    max_allocatable_difference_ratio: u32 => choice.allocatable_difference_permille,
     /// A pod must be older than this before anything is bought for it; its annotation may lengthen the wait
     /// [default: 0s]
     #[arg(long, value_name = "DURATION", value_parser = duration::wait)]
@@ -205,6 +223,12 @@ policy_flags! {
 /// Flags that may be given more than once, or that hold a list.
 #[derive(Args, Clone, Debug, Default)]
 struct ListFlags {
+    /// A label that may differ between pools that are alike, beside zone, host name and the like; once for each
+    #[arg(long, value_name = "KEY", conflicts_with = "balancing_label")]
+    balancing_ignore_label: Vec<Arc<str>>,
+    /// Pools are alike when these labels are, whatever else differs; once for each
+    #[arg(long, value_name = "KEY")]
+    balancing_label: Vec<Arc<str>>,
     /// How a purchase is chosen among several: random, most-pods, least-waste, least-nodes, price, priority, or some
     /// of them in order, with commas between [default: the pools' priority, their price, then least-waste]
     #[arg(long, value_name = "NAMES", value_parser = expanders)]
@@ -239,11 +263,13 @@ impl ListFlags {
         if let Some(DrainGroups(groups)) = &self.drain_priority_config {
             policies.draining.priority_groups.clone_from(groups);
         }
-        let taints = &mut policies.taints;
+        let Policies { taints, choice, .. } = policies;
         for (given, kept) in [
             (&self.startup_taint, &mut taints.startup),
             (&self.startup_taint_prefix, &mut taints.startup_prefixes),
             (&self.status_taint, &mut taints.status),
+            (&self.balancing_ignore_label, &mut choice.balancing_ignored_labels),
+            (&self.balancing_label, &mut choice.balancing_labels),
         ] {
             if !given.is_empty() {
                 kept.clone_from(given);
@@ -261,11 +287,6 @@ fn expanders(text: &str) -> Result<Expanders, String> {
         };
         if named.contains(&expander) {
             return Err(format!("{name} is there twice; name each expander once"));
-        }
-        if !matches!(expander, Expander::LeastWaste | Expander::Random) {
-            return Err(format!(
-                "{name} is not served yet; pools' own priority and price decide, then least waste"
-            ));
         }
         named.push(expander);
     }
@@ -344,6 +365,8 @@ mod tests {
                 "startup-taint",
                 "startup-taint-prefix",
                 "status-taint",
+                "balancing-label",
+                "balancing-ignore-label",
             ];
             lists.contains(&name)
         };
@@ -357,7 +380,7 @@ mod tests {
             assert_eq!(given, Policies::default(), "--{name}");
             checked += 1;
         }
-        assert_eq!(checked, 48);
+        assert_eq!(checked, 51);
     }
 
     #[test]
@@ -375,7 +398,7 @@ mod tests {
         assert!(!given.skip_nodes_with_local_storage);
         assert_eq!(given.max_nodes_total, 12);
         let given = policies(&[
-            "--expander=random,least-waste",
+            "--expander=priority,least-waste",
             "--drain-priority-config=1000:60,-5:10",
             "--startup-taint=a",
             "--ignore-taint=b",
@@ -384,7 +407,7 @@ mod tests {
             "--scale-down-unready-enabled=F",
         ])
         .unwrap();
-        assert_eq!(given.choice.expanders, [Expander::Random, Expander::LeastWaste]);
+        assert_eq!(given.choice.expanders, [Expander::Priority, Expander::LeastWaste]);
         let groups: Vec<_> =
             given.draining.priority_groups.iter().map(|g| (g.priority, g.grace.as_secs())).collect();
         assert_eq!(groups, [(-5, 10), (1000, 60)]);
@@ -404,6 +427,7 @@ mod tests {
             ("--expander=random,random", "twice"),
             ("--expander=cheapest", "least-waste"),
             ("--drain-priority-config=10", "1000:600"),
+            ("--memory-difference-ratio=2", "0.05"),
             ("--cores-total=9:1", "smaller number first"),
             ("--scale-down-enabled=yes", "neither true nor false"),
         ] {

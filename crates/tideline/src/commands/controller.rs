@@ -10,7 +10,7 @@ use crate::error::CommandError;
 use crate::group_flags::GroupFlags;
 use crate::policy_flags::PolicyFlags;
 use crate::shell_flags::ShellFlags;
-use crate::{duration, logs, page};
+use crate::{duration, logs, page, priorities};
 use clock::Clock;
 use clouds::Provider;
 use clouds::calls::CallLimits;
@@ -135,7 +135,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CommandError> {
     runtime()?.block_on(async {
         let client = client(arguments.kubeconfig.as_deref()).await?;
         let clock = Clock::system();
-        let mut controller = Controller::new(client, without_socket, clock)?;
+        let mut controller = Controller::new(client.clone(), without_socket, clock)?;
         // No call of the cloud's may outlast the time for which the Lease is known to be ours.
         let timeout = Duration::from_secs(u64::from(config.calls.timeout_seconds));
         let limits = CallLimits { timeout, seed: config.seed, ..CallLimits::default() };
@@ -146,9 +146,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CommandError> {
         if config.providers.contains(&ProviderKind::Aws) {
             controller = controller.with_provider(aws(&arguments.groups, limits, clock).await?);
         }
+        let (told, policies) = watch::channel(config.policies.clone());
+        controller = controller.with_policies(policies);
+        tokio::spawn(priorities::follow(client, config.namespace.clone(), told.clone()));
         if let Some(file) = file {
-            let (told, policies) = watch::channel(config.policies.clone());
-            controller = controller.with_policies(policies);
             let (arguments, running) = (arguments.clone(), config);
             tokio::spawn(file.follow(running, told, move |text| configured(&arguments, Some(text))));
         }
