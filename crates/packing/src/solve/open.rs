@@ -257,8 +257,48 @@ impl<const D: usize> State<'_, D> {
             None => (Amounts::ZERO, 0),
         };
         let candidates = self.candidates(market, families, region, seed, &items);
+        let mut best = self.best_of(candidates, &items, (seed, region), (load, own), patterns);
+        let takes_all = |best: &Proposal| {
+            let taken: u64 = best.pattern.pods.iter().map(|(_, n)| u64::from(*n)).sum();
+            taken == items.iter().map(|item| u64::from(item.most)).sum::<u64>()
+        };
+        if seed.is_none() && best.as_ref().is_some_and(takes_all) {
+            // What suits many pods may be far too large for the last few.
+            let small = self.smallest(families, region, &items);
+            let small = self.best_of(small, &items, (seed, region), (load, own), patterns);
+            best = match (small, best) {
+                (Some(small), Some(best)) if small.cost < best.cost => Some(small),
+                (_, best) => best,
+            };
+        }
+        if seed.is_some() { best } else { Some(self.or_last(market, families, &items, best?)) }
+    }
+
+    /// For each item the cheapest machine that holds one.
+    fn smallest(&mut self, families: &[FamilyIx], region: Region, items: &[Item<D>]) -> Vec<usize> {
+        let mut found = std::collections::BTreeSet::new();
+        for &family in families {
+            if self.catalog.families[family].region == region {
+                for item in items {
+                    let profile = self.units.buckets[item.bucket].profile;
+                    found.extend(self.catalog.cheapest(profile, family, &item.req));
+                }
+            }
+        }
+        found.into_iter().filter(|ix| self.may_open(*ix)).collect()
+    }
+
+    /// The proposal of least cost among some offerings.
+    fn best_of(
+        &mut self,
+        offerings: Vec<usize>,
+        items: &[Item<D>],
+        (seed, region): (Option<usize>, Region),
+        (load, own): (Amounts<D>, u64),
+        patterns: &mut Patterns,
+    ) -> Option<Proposal> {
         let mut best: Option<Proposal> = None;
-        for offering in candidates {
+        for offering in offerings {
             let room = self.catalog.offers[offering].room.minus(&load);
             let key = (seed, region, offering);
             let left = |(bucket, n): &(usize, u32)| self.units.buckets[*bucket].left_in(region) >= *n;
@@ -287,7 +327,7 @@ impl<const D: usize> State<'_, D> {
                 best = Some(Proposal { offering, pattern, cost });
             }
         }
-        if seed.is_some() { best } else { Some(self.or_last(market, families, &items, best?)) }
+        best
     }
 
     /// The proposal, or the cheapest machine that takes all that is left where that is no dearer than the proposal
