@@ -22,7 +22,6 @@ mod logs;
 mod page;
 mod policy_flags;
 mod priorities;
-
 mod shell_flags;
 mod source;
 mod steps;
