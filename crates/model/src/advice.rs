@@ -65,6 +65,7 @@ impl PoolRejection {
             Self::Frozen { .. } => says("end what holds the pool: unpause it, or let its roll-out finish"),
             Self::ProviderStale => says("see the log for the provider's error; it is asked again by itself"),
             Self::NodeCeiling { .. } => says("raise --max-nodes-total"),
+            Self::ResourceCeiling => says("raise --cores-total or --memory-total, or use smaller machines"),
             Self::RoundLimit { .. } => None,
             Self::LimitReached => says("raise the pool's spec.limits"),
             Self::NothingAvailable => {
