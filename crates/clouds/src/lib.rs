@@ -8,9 +8,13 @@ pub mod alibaba;
 #[cfg(feature = "aws")]
 pub mod aws;
 pub mod cluster_api;
+#[cfg(feature = "external")]
+pub mod external;
 pub mod objects;
 #[cfg(feature = "polling")]
 pub mod polling;
+#[cfg(feature = "external")]
+mod protobuf;
 #[cfg(feature = "network")]
 pub mod secret;
 pub mod simulated;

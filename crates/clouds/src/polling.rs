@@ -94,7 +94,7 @@ impl Told {
     }
 
     /// Tells that a pool and all its machines are ours no more.
-    #[cfg(feature = "aws")]
+    #[cfg(any(feature = "aws", feature = "external"))]
     pub(crate) fn take_back(self, changes: &mut VecDeque<Change>) {
         changes.extend(self.machines.into_keys().map(|id| Change::Machine(id, None)));
         changes.extend(self.pool.map(|pool| Change::Pool(pool.id, None)));

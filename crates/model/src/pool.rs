@@ -18,6 +18,8 @@ pub enum ProviderKind {
     Alicloud,
     /// Auto Scaling groups of AWS.
     Aws,
+    /// Groups of a program that is asked by Cluster Autoscaler's gRPC protocol.
+    ExternalGrpc,
 }
 
 /// What a new node of a pool will look like.

@@ -11,6 +11,7 @@ pub(crate) mod forecast;
 pub(crate) mod import;
 pub(crate) mod manifests;
 pub(crate) mod plan;
+pub(crate) mod provider;
 pub(crate) mod replay;
 pub(crate) mod sandbox;
 pub(crate) mod simulate;

@@ -38,6 +38,8 @@ pub(crate) enum CommandError {
     Alerts(#[from] alerts::AlertsError),
     #[error(transparent)]
     Controller(#[from] controller::ControllerError),
+    #[error(transparent)]
+    Provider(#[from] clouds::external::ServeError),
     #[error("could not {attempted}: {source}")]
     Api { attempted: String, source: Box<kube::Error> },
 }

@@ -7,11 +7,11 @@ use clap::Args;
 use model::ProviderKind;
 use std::path::PathBuf;
 
-/// Clouds whose groups are named on the command line, each with its value of `--cloud-provider`.
-const CLOUDS: [(ProviderKind, &str); 2] = [(ProviderKind::Alicloud, "alicloud"), (ProviderKind::Aws, "aws")];
+/// Clouds whose groups are named on the command line.
+const CLOUDS: [ProviderKind; 2] = [ProviderKind::Alicloud, ProviderKind::Aws];
 
 #[derive(Args, Clone, Default)]
-#[command(next_help_heading = "Groups of a cloud (--cloud-provider=alicloud or aws)")]
+#[command(next_help_heading = "Groups of a cloud (--cloud-provider=alicloud, aws or externalgrpc)")]
 pub(crate) struct GroupFlags {
     /// A group with the size that it may have, such as 1:10:asg-bp18p2yfxow2dloq; once for each
     #[arg(long, value_name = "MIN:MAX:ID")]
@@ -20,8 +20,8 @@ pub(crate) struct GroupFlags {
     /// any of several such flags covers
     #[arg(long, value_name = "asg:tag=KEY[=VALUE],…")]
     pub(crate) node_group_auto_discovery: Vec<String>,
-    /// Alibaba Cloud: file with a section [Global]: access-key-id, access-key-secret, region-id [default: the
-    /// environment]
+    /// externalgrpc: file in YAML with address, cert, key, cacert and grpc_timeout. Alibaba Cloud: file with a section
+    /// [Global]: access-key-id, access-key-secret, region-id [default: the environment]
     #[arg(long, value_name = "FILE")]
     pub(crate) cloud_config: Option<PathBuf>,
 }
@@ -37,13 +37,21 @@ impl GroupFlags {
                 !self.node_group_auto_discovery.is_empty(),
                 served(ProviderKind::Aws),
             ),
-            ("--cloud-config", self.cloud_config.is_some(), served(ProviderKind::Alicloud)),
+            (
+                "--cloud-config",
+                self.cloud_config.is_some(),
+                served(ProviderKind::Alicloud) || served(ProviderKind::ExternalGrpc),
+            ),
         ];
-        let clouds = CLOUDS.iter().filter(|(cloud, _)| served(*cloud)).count();
-        if let Some((flag, ..)) = given.iter().find(|(_, given, taken)| *given && (clouds == 0 || !taken)) {
+        let clouds = CLOUDS.iter().filter(|cloud| served(**cloud)).count();
+        let external = served(ProviderKind::ExternalGrpc);
+        let wrong = |(flag, given, taken): &(&str, bool, bool)| {
+            *given && (!taken || clouds == 0 && !(external && *flag == "--cloud-config"))
+        };
+        if let Some((flag, ..)) = given.iter().find(|flag| wrong(flag)) {
             let names = match *flag {
                 "--node-group-auto-discovery" => "--cloud-provider=aws",
-                "--cloud-config" => "--cloud-provider=alicloud",
+                "--cloud-config" => "--cloud-provider=externalgrpc or --cloud-provider=alicloud",
                 _ => "--cloud-provider=alicloud or --cloud-provider=aws",
             };
             return Err(CommandError::Usage(format!(
@@ -54,6 +62,12 @@ impl GroupFlags {
         if clouds > 1 && !self.nodes.is_empty() {
             return Err(CommandError::Usage(
                 "--nodes could be of alicloud or of aws; name one cloud only".to_owned(),
+            ));
+        }
+        if external && served(ProviderKind::Alicloud) && self.cloud_config.is_some() {
+            return Err(CommandError::Usage(
+                "--cloud-config could be of alicloud or of externalgrpc; give Alibaba Cloud's keys by the environment"
+                    .to_owned(),
             ));
         }
         Ok(())
@@ -75,12 +89,17 @@ mod tests {
         let nodes = GroupFlags { nodes: vec!["1:2:x".into()], ..GroupFlags::default() };
         let discovery =
             GroupFlags { node_group_auto_discovery: vec!["asg:tag=x".into()], ..GroupFlags::default() };
+        let config = GroupFlags { cloud_config: Some("x".into()), ..GroupFlags::default() };
         assert!(nodes.check(&[ProviderKind::Aws]).is_ok());
+        assert!(config.check(&[ProviderKind::ExternalGrpc]).is_ok());
         assert!(discovery.check(&[ProviderKind::Aws, ProviderKind::Simulated]).is_ok());
         for (flags, providers, part) in [
             (&nodes, vec![ProviderKind::ClusterApi], "add --cloud-provider=alicloud or --cloud-provider=aws"),
             (&discovery, vec![ProviderKind::Alicloud], "add --cloud-provider=aws"),
             (&nodes, vec![ProviderKind::Alicloud, ProviderKind::Aws], "one cloud only"),
+            (&nodes, vec![ProviderKind::ExternalGrpc], "add --cloud-provider=alicloud or"),
+            (&config, vec![ProviderKind::Aws], "add --cloud-provider=externalgrpc or"),
+            (&config, vec![ProviderKind::Alicloud, ProviderKind::ExternalGrpc], "by the environment"),
         ] {
             let why = flags.check(&providers).unwrap_err().to_string();
             assert!(why.contains(part), "{why}");

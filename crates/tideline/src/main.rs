@@ -16,6 +16,7 @@ mod commands;
 mod configuration;
 mod duration;
 mod error;
+mod external_flags;
 mod foreign_flags;
 mod group_flags;
 mod logs;
@@ -30,7 +31,7 @@ mod table;
 use clap::{Parser, Subcommand};
 use commands::{
     alert_triggered_autoscaler, command_reference, controller, crds, doctor, exit, explain, forecast, import,
-    manifests, plan, replay, sandbox, simulate, status,
+    manifests, plan, provider, replay, sandbox, simulate, status,
 };
 use error::CommandError;
 use std::ffi::{OsStr, OsString};
@@ -63,6 +64,7 @@ enum Command {
     Manifests(manifests::Arguments),
     Crds(crds::Arguments),
     Import(import::Arguments),
+    Provider(provider::Arguments),
     #[command(hide = true)]
     #[command(name = "command-reference")]
     Reference(command_reference::Arguments),
@@ -94,6 +96,7 @@ fn main() -> ExitCode {
         Command::Manifests(arguments) => manifests::run(&arguments),
         Command::Crds(arguments) => crds::run(&arguments),
         Command::Import(arguments) => import::run(&arguments),
+        Command::Provider(arguments) => provider::run(&arguments),
         Command::Reference(arguments) => {
             command_reference::run(&arguments, <CommandLine as clap::CommandFactory>::command())
         }

@@ -15,12 +15,26 @@ struct Definition {
     generated: &'static str,
 }
 
-const DEFINITIONS: &[Definition] = &[Definition {
-    folder: "crates/metrics/proto",
-    proto: "provider.proto",
-    package: "io.kapacitystack.metric",
-    generated: "crates/metrics/src/grpc/generated.rs",
-}];
+const DEFINITIONS: &[Definition] = &[
+    Definition {
+        folder: "crates/metrics/proto",
+        proto: "provider.proto",
+        package: "io.kapacitystack.metric",
+        generated: "crates/metrics/src/grpc/generated.rs",
+    },
+    Definition {
+        folder: "crates/clouds/proto",
+        proto: "externalgrpc.proto",
+        package: "clusterautoscaler.cloudprovider.v1.externalgrpc",
+        generated: "crates/clouds/src/external/protocol.rs",
+    },
+    Definition {
+        folder: "crates/clouds/proto",
+        proto: "node.proto",
+        package: "k8s.io.api.core.v1",
+        generated: "crates/clouds/src/protobuf/generated.rs",
+    },
+];
 
 /// Writes the code of every definition.
 pub(crate) fn generate(root: &Path) -> Result<(), String> {

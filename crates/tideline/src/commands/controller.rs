@@ -10,7 +10,7 @@ use crate::error::CommandError;
 use crate::group_flags::GroupFlags;
 use crate::policy_flags::PolicyFlags;
 use crate::shell_flags::ShellFlags;
-use crate::{duration, logs, page, priorities};
+use crate::{duration, external_flags, logs, page, priorities};
 use clock::Clock;
 use clouds::Provider;
 use clouds::calls::CallLimits;
@@ -84,6 +84,9 @@ enum CloudProvider {
     Alicloud,
     /// Auto Scaling groups of AWS; in builds with the feature aws, as shipped images are
     Aws,
+    /// A program that is asked by Cluster Autoscaler's externalgrpc protocol (--cloud-config)
+    #[value(name = "externalgrpc")]
+    ExternalGrpc,
 }
 
 /// Whether a value of `--cloud-provider` is served.
@@ -146,6 +149,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CommandError> {
         if config.providers.contains(&ProviderKind::Aws) {
             controller = controller.with_provider(aws(&arguments.groups, limits, clock).await?);
         }
+        if config.providers.contains(&ProviderKind::ExternalGrpc) {
+            let provider =
+                external_flags::provider(&arguments.groups, &config, limits, client.clone(), clock)?;
+            controller = controller.with_provider(provider);
+        }
         let (told, policies) = watch::channel(config.policies.clone());
         controller = controller.with_policies(policies);
         tokio::spawn(priorities::follow(client, config.namespace.clone(), told.clone()));
@@ -203,6 +211,7 @@ pub(crate) fn configured(arguments: &Arguments, file: Option<(&str, &str)>) -> R
                 CloudProvider::ClusterApi => ProviderKind::ClusterApi,
                 CloudProvider::Alicloud => ProviderKind::Alicloud,
                 CloudProvider::Aws => ProviderKind::Aws,
+                CloudProvider::ExternalGrpc => ProviderKind::ExternalGrpc,
             })
             .collect();
     }
