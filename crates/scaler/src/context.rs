@@ -10,34 +10,10 @@ use clouds::watching::{code, describe, within};
 use kube::Client;
 use kube::core::ApiResource;
 use leadership::Fence;
-use metrics::{Latest, MetricSource, MetricsError, Query};
+use metrics::MetricSource;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use workloads::History;
-
-/// Where metrics are asked for.
-#[derive(Clone)]
-pub struct Metrics {
-    /// What pods use of resources.
-    pub resources: Arc<dyn MetricSource>,
-    /// Metrics of pods, of objects and from outside; none where no source is configured.
-    pub others: Option<Arc<dyn MetricSource>>,
-}
-
-impl Metrics {
-    pub(crate) async fn latest(&self, query: &Query) -> Result<Latest, MetricsError> {
-        let of_resource = matches!(query, Query::PodResource { .. } | Query::ContainerResource { .. });
-        match (&self.others, of_resource) {
-            (_, true) => self.resources.latest(query).await,
-            (Some(others), false) => others.latest(query).await,
-            (None, false) => Err(MetricsError::Unsupported {
-                query: Arc::from(query.to_string()),
-                source_name: self.resources.name(),
-                why: Arc::from("only cpu and memory of pods are served; give the address of a Prometheus"),
-            }),
-        }
-    }
-}
 
 /// Shared by all looks.
 pub(crate) struct Context {
@@ -45,7 +21,7 @@ pub(crate) struct Context {
     pub(crate) clock: Clock,
     pub(crate) config: Config,
     pub(crate) fence: Fence,
-    pub(crate) metrics: Metrics,
+    pub(crate) metrics: Arc<dyn MetricSource>,
     pub(crate) recorder: Recorder,
     cache: Mutex<Cache>,
     histories: Mutex<BTreeMap<String, History>>,
@@ -53,7 +29,13 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    pub(crate) fn new(client: Client, clock: Clock, config: Config, fence: Fence, metrics: Metrics) -> Self {
+    pub(crate) fn new(
+        client: Client,
+        clock: Clock,
+        config: Config,
+        fence: Fence,
+        metrics: Arc<dyn MetricSource>,
+    ) -> Self {
         let limit = config.call_timeout;
         let recorder = Recorder::start(config.events.then(|| client.clone()), clock, limit);
         Self {

@@ -21,6 +21,5 @@ mod triggers;
 mod watch;
 
 pub use config::Config;
-pub use context::Metrics;
 pub use error::ScalerError;
 pub use run::Scaler;

@@ -7,13 +7,14 @@ use crate::context::Context;
 use crate::profile::pods::needs_look;
 use crate::queue::{Job, Queue};
 use crate::watch::{self, Change, FEEDS, Heard};
-use crate::{Config, Metrics, ScalerError, ihpa, portrait, profile, triggers};
+use crate::{Config, ScalerError, ihpa, portrait, profile, triggers};
 use clock::Clock;
 use clouds::watching::Freshness;
 use futures::{FutureExt as _, StreamExt as _};
 use jiff::Timestamp;
 use kube::Client;
 use leadership::{Election, Fence, Leadership};
+use metrics::MetricSource;
 use model::InputState;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -33,11 +34,16 @@ pub struct Scaler {
     client: Client,
     clock: Clock,
     config: Config,
-    metrics: Metrics,
+    metrics: Arc<dyn MetricSource>,
 }
 
 impl Scaler {
-    pub fn new(client: Client, clock: Clock, config: Config, metrics: Metrics) -> Result<Self, ScalerError> {
+    pub fn new(
+        client: Client,
+        clock: Clock,
+        config: Config,
+        metrics: Arc<dyn MetricSource>,
+    ) -> Result<Self, ScalerError> {
         config.validate()?;
         Ok(Self { client, clock, config, metrics })
     }

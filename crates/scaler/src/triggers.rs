@@ -4,6 +4,8 @@
 //! profile, a profile for its workload's pods, rivals for each other.
 
 use crate::cache::{Cache, Key, PodRecord, TargetKey, WorkloadRecord};
+use crate::conditions;
+use crate::portrait::GENERATED;
 use crate::profile::pods::needs_look;
 use crate::queue::Job;
 use crate::slim;
@@ -46,7 +48,8 @@ fn take_portrait(cache: &mut Cache, key: &Key, portrait: Option<HorizontalPortra
     let metadata = [old.as_deref(), portrait.as_ref()].map(|portrait| portrait.map(|one| &one.metadata));
     let mut jobs: Vec<Job> =
         metadata.iter().flatten().filter_map(|one| controller(one, key)).map(Job::Ihpa).collect();
-    if is_changed(metadata[0], metadata[1]) {
+    // One that we made or changed is known before we hear of it, and was not looked at for that.
+    if is_changed(metadata[0], metadata[1]) || portrait.as_ref().is_some_and(is_untried) {
         jobs.push(Job::Portrait(key.clone()));
     }
     match portrait {
@@ -104,6 +107,13 @@ fn take_hpa(cache: &mut Cache, key: &Key, hpa: Option<&slim::HorizontalPodAutosc
     let targets = [cache.forget_hpa(key), hpa.map(|hpa| cache.note_hpa(hpa))];
     let concerned = targets.iter().flatten().flat_map(|target| cache.ihpas_of(target));
     concerned.cloned().map(Job::Ihpa).collect()
+}
+
+/// Whether nobody has tried to make what a portrait's present spec asks for.
+fn is_untried(portrait: &HorizontalPortrait) -> bool {
+    let conditions = portrait.status.as_ref().map(|status| &status.conditions);
+    let tried = conditions.and_then(|conditions| conditions::find(conditions, GENERATED));
+    tried.is_none_or(|tried| tried.observed_generation < portrait.metadata.generation)
 }
 
 /// Whether more than the status became otherwise.
