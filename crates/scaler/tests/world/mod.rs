@@ -1,6 +1,7 @@
 //! A small embedded cluster for the tests: one node, the document's workload, and the shell of workloads on it.
 
 #![allow(dead_code, reason = "each test file uses a part")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
 use api::kapacity::{HorizontalPortrait, IntelligentHorizontalPodAutoscaler as Ihpa, ReplicaProfile};
 use clock::Clock;
