@@ -3,6 +3,7 @@
 mod world;
 
 use serde_json::{Value, json};
+use std::time::Duration;
 use world::World;
 
 fn crons(windows: &[(u32, u32, u32)]) -> Value {
@@ -36,7 +37,7 @@ async fn cron() {
 async fn reactive() {
     let world = World::at("2026-01-01T00:00:00Z").await;
     world.until_shown(30, "nginx-0+").await;
-    tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
     world
         .autoscale(
             "sample",
@@ -67,7 +68,7 @@ async fn reactive() {
     expected.push(update(1, 6));
     world.until(600, expected.clone(), World::events).await;
     world.until(60, 6, async |world| world.pods().await.len()).await;
-    tokio::time::sleep(std::time::Duration::from_secs(600)).await;
+    tokio::time::sleep(Duration::from_mins(10)).await;
     assert_eq!(world.events().await, expected, "a load that stays changes nothing");
     world.load("nginx", 0).await;
     world.until(600, 1, async |world| world.pods().await.len()).await;
