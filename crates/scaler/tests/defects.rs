@@ -1,5 +1,7 @@
 //! The peer's defects, by their numbers in the list that we keep of them: each is shown to be gone.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+
 mod world;
 
 use api::kapacity::{HorizontalPortrait, IntelligentHorizontalPodAutoscaler as Ihpa, ReplicaProfile};
@@ -68,7 +70,7 @@ async fn planned(world: &World, name: &str) -> String {
 }
 
 async fn uids(world: &World) -> Vec<String> {
-    world.pods().await.iter().filter_map(|pod| pod.uid()).collect()
+    world.pods().await.iter().filter_map(kube::ResourceExt::uid).collect()
 }
 
 /// A world whose workload stands at a number of replicas by a portrait that the test tells.
