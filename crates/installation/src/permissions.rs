@@ -3,6 +3,8 @@
 //! Owns the table. A row is there because code uses it; the end-to-end tests run with these rights and fail on any
 //! request that is refused for want of one. Rights on a cloud are the provider's page's.
 
+use std::str::FromStr;
+
 /// What is switched on in an installation, and so what it needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Feature {
@@ -17,6 +19,15 @@ pub enum Feature {
 impl Feature {
     pub const ALL: [Self; 3] = [Self::Nodes, Self::Simulated, Self::ClusterApi];
 
+    /// As `--feature` takes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Nodes => "nodes",
+            Self::Simulated => "simulated",
+            Self::ClusterApi => "cluster-api",
+        }
+    }
+
     /// The chart's value that switches it on; `None` where it always is.
     fn value(self) -> Option<&'static str> {
         match self {
@@ -24,6 +35,17 @@ impl Feature {
             Self::Simulated => Some(".Values.pools.simulated"),
             Self::ClusterApi => Some(".Values.pools.clusterApi"),
         }
+    }
+}
+
+impl FromStr for Feature {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        Self::ALL.into_iter().find(|feature| feature.name() == name).ok_or_else(|| {
+            let names: Vec<&str> = Self::ALL.iter().map(|feature| feature.name()).collect();
+            format!("there is no feature \"{name}\"; there are {}", names.join(", "))
+        })
     }
 }
 
@@ -36,6 +58,13 @@ pub struct Scope {
 }
 
 impl Scope {
+    /// These features, and nodes with any of them; all where none is named.
+    pub fn of(named: &[Feature], dry_run: bool) -> Self {
+        let wanted =
+            |feature: &Feature| named.is_empty() || *feature == Feature::Nodes || named.contains(feature);
+        Self { features: Feature::ALL.into_iter().filter(wanted).collect(), dry_run }
+    }
+
     pub fn includes(&self, permission: &Permission) -> bool {
         self.features.contains(&permission.feature) && !(self.dry_run && permission.acts())
     }

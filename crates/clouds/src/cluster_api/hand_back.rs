@@ -6,9 +6,10 @@
 use super::{ClusterApi, MARK_PREFIX, NAME, RELEASED, resource};
 use crate::ProviderError;
 use crate::objects::Objects;
+use crate::watching::{code, within};
 use api::annotations::CAPI_DELETE_MACHINE;
 use kube::ResourceExt as _;
-use kube::api::{Api, DynamicObject};
+use kube::api::{Api, DynamicObject, ListParams};
 use model::PoolId;
 use std::collections::BTreeSet;
 
@@ -16,9 +17,15 @@ impl ClusterApi {
     /// What was taken off, or would be in a dry run: one sentence for each object. Nothing where Cluster API is not
     /// installed.
     pub async fn hand_back(&self, dry_run: bool) -> Result<Vec<String>, ProviderError> {
+        let machines = self.everywhere("Machine", "machines");
+        let glance = ListParams::default().limit(1);
+        if matches!(within(machines.limit, machines.api.list(&glance)).await, Err(error) if code(&error) == Some(404))
+        {
+            return Ok(Vec::new());
+        }
         let mut said = Vec::new();
         let mut leaving = BTreeSet::new();
-        for mut machine in self.everywhere("Machine", "machines").list("").await? {
+        for mut machine in machines.list("").await? {
             let mark = machine.annotations().get(CAPI_DELETE_MACHINE);
             if !mark.is_some_and(|value| value.starts_with(MARK_PREFIX)) {
                 continue;

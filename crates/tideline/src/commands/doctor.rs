@@ -23,6 +23,9 @@ pub(crate) struct Arguments {
     /// Namespace that Tideline runs in, or will
     #[arg(long, default_value = "kube-system")]
     namespace: String,
+    /// What is used, and so which rights are needed; may be repeated [default: everything]
+    #[arg(long = "feature", value_name = "FEATURE")]
+    features: Vec<Feature>,
     /// Check for an installation that only looks (--dry-run of the controller)
     #[arg(long)]
     dry_run: bool,
@@ -37,7 +40,7 @@ enum Output {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), CommandError> {
-    let scope = Scope { features: Feature::ALL.to_vec(), dry_run: arguments.dry_run };
+    let scope = Scope::of(&arguments.features, arguments.dry_run);
     let findings = runtime()?.block_on(async {
         let client = client(arguments.kubeconfig.as_deref()).await?;
         let clock = Clock::system();

@@ -16,6 +16,9 @@ pub(crate) struct Arguments {
     /// Image to run
     #[arg(long, default_value = concat!("tideline:", env!("CARGO_PKG_VERSION")))]
     image: String,
+    /// What is used, and so which rights are needed; may be repeated [default: everything]
+    #[arg(long = "feature", value_name = "FEATURE")]
+    features: Vec<Feature>,
     /// An installation that only looks: rights to read, and --dry-run for the controller
     #[arg(long)]
     dry_run: bool,
@@ -28,7 +31,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), CommandError> {
-    let scope = Scope { features: Feature::ALL.to_vec(), dry_run: arguments.dry_run };
+    let scope = Scope::of(&arguments.features, arguments.dry_run);
     if let Some(folder) = &arguments.dir {
         let head = "# What the controller may do: what it uses and nothing else. Written by `cargo xtask generate` from the\n\
                     # table of rights; the end-to-end tests run with these and fail on any request that is refused.\n";

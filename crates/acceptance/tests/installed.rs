@@ -1,0 +1,270 @@
+//! The installation guide, followed on a real control plane: the chart is tried beside the autoscaler of today, takes
+//! over, and is taken out again.
+//!
+//! Nothing runs in containers here: a process with the Deployment's arguments, its configuration and its service account
+//! stands for the container. Needs `helm` (`HELM`, or in `PATH`).
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests fail the test")]
+
+use acceptance::{Cloud, Machines, source_root};
+use serde_json::{Value, json};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use std::time::{Duration, Instant};
+use testbed::{ControlPlane, Options, service_account_user};
+use tokio::process::{Child, Command};
+
+const NAMESPACE: &str = "capacity";
+const NAME: &str = "tideline";
+
+/// The helm to use; without one the test says so and is left out, unless it is asked for.
+fn helm() -> Option<PathBuf> {
+    let named = std::env::var_os("HELM").map(PathBuf::from);
+    let found = named.or_else(|| {
+        let path = std::env::var_os("PATH")?;
+        std::env::split_paths(&path).map(|folder| folder.join("helm")).find(|path| path.is_file())
+    });
+    if found.is_none() {
+        assert!(std::env::var_os("TIDELINE_NEED_HELM").is_none(), "helm is asked for, but not there");
+        let _ = writeln!(std::io::stderr(), "left out: the chart (put helm in PATH, or name it with HELM)");
+    }
+    found
+}
+
+const POOL: &str = "
+apiVersion: tideline.dev/v1alpha1
+kind: SimulatedPool
+metadata: { name: general }
+spec:
+  min: 0
+  max: 20
+  replicas: 0
+  template: { allocatable: { cpu: '4', memory: 16Gi } }
+  boot: { minSeconds: 1, maxSeconds: 2 }
+";
+
+struct Site {
+    // Dropped before the control plane that it talks to.
+    machines: Option<Machines>,
+    running: Option<Child>,
+    cluster: ControlPlane,
+    helm: PathBuf,
+    port: u16,
+}
+
+impl Site {
+    async fn start(helm: PathBuf) -> Self {
+        let cluster = ControlPlane::start(Options::default()).await.unwrap();
+        cluster.kubectl_ok(&["create", "namespace", NAMESPACE]).await.unwrap();
+        // A free port, given back at once; nobody else is asked for one meanwhile.
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        Self { machines: None, running: None, cluster, helm, port }
+    }
+
+    async fn helm(&self, arguments: &[&str]) -> String {
+        let output = Command::new(&self.helm)
+            .args(arguments)
+            .args(["--namespace", NAMESPACE, "--kubeconfig"])
+            .arg(self.cluster.kubeconfig())
+            .env("HOME", self.cluster.dir())
+            .output()
+            .await
+            .unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "helm {arguments:?}: {errors}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Every object of the chart in a setting, as the API server would take it.
+    async fn renders(&self, settings: &[&str]) {
+        let chart = chart();
+        let mut arguments = vec!["template", NAME, &chart, "--kube-version", "1.37.0"];
+        arguments.extend(settings);
+        let text = self.helm(&arguments).await;
+        let file = self.cluster.dir().join("rendered.yaml");
+        std::fs::write(&file, text).unwrap();
+        let file = file.display().to_string();
+        let taken = ["apply", "--dry-run=server", "--namespace", NAMESPACE, "-f", &file];
+        let said =
+            self.cluster.kubectl_ok(&taken).await.unwrap_or_else(|error| panic!("{settings:?}: {error}"));
+        assert!(said.contains("deployment.apps/tideline created (server dry run)"), "{said}");
+    }
+
+    async fn json(&self, arguments: &[&str]) -> Value {
+        serde_json::from_str(&self.cluster.kubectl_ok(arguments).await.unwrap()).unwrap()
+    }
+
+    /// Runs what the Deployment says, with its service account.
+    async fn run_as_deployed(&mut self) {
+        self.stop().await;
+        let deployment = self.json(&["-n", NAMESPACE, "get", "deployment", NAME, "-o", "json"]).await;
+        let configuration = self.json(&["-n", NAMESPACE, "get", "configmap", NAME, "-o", "json"]).await;
+        let file = self.cluster.dir().join("controller.yaml");
+        std::fs::write(&file, configuration["data"]["controller.yaml"].as_str().unwrap()).unwrap();
+        let container = &deployment["spec"]["template"]["spec"]["containers"][0];
+        let of_deployment = container["args"].as_array().unwrap().iter().map(|argument| {
+            let argument = argument.as_str().unwrap();
+            argument.replace("/etc/tideline/controller.yaml", &file.display().to_string())
+        });
+        let account = self.cluster.kubeconfig_for_service_account(NAMESPACE, NAME).await.unwrap();
+        let log = std::fs::File::options().append(true).create(true).open(self.log()).unwrap();
+        let child = Command::new(program())
+            .args(of_deployment)
+            .arg(format!("--kubeconfig={}", account.display()))
+            .arg(format!("--address=127.0.0.1:{}", self.port))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        self.running = Some(child);
+    }
+
+    fn log(&self) -> PathBuf {
+        self.cluster.dir().join("tideline.log")
+    }
+
+    async fn stop(&mut self) {
+        let Some(mut child) = self.running.take() else { return };
+        let id = child.id().unwrap().to_string();
+        Command::new("kill").args(["-TERM", &id]).status().await.unwrap();
+        let status = tokio::time::timeout(Duration::from_secs(30), child.wait()).await.unwrap().unwrap();
+        assert!(status.success(), "{status}\n{}", std::fs::read_to_string(self.log()).unwrap_or_default());
+    }
+
+    /// A command of ours as the administrator types it.
+    async fn tideline(&self, arguments: &[&str]) -> Output {
+        Command::new(program())
+            .args(arguments)
+            .env("KUBECONFIG", self.cluster.kubeconfig())
+            .output()
+            .await
+            .unwrap()
+    }
+
+    async fn status(&self) -> Value {
+        let controller = format!("http://127.0.0.1:{}", self.port);
+        let output = self.tideline(&["status", "-o", "json", "--controller", &controller]).await;
+        serde_json::from_slice(&output.stdout).unwrap_or_default()
+    }
+
+    async fn until(&mut self, what: &str, holds: impl AsyncFn(&Self) -> bool) {
+        let begun = Instant::now();
+        while !holds(self).await {
+            if let Some(child) = &mut self.running
+                && let Ok(Some(status)) = child.try_wait()
+            {
+                panic!(
+                    "{what}: it has ended: {status}\n{}",
+                    std::fs::read_to_string(self.log()).unwrap_or_default()
+                );
+            }
+            let log = || std::fs::read_to_string(self.log()).unwrap_or_default();
+            assert!(begun.elapsed() < Duration::from_secs(120), "{what}: not in time\n{}", log());
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        eprintln!("{what}: after {:.1} s", begun.elapsed().as_secs_f32());
+    }
+
+    async fn nodes(&self) -> usize {
+        self.cluster.kubectl_ok(&["get", "nodes", "-o", "name"]).await.unwrap().lines().count()
+    }
+}
+
+fn chart() -> String {
+    source_root().join("deploy/chart").display().to_string()
+}
+
+fn program() -> &'static Path {
+    static PROGRAM: std::sync::OnceLock<PathBuf> = std::sync::OnceLock::new();
+    PROGRAM.get_or_init(|| acceptance::tideline().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_chart_is_tried_takes_over_and_is_taken_out() {
+    if !testbed::wanted("the chart on a real control plane") {
+        return;
+    }
+    let Some(helm) = helm() else { return };
+    tokio::task::spawn_blocking(program).await.unwrap();
+    let mut site = Site::start(helm).await;
+    for settings in [
+        &[][..],
+        &["--set", "dryRun=true"],
+        &["--set", "pools.simulated=true,networkPolicy.enabled=false,dashboard.enabled=true,replicas=1"],
+        &[
+            "--set-json",
+            r#"networkPolicy.from=[{"podSelector":{}}]"#,
+            "--set",
+            "config.policies.maxNodesTotal=9",
+        ],
+    ] {
+        site.renders(settings).await;
+    }
+
+    // Tried: it says what it would do, and does nothing.
+    let chart = chart();
+    let tried = "dryRun=true,pools.simulated=true,pools.clusterApi=false";
+    site.helm(&["install", NAME, &chart, "--set", tried]).await;
+    let established = ["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"];
+    site.cluster.kubectl_ok(&established).await.unwrap();
+    site.machines = Some(Machines::start(&site.cluster, Cloud::Simulated).await.unwrap());
+    site.cluster.apply(POOL).await.unwrap();
+    site.cluster.apply(&web(10).to_string()).await.unwrap();
+    site.run_as_deployed().await;
+    site.until("it says what it would do", async |site| {
+        let state = site.status().await;
+        let what = state["decisions"][0]["what"].as_str().unwrap_or_default().to_owned();
+        state["dryRun"] == json!(true) && what.starts_with("dry run, would: grow pool general 0->")
+    })
+    .await;
+    assert_eq!(site.nodes().await, 0, "a dry run bought machines");
+    let doctor =
+        site.tideline(&["doctor", "--dry-run", "--feature=simulated", "--namespace", NAMESPACE]).await;
+    let said = String::from_utf8_lossy(&doctor.stdout);
+    assert!(said.contains("has all") && doctor.status.success(), "{said}");
+
+    // Takes over.
+    let lead = "dryRun=false,pools.simulated=true,pools.clusterApi=false";
+    site.helm(&["upgrade", NAME, &chart, "--set", lead]).await;
+    site.run_as_deployed().await;
+    site.until("nodes follow pods", async |site| site.nodes().await == 2).await;
+    let explained = site
+        .tideline(&["explain", "pool", "general", "--controller", &format!("http://127.0.0.1:{}", site.port)])
+        .await;
+    let said = String::from_utf8_lossy(&explained.stdout);
+    assert!(said.contains("grow pool general 0->2"), "{said}");
+
+    // Taken out: nothing of ours is left on the nodes or in the namespace.
+    site.stop().await;
+    let left = site.tideline(&["exit", "--namespace", NAMESPACE]).await;
+    let said = String::from_utf8_lossy(&left.stdout);
+    assert!(left.status.success(), "{said}{}", String::from_utf8_lossy(&left.stderr));
+    site.helm(&["uninstall", NAME]).await;
+    let maps = site.cluster.kubectl_ok(&["-n", NAMESPACE, "get", "configmaps", "-o", "name"]).await.unwrap();
+    assert_eq!(maps.trim(), "configmap/kube-root-ca.crt");
+    let nodes = site.json(&["get", "nodes", "-o", "json"]).await;
+    for node in nodes["items"].as_array().unwrap() {
+        assert_eq!(node["spec"]["taints"], Value::Null, "{node}");
+    }
+    let audit = site.cluster.audit().await.unwrap();
+    audit.check_none_forbidden(&service_account_user(NAMESPACE, NAME)).unwrap();
+}
+
+/// Pods of half a core.
+fn web(replicas: u32) -> Value {
+    let labels = json!({"app": "web"});
+    let container = json!({"name": "main", "image": "none", "resources": {"requests": {"cpu": "500m"}}});
+    json!({
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "web", "namespace": "default"},
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
+        },
+    })
+}
