@@ -4,6 +4,8 @@
 //! are weighed by their latest errors, and intervals are made from the errors of forecasts that came due, never from
 //! how well the past was fitted. Pure: no clock, no I/O, no randomness; equal series give equal forecasts.
 //!
+//! [`Peaks`] does the same for the next minutes and their extremes, minute by minute.
+//!
 //! Leaves to others: where series come from, and what is done with a forecast.
 
 mod backtest;
@@ -15,16 +17,20 @@ mod forecaster;
 mod gaps;
 mod jumps;
 mod learned;
+mod peaks;
+mod recursive;
 mod ridge;
 mod score;
 mod seasons;
 mod series;
+mod tail;
 mod trust;
 
 pub use backtest::{Backtest, Compared, HorizonScore, backtest, share_missing};
 pub use calendar::{Calendar, Weekday};
 pub use error::ForecastError;
 pub use forecaster::{Forecast, Forecaster, MOST_STEPS, Settings};
+pub use peaks::Peaks;
 pub use seasons::{Season, Seasons};
 pub use series::{Kind, Series};
 pub use trust::{Basis, Trust};

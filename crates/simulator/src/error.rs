@@ -26,6 +26,8 @@ pub enum SimulatorError {
     Trace { file: String, problem: String },
     #[error("cannot set up the simulated cluster: {attempted}: {problem}")]
     Setup { attempted: String, problem: String },
+    #[error("cannot compare policies: {why}")]
+    Comparison { why: String },
     #[error("pool {0} is not one of the scenario's: name one that it declares")]
     UnknownPool(PoolId),
 }

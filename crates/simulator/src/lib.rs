@@ -4,6 +4,7 @@
 //! exactly. Owns the scenario format, traces, generators, measuring, the report and the randomised simulation; what
 //! is simulated is the sandbox's and what decides is the controller's, the same code as everywhere else.
 
+pub mod compare;
 mod engine;
 mod error;
 mod input;

@@ -200,7 +200,7 @@ fn vertical_ticks(frame: &Frame) -> Vec<f64> {
 }
 
 /// The least of 1, 2 and 5 times a power of ten that is not under `least`.
-fn round_step(least: f64) -> f64 {
+pub(crate) fn round_step(least: f64) -> f64 {
     let power = 10f64.powf(least.max(1e-12).log10().floor());
     [1.0, 2.0, 5.0]
         .into_iter()
@@ -241,7 +241,7 @@ fn written(value: f64, scale: Scale, step: f64) -> String {
 }
 
 /// A number in as few digits as tell it apart.
-fn brief(value: f64) -> String {
+pub(crate) fn brief(value: f64) -> String {
     let text = if value.abs() >= 1000.0 || value.fract() == 0.0 {
         format!("{value:.0}")
     } else if value.abs() >= 1.0 {
@@ -252,7 +252,7 @@ fn brief(value: f64) -> String {
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }
 
-fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 

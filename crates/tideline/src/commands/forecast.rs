@@ -3,9 +3,7 @@
 //! Owns the arguments, the tables, JSON and page. Forecasting is the crate `forecast`'s business, reading files
 //! `samples`'.
 
-mod samples;
-
-use super::{print, write};
+use super::{print, samples, write};
 use crate::chart::{self, Chart, Layer, Scale};
 use crate::duration;
 use crate::error::CommandError;

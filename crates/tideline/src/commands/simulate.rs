@@ -2,6 +2,7 @@
 //!
 //! Owns the command's arguments, the progress bar and where the report goes; running is the simulator's business.
 
+mod compare;
 mod random;
 
 use super::{print, write};
@@ -14,7 +15,10 @@ use std::path::{Path, PathBuf};
 ///
 /// A scenario names pools, policies, faults and a workload (docs/simulate.md). The same seed gives the same bytes.
 #[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct Arguments {
+    #[command(subcommand)]
+    mode: Option<Mode>,
     /// The scenario, a YAML file
     #[arg(value_name = "SCENARIO", required_unless_present = "random")]
     scenario: Option<PathBuf>,
@@ -44,6 +48,11 @@ pub(crate) struct Arguments {
     count: u64,
 }
 
+#[derive(clap::Subcommand)]
+enum Mode {
+    Compare(Box<compare::Arguments>),
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Output {
     Summary,
@@ -52,6 +61,9 @@ enum Output {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), CommandError> {
+    if let Some(Mode::Compare(arguments)) = &arguments.mode {
+        return compare::run(arguments);
+    }
     let report = match (arguments.random, &arguments.scenario) {
         (Some(seed), _) if arguments.count != 1 => return random::many(seed, arguments.count),
         (Some(seed), _) => random::one(seed, arguments.write_log.clone())?,

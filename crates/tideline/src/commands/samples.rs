@@ -12,7 +12,7 @@ const MOST_BYTES: u64 = 1 << 30;
 
 /// Reads `(seconds, value)` from a CSV file, through gzip where it is compressed. A first line that holds no time is a
 /// header. Times are whole minutes from any start, or RFC 3339.
-pub(super) fn read(path: &Path) -> Result<Vec<(i64, f64)>, CommandError> {
+pub(crate) fn read(path: &Path) -> Result<Vec<(i64, f64)>, CommandError> {
     let fail = |source| CommandError::Read { path: path.to_owned(), source };
     let mut bytes = Vec::new();
     std::fs::File::open(path).map_err(fail)?.take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(fail)?;

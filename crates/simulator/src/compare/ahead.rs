@@ -1,0 +1,57 @@
+//! Policies that forecast: replicas for the highest value of the minutes in which they cannot be changed any more.
+//!
+//! Owns what is made of forecast peaks; forecasting is the crate `forecast`'s business.
+
+use super::policy::{Policy, Seen, Wish};
+use super::{Comparison, whole};
+use crate::error::SimulatorError;
+use forecast::Peaks;
+
+/// How many more minutes the machines' forecast may be too low in than the replicas': a machine holds several
+/// replicas, so one more is dearer.
+const MACHINE_RISK: f64 = 1.0;
+
+struct Ahead<'a> {
+    about: &'a Comparison,
+    peaks: Peaks,
+    /// Minutes that the forecaster knows.
+    known: usize,
+    joined: bool,
+}
+
+/// Follows forecast peaks; `joined` orders machines ahead as well.
+pub(super) fn of<'a>(
+    about: &'a Comparison,
+    requests: &[f64],
+    from: usize,
+    joined: bool,
+) -> Result<Box<dyn Policy + 'a>, SimulatorError> {
+    let start_up = about.world.start_up_minutes;
+    // This minute, the first in which what is ordered now serves, and the same where a machine must come first.
+    let steps = [1, 1 + start_up, 1 + start_up + about.world.machine_start_up_minutes];
+    let mut peaks = Peaks::new(about.replica_capacity, &steps)
+        .map_err(|error| SimulatorError::Comparison { why: error.to_string() })?;
+    for value in &requests[..from] {
+        peaks.push(*value);
+    }
+    Ok(Box::new(Ahead { about, peaks, known: from, joined }))
+}
+
+impl Policy for Ahead<'_> {
+    fn wish(&mut self, seen: &Seen<'_>) -> Wish {
+        for value in &seen.requests[self.known..seen.minute] {
+            self.peaks.push(*value);
+        }
+        self.known = self.known.max(seen.minute);
+        if !self.peaks.is_ready() {
+            return Wish::replicas(whole(seen.last() / self.about.wanted_load()));
+        }
+        let enough =
+            |share: f64, at: usize| whole(self.peaks.exceeded_in(share, at) / self.about.replica_capacity);
+        let risk = self.about.risk;
+        let replicas = enough(risk, 0).max(enough(risk, 1));
+        let each = self.about.world.replicas_per_machine;
+        let ahead = enough((MACHINE_RISK * risk).min(0.5), 2).div_ceil(each);
+        Wish { replicas, machines: if self.joined { ahead } else { 0 } }
+    }
+}
