@@ -28,7 +28,8 @@ use crate::transcript::{Action, Capabilities, Post, Start, State, Step, Transcri
 const AWAITED_SECONDS: u64 = 3;
 const POLL: Duration = Duration::from_millis(250);
 /// The names under which documents call our program.
-const OUR_NAMES: [&str; 3] = ["tideline", "cluster-autoscaler", "alert-triggered-autoscaler"];
+const OUR_NAMES: [&str; 4] =
+    ["tideline", "cluster-autoscaler", "alert-triggered-autoscaler", "kapacity-manager"];
 /// More of an answer than any test reads.
 const ANSWER_BYTES: u64 = 1 << 20;
 
@@ -74,7 +75,7 @@ pub async fn run(transcript: &Transcript, capabilities: &Capabilities) -> Result
 /// What the steps of one transcript share.
 struct World<'a> {
     // Dropped before the control plane that they talk to.
-    started: Vec<Child>,
+    started: Vec<(u16, Child)>,
     /// In whose names processes were started.
     users: Vec<String>,
     _machines: Machines,
@@ -134,6 +135,7 @@ impl<'a> World<'a> {
         match step.action() {
             Action::Run(line) => self.run(step, line, deadline).await,
             Action::Start(start) => self.start(start, deadline).await,
+            Action::Stop(port) => self.stop(port, deadline).await,
             Action::Post(post) => self.post(post, deadline).await,
             Action::NotRun(_) => Ok(Ok(())),
         }
@@ -181,7 +183,7 @@ impl<'a> World<'a> {
                 return Ok(Err(format!("{}\n{said}", ended(status))));
             }
             if TcpStream::connect(("127.0.0.1", start.listens)).await.is_ok() {
-                self.started.push(child);
+                self.started.push((start.listens, child));
                 self.users.push(service_account_user(namespace, name));
                 return Ok(Ok(()));
             }
@@ -190,6 +192,24 @@ impl<'a> World<'a> {
             }
             tokio::time::sleep(POLL).await;
         }
+    }
+
+    /// Asks a process to end, as Kubernetes would, and waits until it has.
+    async fn stop(&mut self, port: u16, deadline: Instant) -> Result<Outcome, Error> {
+        let Some(place) = self.started.iter().position(|(listens, _)| *listens == port) else {
+            return Ok(Err(format!("no process was started that listens on port {port}")));
+        };
+        let (_, mut child) = self.started.remove(place);
+        let pid = child.id().map(|pid| pid.to_string()).unwrap_or_default();
+        let asked = Command::new("kill").args(["-TERM", &pid]).status().await;
+        asked.map_err(|source| Error::Spawn { command: format!("kill -TERM {pid}"), source })?;
+        let left = deadline.saturating_duration_since(Instant::now());
+        Ok(match timeout(left, child.wait()).await {
+            Ok(Ok(status)) if status.success() => Ok(()),
+            Ok(Ok(status)) => Err(ended(status)),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err("does not end in time".to_owned()),
+        })
     }
 
     /// Sends a file by HTTP and compares the status of the answer.
@@ -259,7 +279,7 @@ fn calls_us(step: &Step) -> bool {
     match step.action() {
         Action::Run(line) => OUR_NAMES.iter().any(|name| line.split_whitespace().next() == Some(name)),
         Action::Start(_) => true,
-        Action::Post(_) | Action::NotRun(_) => false,
+        Action::Stop(_) | Action::Post(_) | Action::NotRun(_) => false,
     }
 }
 

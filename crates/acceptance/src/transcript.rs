@@ -64,8 +64,10 @@ pub struct Step {
     pub at: Option<String>,
     /// A command line for the shell.
     run: Option<String>,
-    /// A process that stays until the transcript ends.
+    /// A process that stays until it is stopped, or the transcript ends.
     start: Option<Start>,
+    /// The port of a process that ends here.
+    stop: Option<u16>,
     /// An HTTP request.
     post: Option<Post>,
     /// Why nothing is run here.
@@ -81,7 +83,7 @@ pub struct Step {
     pub differs: Option<String>,
 }
 
-/// A process that stays until the transcript ends.
+/// A process that stays until it is stopped, or the transcript ends.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Start {
@@ -110,6 +112,7 @@ pub struct Post {
 pub enum Action<'a> {
     Run(&'a str),
     Start(&'a Start),
+    Stop(u16),
     Post(&'a Post),
     NotRun(&'a str),
 }
@@ -132,10 +135,11 @@ impl Step {
         if let Some(why) = &self.not_run {
             return Action::NotRun(why);
         }
-        match (&self.start, &self.post) {
-            (Some(start), _) => Action::Start(start),
-            (None, Some(post)) => Action::Post(post),
-            (None, None) => Action::Run(self.run.as_deref().unwrap_or_default()),
+        match (&self.start, &self.post, self.stop) {
+            (Some(start), ..) => Action::Start(start),
+            (None, Some(post), _) => Action::Post(post),
+            (None, None, Some(port)) => Action::Stop(port),
+            (None, None, None) => Action::Run(self.run.as_deref().unwrap_or_default()),
         }
     }
 
@@ -157,13 +161,13 @@ impl Step {
 
     /// A complaint if it says too much, too little, or something unknown.
     fn fault(&self, capabilities: &Capabilities) -> Option<String> {
-        let actions = [self.run.is_some(), self.start.is_some(), self.post.is_some()]
+        let actions = [self.run.is_some(), self.start.is_some(), self.post.is_some(), self.stop.is_some()]
             .iter()
             .filter(|had| **had)
             .count();
         if actions > 1 || (actions == 0 && self.not_run.is_none()) {
             return Some(
-                "give it one of run, start and post, or say with not-run why it has none".to_owned(),
+                "give it one of run, start, stop and post, or say with not-run why it has none".to_owned(),
             );
         }
         if self.prints.is_some() && self.run.is_none() {
