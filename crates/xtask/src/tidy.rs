@@ -29,6 +29,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("clouds", 4),
     ("metrics", 4),
     ("sandbox", 4),
+    ("admission", 5),
     ("alerts", 5),
     ("controller", 5),
     ("installation", 5),
