@@ -44,12 +44,16 @@ mod tests {
     #[test]
     fn mine_is_added_once_and_retired_ones_go() {
         let (a, b, c) = (block("a"), block("b"), block("c"));
-        let one = with("", &[a.clone()], &[]).unwrap();
-        let two = with(&one, &[b.clone()], &[]).unwrap();
+        let one = with("", std::slice::from_ref(&a), &[]).unwrap();
+        let two = with(&one, std::slice::from_ref(&b), &[]).unwrap();
         assert_eq!(two, format!("{a}{b}"));
-        assert_eq!(with(&two, &[b.clone()], &[]), None, "there already");
+        assert_eq!(with(&two, std::slice::from_ref(&b), &[]), None, "there already");
         assert_eq!(with(&two, &[b.clone(), c.clone()], &[a]).unwrap(), format!("{b}{c}"));
-        assert_eq!(with("\n garbage", &[c.clone()], &[]).unwrap(), c, "what is no certificate is no loss");
+        assert_eq!(
+            with("\n garbage", std::slice::from_ref(&c), &[]).unwrap(),
+            c,
+            "what is no certificate is no loss"
+        );
     }
 
     #[test]

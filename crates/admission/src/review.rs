@@ -158,7 +158,7 @@ fn appended(path: &str, is_there: bool, item: &Value) -> Value {
 mod tests {
     use super::*;
 
-    fn asked(operation: &str, sub_resource: &str, object: Value) -> Option<Value> {
+    fn asked(operation: &str, sub_resource: &str, object: &Value) -> Option<Value> {
         let body = json!({
             "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
             "request": {
@@ -177,7 +177,7 @@ mod tests {
         Some(serde_json::from_slice::<Value>(&patch).unwrap()[0].clone())
     }
 
-    fn pod(label: &str, gates: Value, conditions: Value) -> Value {
+    fn pod(label: &str, gates: &Value, conditions: &Value) -> Value {
         json!({
             "metadata": {"labels": {INJECT_GATE: label}}, "spec": {"readinessGates": gates},
             "status": {"conditions": conditions},
@@ -192,33 +192,37 @@ mod tests {
         let further = json!({"op": "add", "path": "/spec/readinessGates/-", "value": gate});
         let none = Value::Null;
         let table = [
-            (pod("true", none.clone(), none.clone()), Some(first)),
-            (pod("true", json!([other]), none.clone()), Some(further)),
-            (pod("true", json!([other, gate]), none.clone()), None),
-            (pod("false", none.clone(), none.clone()), None),
+            (pod("true", &none, &none), Some(first)),
+            (pod("true", &json!([other]), &none), Some(further)),
+            (pod("true", &json!([other, gate]), &none), None),
+            (pod("false", &none, &none), None),
             (json!({"metadata": {}, "spec": {}}), None),
         ];
         for (pod, expected) in table {
-            assert_eq!(asked("CREATE", "", pod.clone()), expected, "{pod}");
-            assert_eq!(asked("UPDATE", "", pod), None, "a plain update is left alone");
+            assert_eq!(asked("CREATE", "", &pod), expected, "{pod}");
+            assert_eq!(asked("UPDATE", "", &pod), None, "a plain update is left alone");
         }
     }
 
     #[test]
     fn a_status_without_the_condition_gets_it() {
         let gates = json!([{"conditionType": ONLINE}]);
-        let pods = pod("true", gates.clone(), json!([{"type": "Ready", "status": "False"}]));
-        let added = asked("UPDATE", "status", pods.clone()).unwrap();
+        let pods = pod("true", &gates, &json!([{"type": "Ready", "status": "False"}]));
+        let added = asked("UPDATE", "status", &pods).unwrap();
         assert_eq!(
             (&added["path"], &added["value"]["status"]),
             (&json!("/status/conditions/-"), &json!("True"))
         );
         let mut cut_off = pods;
         cut_off["metadata"]["labels"][POD_STATE] = json!("Cutoff");
-        assert_eq!(asked("UPDATE", "status", cut_off).unwrap()["value"]["status"], "False");
-        let closed = pod("true", gates, json!([{"type": ONLINE, "status": "False"}]));
-        assert_eq!(asked("UPDATE", "status", closed), None, "whoever closed it knows why");
-        assert_eq!(asked("UPDATE", "status", pod("true", json!(null), json!(null))), None, "without a gate");
+        assert_eq!(asked("UPDATE", "status", &cut_off).unwrap()["value"]["status"], "False");
+        let closed = pod("true", &gates, &json!([{"type": ONLINE, "status": "False"}]));
+        assert_eq!(asked("UPDATE", "status", &closed), None, "whoever closed it knows why");
+        assert_eq!(
+            asked("UPDATE", "status", &pod("true", &json!(null), &json!(null))),
+            None,
+            "without a gate"
+        );
     }
 
     #[test]

@@ -25,6 +25,7 @@ use std::time::Duration;
 use tls::{Files, Issued, TlsError};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
 
 /// The path that is asked.
 pub const PATH: &str = "/mutate-v1-pod";
@@ -161,13 +162,15 @@ impl Own {
 async fn accept(listener: TcpListener, settings: watch::Receiver<Arc<ServerConfig>>, clock: Clock) {
     let router = router(clock);
     let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
-    let mut connections = tls::incoming(listener, settings);
-    while let Some(connection) = connections.next().await {
+    let mut incoming = tls::incoming(listener, settings);
+    let mut connections = JoinSet::new();
+    while let Some(connection) = incoming.next().await {
+        while connections.try_join_next().is_some() {}
         let Ok(stream) = connection else { continue };
         // The semaphore is never closed.
         let Ok(place) = places.clone().acquire_owned().await else { return };
         let service = TowerToHyperService::new(router.clone());
-        tokio::spawn(async move {
+        connections.spawn(async move {
             let mut builder = http1::Builder::new();
             builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME);
             if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {

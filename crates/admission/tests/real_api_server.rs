@@ -23,7 +23,7 @@ async fn serve(cluster: &ControlPlane) -> (SocketAddr, JoinHandle<()>) {
     let (told, bound) = oneshot::channel();
     let client = cluster.client();
     let task = tokio::spawn(async move {
-        webhook.serve(client, Clock::system(), |address| drop(told.send(address))).await.unwrap();
+        webhook.serve(client, Clock::system(), |address| told.send(address).unwrap()).await.unwrap();
     });
     (bound.await.unwrap(), task)
 }
@@ -108,7 +108,7 @@ async fn online(cluster: &ControlPlane, name: &str) -> Option<String> {
 async fn until(what: &str, holds: impl AsyncFn() -> bool) {
     let begun = Instant::now();
     while !holds().await {
-        assert!(begun.elapsed() < Duration::from_secs(60), "not within 60 s: {what}");
+        assert!(begun.elapsed() < Duration::from_mins(1), "not within a minute: {what}");
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
