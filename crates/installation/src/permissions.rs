@@ -14,10 +14,12 @@ pub enum Feature {
     Simulated,
     /// Pools of Cluster API.
     ClusterApi,
+    /// Workloads follow load: autoscalers, their metrics, pods' readiness gates.
+    Workloads,
 }
 
 impl Feature {
-    pub const ALL: [Self; 3] = [Self::Nodes, Self::Simulated, Self::ClusterApi];
+    pub const ALL: [Self; 4] = [Self::Nodes, Self::Simulated, Self::ClusterApi, Self::Workloads];
 
     /// As `--feature` takes it.
     pub fn name(self) -> &'static str {
@@ -34,6 +36,7 @@ impl Feature {
             Self::Nodes => None,
             Self::Simulated => Some(".Values.pools.simulated"),
             Self::ClusterApi => Some(".Values.pools.clusterApi"),
+            Self::Workloads => Some(".Values.workloads.enabled"),
         }
     }
 }
@@ -122,13 +125,14 @@ const fn everywhere(
 }
 
 const fn at_home(
+    feature: Feature,
     group: &'static str,
     resources: &'static [&'static str],
     names: &'static [&'static str],
     verbs: &'static [&'static str],
     why: &'static str,
 ) -> Permission {
-    Permission { feature: Feature::Nodes, place: Place::OwnNamespace, group, resources, names, verbs, why }
+    Permission { feature, place: Place::OwnNamespace, group, resources, names, verbs, why }
 }
 
 /// Every right, in the order in which roles list them.
@@ -197,8 +201,26 @@ pub const PERMISSIONS: &[Permission] = &[
     ),
     everywhere(Feature::ClusterApi, "cluster.x-k8s.io", &["machinedeployments", "machines"], &["update"], ""),
     everywhere(Feature::ClusterApi, "cluster.x-k8s.io", &["clusters"], SEE, ""),
-    at_home("", &["configmaps"], &[], &["create"], "A name cannot be granted for creating."),
+    everywhere(Feature::Workloads, "metrics.k8s.io", &["pods"], &["get", "list"], "What pods use."),
+    everywhere(
+        Feature::Workloads,
+        "",
+        &["pods/status"],
+        &["patch"],
+        "The condition of the readiness gate by which pods are cut off and brought back.",
+    ),
+    Permission {
+        feature: Feature::Workloads,
+        place: Place::WholeCluster,
+        group: "admissionregistration.k8s.io",
+        resources: &["mutatingwebhookconfigurations"],
+        names: &["tideline-readiness-gate"],
+        verbs: &["get", "update"],
+        why: "Whom API servers trust when they ask our webhook about pods that want the gate.",
+    },
+    at_home(Feature::Nodes, "", &["configmaps"], &[], &["create"], "A name cannot be granted for creating."),
     at_home(
+        Feature::Nodes,
         "",
         &["configmaps"],
         &["tideline-ledger", "tideline-ledger-1", "tideline-ledger-2", "tideline-ledger-damaged"],
@@ -206,6 +228,7 @@ pub const PERMISSIONS: &[Permission] = &[
         "What must survive a restart.",
     ),
     at_home(
+        Feature::Nodes,
         "",
         &["configmaps"],
         &["cluster-autoscaler-status"],
@@ -213,14 +236,37 @@ pub const PERMISSIONS: &[Permission] = &[
         "The status; under the name cluster-autoscaler the ledger lies beside it.",
     ),
     at_home(
+        Feature::Nodes,
         "",
         &["configmaps"],
         &["cluster-autoscaler-priority-expander"],
         &["get"],
         "Priorities of the expander of that name.",
     ),
-    at_home("coordination.k8s.io", &["leases"], &[], &["create"], "One acts, others stand by."),
-    at_home("coordination.k8s.io", &["leases"], &["cluster-autoscaler"], &["get", "update"], ""),
+    at_home(
+        Feature::Nodes,
+        "coordination.k8s.io",
+        &["leases"],
+        &[],
+        &["create"],
+        "One acts, others stand by.",
+    ),
+    at_home(
+        Feature::Nodes,
+        "coordination.k8s.io",
+        &["leases"],
+        &["cluster-autoscaler"],
+        &["get", "update"],
+        "",
+    ),
+    at_home(
+        Feature::Workloads,
+        "",
+        &["configmaps"],
+        &["kapacity-config"],
+        &["list", "watch"],
+        "Which metrics Prometheus has; read again when it changes.",
+    ),
 ];
 
 /// The rules of a role as YAML under `rules:`, indented by two.

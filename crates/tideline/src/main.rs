@@ -8,6 +8,7 @@
     reason = "the comments of arguments are help texts, where backticks are noise"
 )]
 
+mod admission_flags;
 mod alibaba_flags;
 #[cfg(feature = "aws")]
 mod aws_flags;
@@ -20,6 +21,7 @@ mod external_flags;
 mod foreign_flags;
 mod group_flags;
 mod logs;
+mod metrics_flags;
 mod page;
 mod policy_flags;
 mod priorities;

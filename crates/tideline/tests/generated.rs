@@ -61,6 +61,7 @@ fn rights_and_the_chart_are_fresh() {
         "monitoring/dashboard.json",
         "chart/files/rules.yaml",
         "chart/files/dashboard.json",
+        "chart/files/prometheus-metrics-config.yaml",
     ] {
         let read = |folder: &Path| fs::read_to_string(folder.join(file)).unwrap_or_default();
         assert!(read(folder.path()) == read(&deploy), "deploy/{file} is stale: run `cargo xtask generate`");

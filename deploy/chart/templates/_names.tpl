@@ -1,5 +1,5 @@
 {{- define "tideline.name" -}}
-{{- if eq .Release.Name "tideline" }}tideline{{ else }}{{ printf "%s-tideline" .Release.Name | trunc 63 | trimSuffix "-" }}{{ end }}
+{{- if or (eq .Release.Name "tideline") (eq .Release.Name "kapacity-manager") }}{{ .Release.Name }}{{ else }}{{ printf "%s-tideline" .Release.Name | trunc 63 | trimSuffix "-" }}{{ end }}
 {{- end }}
 
 {{- define "tideline.selector" -}}

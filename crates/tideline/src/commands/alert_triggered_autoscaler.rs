@@ -190,6 +190,6 @@ impl Guard {
 }
 
 fn address(text: &str) -> Result<SocketAddr, CommandError> {
-    super::controller::address(text)?
+    super::controller::address("--address", text)?
         .ok_or_else(|| CommandError::Usage("--address is empty; write 127.0.0.1:8080 or :8080".into()))
 }

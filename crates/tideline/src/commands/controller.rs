@@ -4,10 +4,12 @@
 //! controller crate's business.
 
 use super::{asked_to_end, client, runtime};
+use crate::admission_flags::AdmissionFlags;
 use crate::alibaba_flags::AlibabaFlags;
 use crate::configuration::Watched;
 use crate::error::CommandError;
 use crate::group_flags::GroupFlags;
+use crate::metrics_flags::MetricsFlags;
 use crate::policy_flags::PolicyFlags;
 use crate::shell_flags::ShellFlags;
 use crate::{duration, external_flags, logs, page, priorities};
@@ -72,6 +74,10 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     shell: ShellFlags,
     #[command(flatten)]
+    metrics: MetricsFlags,
+    #[command(flatten)]
+    admission: AdmissionFlags,
+    #[command(flatten)]
     policies: PolicyFlags,
 }
 
@@ -129,15 +135,22 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CommandError> {
         )));
     }
     let address = match (&arguments.address, config.listen) {
-        (Some(text), _) => address(text)?,
+        (Some(text), _) => address("--address", text)?,
         (None, Some(address)) => Some(address),
-        (None, None) => address(DEFAULT_ADDRESS)?,
+        (None, None) => address("--address", DEFAULT_ADDRESS)?,
     };
     // Served below together with the page, so the controller opens no socket of its own.
     let without_socket = Config { listen: None, ..config.clone() };
     runtime()?.block_on(async {
         let client = client(arguments.kubeconfig.as_deref()).await?;
         let clock = Clock::system();
+        if arguments.metrics.serves() {
+            let source = arguments.metrics.source(&client, &config.namespace, clock).await?;
+            arguments.metrics.serve(source).await?;
+        }
+        if !config.policies.dry_run {
+            arguments.admission.start(&client, &config.namespace, clock)?;
+        }
         let mut controller = Controller::new(client.clone(), without_socket, clock)?;
         // No call of the cloud's may outlast the time for which the Lease is known to be ours.
         let timeout = Duration::from_secs(u64::from(config.calls.timeout_seconds));
@@ -244,14 +257,14 @@ impl Election {
 }
 
 /// `:8085` is every address, as Go's servers read it.
-pub(crate) fn address(text: &str) -> Result<Option<SocketAddr>, CommandError> {
+pub(crate) fn address(flag: &str, text: &str) -> Result<Option<SocketAddr>, CommandError> {
     if text.is_empty() {
         return Ok(None);
     }
     let full = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.to_owned() };
     full.parse().map(Some).map_err(|_| {
         CommandError::Usage(format!(
-            "--address {text} is not an address with a port; write 127.0.0.1:8085 or :8085"
+            "{flag} {text} is not an address with a port; write 127.0.0.1:8085 or :8085"
         ))
     })
 }
@@ -274,9 +287,9 @@ mod tests {
 
     #[test]
     fn addresses_are_read_as_go_reads_them() {
-        assert_eq!(address(":8085").unwrap().unwrap().to_string(), "0.0.0.0:8085");
-        assert_eq!(address("127.0.0.1:1").unwrap().unwrap().port(), 1);
-        assert!(address("").unwrap().is_none());
-        assert!(address("8085").unwrap_err().to_string().contains(":8085"));
+        assert_eq!(address("--address", ":8085").unwrap().unwrap().to_string(), "0.0.0.0:8085");
+        assert_eq!(address("--address", "127.0.0.1:1").unwrap().unwrap().port(), 1);
+        assert!(address("--address", "").unwrap().is_none());
+        assert!(address("--address", "8085").unwrap_err().to_string().contains(":8085"));
     }
 }

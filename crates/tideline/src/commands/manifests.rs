@@ -42,6 +42,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CommandError> {
             ("monitoring/dashboard.json", monitoring::dashboard()),
             ("chart/files/rules.yaml", monitoring::rules()),
             ("chart/files/dashboard.json", monitoring::dashboard()),
+            (
+                "chart/files/prometheus-metrics-config.yaml",
+                metrics::prometheus::DEFAULT_CONFIGURATION.to_owned(),
+            ),
         ] {
             write(&folder.join(file), &text)?;
         }
