@@ -49,7 +49,7 @@ struct Serve {
 pub(crate) fn run(arguments: &Arguments) -> Result<(), CommandError> {
     let Command::Serve(arguments) = &arguments.command;
     logs::start(arguments.verbosity);
-    let address = super::controller::address(&arguments.address)?
+    let address = super::controller::address("--address", &arguments.address)?
         .ok_or_else(|| CommandError::Usage("--address is empty; write 127.0.0.1:8086 or :8086".to_owned()))?;
     let tls = arguments.cert.clone().zip(arguments.key.clone());
     let tls =
