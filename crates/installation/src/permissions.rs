@@ -27,6 +27,7 @@ impl Feature {
             Self::Nodes => "nodes",
             Self::Simulated => "simulated",
             Self::ClusterApi => "cluster-api",
+            Self::Workloads => "workloads",
         }
     }
 
