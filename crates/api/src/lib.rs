@@ -9,6 +9,9 @@ pub mod events;
 #[expect(clippy::duplicated_attributes, reason = "each printer column names its own type and path")]
 pub mod kapacity;
 pub mod labels;
+#[expect(unreachable_pub, reason = "the schema derive writes private copies of public structs")]
+#[expect(clippy::duplicated_attributes, reason = "each printer column names its own type and path")]
+pub mod node_rules;
 #[expect(unreachable_pub, reason = "the schema derive writes a private copy of the public struct")]
 #[expect(clippy::duplicated_attributes, reason = "each printer column names its own type and path")]
 pub mod simulated;
@@ -23,6 +26,7 @@ pub const GROUP: &str = "tideline.dev";
 /// Every CRD that Tideline serves, in the order in which they are printed.
 pub fn crds() -> Vec<CustomResourceDefinition> {
     let mut all = vec![simulated::SimulatedPool::crd(), simulated::SimulatedMachine::crd()];
+    all.push(node_rules::HorizontalNodeAutoscaler::crd());
     all.extend(kapacity::crds());
     all
 }

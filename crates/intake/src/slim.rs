@@ -41,6 +41,14 @@ slim!(PodDisruptionBudget of k8s_openapi::api::policy::v1::PodDisruptionBudget {
     status: PdbStatus,
 });
 
+slim!(
+    /// Its wishes as they are: they are read in any casing, and one wrong field must not hide the other objects.
+    HorizontalNodeAutoscaler of api::node_rules::HorizontalNodeAutoscaler {
+        spec: serde_json::Value,
+        status: serde_json::Value,
+    }
+);
+
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PodSpec {
