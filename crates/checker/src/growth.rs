@@ -3,6 +3,7 @@
 use crate::Rule;
 use crate::fit::{Bin, all_fit, live_on};
 use crate::plan::Case;
+use crate::rules::{self, Claimed};
 use jiff::SignedDuration;
 use model::{Buy, Lower, MachineId, MachineState, Node, Pod, PodShape, Pool, PoolId, Reason, Served, Step};
 use std::collections::{BTreeMap, BTreeSet};
@@ -64,6 +65,11 @@ fn check_demand(case: &mut Case<'_>, buy: &Buy) {
     if buy.serves.is_empty() && !fills_minimum(case, buy) {
         case.wrong(Rule::NamedDemand, &buy.pool, "serves nothing");
     }
+    let by_rule: u32 = buy.serves.rules.iter().map(|(_, _, nodes)| *nodes).sum();
+    if is_by_rule(buy) && by_rule != buy.to.saturating_sub(buy.from) {
+        let detail = format!("grows from {} to {} for {by_rule} nodes by rule", buy.from, buy.to);
+        case.wrong(Rule::NamedDemand, &buy.pool, detail);
+    }
     for served in buy.serves.iter() {
         let real = match &served {
             Served::Pod(key) => case.cluster.pods().get(key).is_some_and(|pod| pod.is_unschedulable()),
@@ -72,10 +78,14 @@ fn check_demand(case: &mut Case<'_>, buy: &Buy) {
                     found.desired.saturating_sub(case.cluster.live_pods_of(&found.uid)) >= *replicas
                 })
             }
-            Served::Rule { set, rule, .. } => case.cluster.rule_sets().get(set).is_some_and(|set| {
-                let followed = !set.disabled && !set.dry_run && set.problem.is_none();
-                followed && set.rules.iter().any(|found| found.name == *rule && !found.disabled)
-            }),
+            Served::Rule { set, rule, nodes } => {
+                let claimed = Claimed { set, rule, nodes: *nodes };
+                let objection = rules::objection(case, buy, &claimed);
+                if let Some(why) = &objection {
+                    case.wrong(Rule::NamedDemand, &buy.pool, format!("rule {rule} of {set}: {why}"));
+                }
+                case.cluster.rule_sets().contains_key(set)
+            }
         };
         if !real {
             case.wrong(
@@ -192,9 +202,19 @@ fn nodes_of(case: &Case<'_>, pool: &PoolId) -> u32 {
     u32::try_from(ours.count()).unwrap_or(u32::MAX)
 }
 
+/// Whether rules are all that a purchase is for.
+fn is_by_rule(buy: &Buy) -> bool {
+    !buy.serves.rules.is_empty() && buy.serves.pods.is_empty() && buy.serves.missing.is_empty()
+}
+
 /// What open orders serve already is bought for again, though everything that waits has room on the machines that are
 /// on their way.
 fn check_needed(case: &mut Case<'_>, buys: &[Buy]) {
+    // A rule asks whether pods wait or not.
+    let buys: Vec<&Buy> = buys.iter().filter(|buy| !is_by_rule(buy)).collect();
+    if buys.is_empty() {
+        return;
+    }
     let bins = on_their_way(case);
     let verdicts = &case.decision.verdicts.pods;
     let cutoff = case.policies.expendable_pods_priority_cutoff;

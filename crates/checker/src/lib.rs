@@ -11,6 +11,7 @@ mod growth;
 mod placement;
 mod plan;
 mod removals;
+mod rules;
 mod time;
 mod violation;
 mod volumes;

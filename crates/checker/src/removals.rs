@@ -206,8 +206,17 @@ fn check_minimum(case: &mut Case<'_>) {
         let of_nodes = ledger.removals.values().filter(|r| r.phase != RemovalPhase::Undoing);
         let of_machines = ledger.orphans.values().filter(|r| r.asked.is_some());
         let open = of_nodes.chain(of_machines).filter(|r| r.pool == id && !r.released).count() as u32;
-        if pool.target.saturating_sub(open) < pool.min && open > 0 {
-            let detail = format!("{} machines, {open} of them going, at least {}", pool.target, pool.min);
+        let least = pool.min.max(crate::rules::floor(case, &pool));
+        // A floor that has just risen does not call back what is going already.
+        let begins = |step: &Step| {
+            let Step::MarkNode(mark) = step else { return false };
+            let removal = case.decision.ledger.removals.get(&mark.node);
+            is_new(case, &mark.node) && removal.is_some_and(|removal| removal.pool == id)
+        };
+        let begun = case.decision.plan.steps.iter().any(begins);
+        let least = if begun { least } else { pool.min };
+        if pool.target.saturating_sub(open) < least && open > 0 {
+            let detail = format!("{} machines, {open} of them going, at least {least}", pool.target);
             case.wrong(Rule::Minimum, &id, detail);
         }
     }

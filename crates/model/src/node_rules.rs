@@ -109,6 +109,9 @@ pub struct DueRun {
     /// After this it is given up; open while the pool is growing, which is waited for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
+    /// It was ordered before and that order failed: a pool that shows this size took it all the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken_at: Option<u32>,
 }
 
 /// Nodes of a pool that a rule lets go.
@@ -133,6 +136,9 @@ pub struct RuleMemory {
     pub due: BTreeMap<PoolId, DueRun>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_run: Option<Timestamp>,
+    /// How many nodes the last run was about.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub last_nodes: u32,
     /// Times that nobody acted on, and the newest of them.
     #[serde(skip_serializing_if = "is_zero")]
     pub missed: u32,
@@ -170,6 +176,9 @@ pub struct RuleVerdict {
     pub name: Arc<str>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_run: Option<Timestamp>,
+    /// How many nodes that was about.
+    #[serde(default)]
+    pub last_nodes: u32,
     /// The next times of its schedule.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub next_runs: Vec<Timestamp>,
@@ -192,6 +201,7 @@ impl RuleVerdict {
         Self {
             name,
             last_run: None,
+            last_nodes: 0,
             next_runs: Vec::new(),
             missed: 0,
             last_missed: None,
@@ -284,6 +294,10 @@ pub enum RuleReason {
     AtMinimum {
         min: u32,
     },
+    /// Nodes of the pool are leaving already; one thing after the other.
+    NodesLeaving {
+        nodes: u32,
+    },
     /// A pool that launches single machines takes no numbers.
     NotAGroup,
     /// Rules, pools or nodes are not up to date.
@@ -313,6 +327,7 @@ impl RuleReason {
             Self::Rejected { rejection } => match rejection {
                 PoolRejection::MaxSizeReached { .. } => "MaxSizeReached",
                 PoolRejection::NodeCeiling { .. } => "NodeCeiling",
+                PoolRejection::ResourceCeiling => "ResourceCeiling",
                 PoolRejection::BackOff { .. } => "BackOff",
                 PoolRejection::NotHealthy { .. } => "NotHealthy",
                 PoolRejection::Frozen { .. } => "Frozen",
@@ -325,6 +340,7 @@ impl RuleReason {
             Self::FloorAwaited { .. } => "FloorAwaited",
             Self::FloorOverMaximum { .. } => "FloorOverMaximum",
             Self::AtMinimum { .. } => "AtMinimum",
+            Self::NodesLeaving { .. } => "NodesLeaving",
             Self::NotAGroup => "NotAGroup",
             Self::NotFresh => "NotFresh",
         }
@@ -335,14 +351,14 @@ impl fmt::Display for RuleReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Added { nodes, wanted } if nodes < wanted => {
-                write!(f, "{nodes} of {wanted} nodes were added: more are not allowed now")
+                write!(f, "{nodes} of {wanted} node(s) added: more are not allowed now")
             }
-            Self::Added { nodes, .. } => write!(f, "{nodes} nodes were added"),
+            Self::Added { nodes, .. } => write!(f, "{nodes} node(s) added"),
             Self::Removing { nodes } => {
-                write!(f, "{nodes} nodes may go now, if their pods have a place elsewhere")
+                write!(f, "{nodes} node(s) may go now, if their pods have a place elsewhere")
             }
-            Self::WouldAdd { nodes } => write!(f, "dry run: {nodes} nodes would be added"),
-            Self::WouldRemove { nodes } => write!(f, "dry run: {nodes} nodes would be let go"),
+            Self::WouldAdd { nodes } => write!(f, "dry run: {nodes} node(s) would be added"),
+            Self::WouldRemove { nodes } => write!(f, "dry run: {nodes} node(s) would be let go"),
             Self::Disabled => f.write_str("it is switched off"),
             Self::InvalidSchedule { why } => f.write_str(why),
             Self::NotDue => f.write_str("its next time has not come"),
@@ -381,12 +397,13 @@ impl fmt::Display for RuleReason {
                     "its time {at} passed without the pool being able to grow, or while nobody was there"
                 )
             }
-            Self::FloorHeld { nodes } => write!(f, "the pool is held at {nodes} nodes or more"),
-            Self::FloorAwaited { nodes } => write!(f, "the pool is growing to {nodes} nodes"),
+            Self::FloorHeld { nodes } => write!(f, "the pool is held at {nodes} node(s) or more"),
+            Self::FloorAwaited { nodes } => write!(f, "the pool is growing to {nodes} node(s)"),
             Self::FloorOverMaximum { nodes, max } => {
-                write!(f, "{nodes} nodes are asked for; the pool is held at its maximum of {max}")
+                write!(f, "{nodes} node(s) are asked for; the pool is held at its maximum of {max}")
             }
             Self::AtMinimum { min } => write!(f, "the pool is at its minimum of {min}"),
+            Self::NodesLeaving { nodes } => write!(f, "{nodes} node(s) of the pool are leaving already"),
             Self::NotAGroup => f.write_str("the pool launches single machines and takes no number of nodes"),
             Self::NotFresh => {
                 f.write_str("what is known of the rules, the pool or its nodes is not up to date")

@@ -9,7 +9,8 @@ use crate::planted::Planted;
 use crate::round::Round;
 use crate::supply::Supply;
 use crate::{
-    back_off, deliveries, demand, drains, growth, idle, leftovers, outcomes, rehearsal, soft_taints, waits,
+    back_off, deliveries, demand, drains, growth, idle, leftovers, outcomes, rehearsal, rules, soft_taints,
+    waits,
 };
 use jiff::Timestamp;
 use model::{Cluster, Decision, Ledger, Policies};
@@ -53,6 +54,7 @@ fn run(mut round: Round<'_>) -> Decision {
     let demand = demand::gather(&mut round, &fresh, &mut supply.room);
     let unmet = supply.serve(&mut round, demand);
     growth::buy(&mut round, &mut fleet, &fresh, &mut supply.room, unmet);
+    rules::apply(&mut round, &mut fleet, &fresh, &mut supply);
 
     let mut budgets = Budgets::of(&round);
     drains::advance(&mut round, &fleet, &fresh, &mut supply, &mut budgets);

@@ -6,7 +6,7 @@
 use crate::ceiling::Ceiling;
 use crate::freshness::Freshness;
 use crate::round::{Round, after};
-use crate::{back_off, pool_policy};
+use crate::{back_off, pool_policy, rules};
 use jiff::{SignedDuration, Timestamp};
 use model::{Machine, MachineId, MachineState, Node, NodeName, Pool, PoolId, Readiness};
 use std::collections::BTreeMap;
@@ -40,6 +40,8 @@ pub(crate) struct FleetNode {
 /// One pool's machines, counted.
 pub(crate) struct PoolAccount {
     pub pool: Arc<Pool>,
+    /// The pool's minimum without what rules hold now.
+    pub own_min: u32,
     /// Its provider's view is up to date.
     pub fresh: bool,
     /// The size that the provider has been asked for, an order in flight included.
@@ -107,6 +109,9 @@ impl Fleet {
             .iter()
             .map(|(id, pool)| (id.clone(), open_account(round, pool, fresh.provider_of(id))))
             .collect();
+        for account in pools.values_mut() {
+            raise_minimum(round, account);
+        }
         let mut nodes = BTreeMap::new();
         let mut node_of: BTreeMap<MachineId, NodeState> = BTreeMap::new();
         for node in round.cluster.nodes().values() {
@@ -146,6 +151,16 @@ fn count<T>(items: &[T]) -> u32 {
     u32::try_from(items.len()).unwrap_or(u32::MAX)
 }
 
+/// What floors by schedule hold now is the least that is kept.
+fn raise_minimum(round: &mut Round<'_>, account: &mut PoolAccount) {
+    let floor = rules::floor_of(round, account).min(account.pool.max);
+    if floor > account.pool.min {
+        let mut pool = Pool::clone(&account.pool);
+        pool.min = floor;
+        account.pool = Arc::new(pool);
+    }
+}
+
 fn gives_back(round: &Round<'_>, pool: &PoolId) -> bool {
     let ledger = &round.ledger;
     let machines = round.cluster.machines();
@@ -175,8 +190,10 @@ fn open_account(round: &Round<'_>, pool: &Arc<Pool>, fresh: bool) -> PoolAccount
         .filter(|removal| removal.pool == pool.id)
         .collect();
     let open = in_flight.iter().filter(|removal| !removal.released).count();
+    let pool = &pool_policy::laid_over(round, pool);
     PoolAccount {
-        pool: pool_policy::laid_over(round, pool),
+        pool: Arc::clone(pool),
+        own_min: pool.min,
         fresh,
         target: pending.map_or(pool.target, |order| order.to),
         certain: order.filter(|o| o.lowering).map_or(pool.target, |order| order.to.min(pool.target)),

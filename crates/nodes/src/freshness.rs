@@ -14,6 +14,7 @@ pub(crate) struct Freshness {
     pub workloads: bool,
     pub daemon_sets: bool,
     pub budgets: bool,
+    pub node_rules: bool,
     stale_providers: BTreeSet<Arc<str>>,
 }
 
@@ -30,11 +31,14 @@ impl Freshness {
             let _volumes = fresh(round, Input::Volumes);
             let _attachments = fresh(round, Input::Attachments);
         }
+        // Where there are no rules nobody needs to hear of them.
+        let node_rules = !round.cluster.rule_sets().is_empty() || !round.ledger.rules.is_empty();
+        let node_rules = node_rules && fresh(round, Input::NodeRules);
         let providers: BTreeSet<Arc<str>> =
             pools_named(round).map(|pool| Arc::from(pool.provider())).collect();
         let stale_providers =
             providers.into_iter().filter(|name| !fresh(round, Input::Pools(Arc::clone(name)))).collect();
-        Self { cluster: nodes && pods, workloads, daemon_sets, budgets, stale_providers }
+        Self { cluster: nodes && pods, workloads, daemon_sets, budgets, node_rules, stale_providers }
     }
 
     pub(crate) fn provider_of(&self, pool: &PoolId) -> bool {

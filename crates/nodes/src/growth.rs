@@ -13,7 +13,7 @@ use crate::supply::{self, Unmet, take_missing};
 use crate::unready_gate::Gate;
 use crate::waits;
 use crate::{back_off, balance};
-use model::{Buy, PoolChange, PoolId, PoolRejection, Reason, ScaleUp, Serves, Step};
+use model::{Buy, NewMachine, PodNames, PoolChange, PoolId, PoolRejection, Reason, ScaleUp, Serves, Step};
 use packing::{Group, Room, Template};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -77,7 +77,7 @@ pub(crate) fn buy(
 
 /// Whether pools are to be raised to their minimum and one of them is under it.
 fn below_minimum(round: &Round<'_>, fleet: &Fleet) -> bool {
-    let short = |account: &PoolAccount| account.target < account.pool.min && account.pool.direct().is_none();
+    let short = |account: &PoolAccount| account.target < account.own_min && account.pool.direct().is_none();
     round.policies.enforce_minimum && fleet.pools.values().any(short)
 }
 
@@ -99,19 +99,13 @@ fn raise_to_minimum(
         let (Some(most), Some(account)) = (open.get(&candidate.id), fleet.pools.get(&candidate.id)) else {
             continue;
         };
-        let short = account.pool.min.saturating_sub(account.target + candidate.bought);
+        let short = account.own_min.saturating_sub(account.target + candidate.bought);
         let most = short.min(left).min(most.unwrap_or(u32::MAX).saturating_sub(candidate.bought));
         let each = &candidate.template.node.allocatable;
         let more = (0..most).take_while(|_| ceiling.admits(each)).count() as u32;
         candidate.bought += more;
         left -= more;
-        let machine = model::NewMachine {
-            pool: candidate.id.clone(),
-            flavour: 0,
-            price: account.pool.price,
-            pods: model::PodNames::default(),
-        };
-        round.growth.machines.extend(std::iter::repeat_n(machine, more as usize));
+        note_machines(round, account, more);
     }
 }
 
@@ -151,7 +145,7 @@ fn candidates(round: &Round<'_>, fleet: &Fleet, room: &mut Room) -> Vec<Candidat
 }
 
 /// Why a pool cannot grow whatever is asked.
-fn pool_rejection(
+pub(crate) fn pool_rejection(
     round: &Round<'_>,
     fleet: &Fleet,
     fresh: &Freshness,
@@ -190,7 +184,7 @@ fn pool_rejection(
 }
 
 /// Machines that a pool may grow by in this round; `None` = any number.
-fn limit_of(round: &Round<'_>, account: &PoolAccount) -> Option<u32> {
+pub(crate) fn limit_of(round: &Round<'_>, account: &PoolAccount) -> Option<u32> {
     // The limit of a round is one on groups, of which one order asks for all at once.
     let of_round = account.pool.direct().is_none().then_some(round.policies.max_nodes_per_scale_up);
     let bounded = account.pool.max < u32::MAX && !round.planted.has(PlantedBug::OverMaximum);
@@ -230,10 +224,22 @@ fn order(round: &mut Round<'_>, account: &mut PoolAccount, candidate: &mut Candi
         round.growth.machines.retain(|machine| machine.pool != candidate.id);
         return;
     }
-    let (from, to, max) = (account.target, account.target + candidate.bought, account.pool.max);
+    let serves = std::mem::take(&mut candidate.serves);
+    place_order(round, account, candidate.bought, serves, std::mem::take(&mut candidate.claims));
+}
+
+/// Writes an order for so many more machines into the ledger and hands it out.
+pub(crate) fn place_order(
+    round: &mut Round<'_>,
+    account: &mut PoolAccount,
+    count: u32,
+    serves: Serves,
+    claims: Vec<(u64, u32)>,
+) {
+    let id = account.pool.id.clone();
+    let (from, to, max) = (account.target, account.target + count, account.pool.max);
     let change = PoolChange { pool: account.pool.name.clone(), from, to, max };
     let changes: Arc<[PoolChange]> = Arc::from([change]);
-    let serves = std::mem::take(&mut candidate.serves);
     round.verdicts.pods.say(serves.pods.clone(), Reason::TriggeredScaleUp { pools: changes });
     let intent = round.new_intent("buy");
     let wait = account.pool.options.max_provision_time.unwrap_or(round.policies.max_provision_time);
@@ -249,23 +255,28 @@ fn order(round: &mut Round<'_>, account: &mut PoolAccount, candidate: &mut Candi
         asked: round.ask(None, None),
         not_before: None,
         serves: serves.iter().take(SERVED_IN_LEDGER).collect(),
-        claims: claims::with_more(round, &candidate.id, candidate.claims.drain(..)),
+        claims: claims::with_more(round, &id, claims),
     };
     round.wake(entry.deadline);
     if !round.planted.has(PlantedBug::ForgottenIntent) {
-        round.ledger.scale_ups.insert(candidate.id.clone(), entry);
+        round.ledger.scale_ups.insert(id.clone(), entry);
     }
     let now = round.now;
     round.ledger.last_scale_up_at = Some(now);
-    waits::note(round, &candidate.id, |last| last.scale_up_at = Some(now));
-    round
-        .verdicts
-        .pools
-        .insert(candidate.id.clone(), Reason::Growing { from, to, ready: account.ready, since: round.now });
+    waits::note(round, &id, |last| last.scale_up_at = Some(now));
+    let growing = Reason::Growing { from, to, ready: account.ready, since: now };
+    round.verdicts.pools.insert(id.clone(), growing);
     account.target = to;
-    account.unborn += candidate.bought;
+    account.unborn += count;
     account.order_open = true;
-    round.step(Step::Buy(Buy { intent, pool: candidate.id.clone(), from, to, max, serves }));
+    round.step(Step::Buy(Buy { intent, pool: id, from, to, max, serves }));
+}
+
+/// Notes machines without pods of their own among what the round adds.
+pub(crate) fn note_machines(round: &mut Round<'_>, account: &PoolAccount, count: u32) {
+    let (pool, price) = (account.pool.id.clone(), account.pool.price);
+    let machine = NewMachine { pool, flavour: 0, price, pods: PodNames::default() };
+    round.growth.machines.extend(std::iter::repeat_n(machine, count as usize));
 }
 
 /// One reason from each pool for every pod that nothing was bought for.

@@ -16,7 +16,7 @@ use crate::round::Round;
 use crate::supply::{Supply, TO_BE_DELETED};
 use crate::unready_gate::Gate;
 use crate::utilization::{self, Utilization};
-use crate::{pool_policy, waits};
+use crate::{pool_policy, rules, waits};
 use jiff::Timestamp;
 use model::{
     BlockedPod, Node, NodeName, Pod, PodBlock, PoolId, PoolRejection, Profile, Reason, Removal, RemovalCause,
@@ -38,6 +38,8 @@ pub(crate) struct Candidate<'f> {
     unready_since: Option<Timestamp>,
     /// A waiting pod whose rules are not modelled may be bound there, as the node is before anything moves.
     may_suit_unmodelled: bool,
+    /// Why it would stay were it not for a rule that lets nodes of its pool go.
+    kept_but_for_rule: Option<Reason>,
 }
 
 /// A node that could go: everything on it has a place.
@@ -148,7 +150,12 @@ fn eligible<'f>(
         return Err(reason);
     }
     let may_suit_unmodelled = supply.spot(name).is_some_and(|spot| supply.may_suit_unmodelled(spot));
-    Ok(Some(Candidate { name, node, account, unready_since, may_suit_unmodelled }))
+    let kept_but_for_rule = match is_let_go(round, node, account) {
+        false => None,
+        true if !round.policies.scale_down_enabled => Some(Reason::ScaleDownDisabled),
+        true => in_use(round, supply, name, node, account).err(),
+    };
+    Ok(Some(Candidate { name, node, account, unready_since, may_suit_unmodelled, kept_but_for_rule }))
 }
 
 fn owner<'f>(round: &Round<'_>, fleet: &'f Fleet, node: &FleetNode) -> Result<&'f PoolAccount, Reason> {
@@ -159,7 +166,13 @@ fn owner<'f>(round: &Round<'_>, fleet: &'f Fleet, node: &FleetNode) -> Result<&'
     let account = fleet.pools.get(&machine.pool).ok_or(Reason::NotAutoscaled)?;
     let profile = pool_policy::profile(round, &account.pool);
     let removes = matches!(profile, Profile::ClusterAutoscaler | Profile::NodePolicy);
-    if round.policies.scale_down_enabled && removes { Ok(account) } else { Err(Reason::ScaleDownDisabled) }
+    let wanted = round.policies.scale_down_enabled || is_let_go(round, node, account);
+    if wanted && removes { Ok(account) } else { Err(Reason::ScaleDownDisabled) }
+}
+
+/// Whether a rule lets nodes like this one go now, used or not.
+fn is_let_go(round: &Round<'_>, node: &FleetNode, account: &PoolAccount) -> bool {
+    node.state == NodeState::Ready && rules::may_let_go(round, &account.pool.id) > 0
 }
 
 fn forbids(node: &Node) -> bool {
@@ -191,7 +204,8 @@ fn kept_anyway(
     if !ready && !round.policies.scale_down_unready_enabled {
         kept.push(Reason::UnreadyKept);
     }
-    let used = if ready { in_use(round, supply, name, node, account).err() } else { None };
+    let judged = ready && !is_let_go(round, node, account);
+    let used = if judged { in_use(round, supply, name, node, account).err() } else { None };
     if kept.is_empty() || used.is_some() {
         kept.extend(used);
         return all_of(kept);
@@ -401,7 +415,10 @@ fn would_work(round: &Round<'_>, supply: &mut Supply, candidate: &Candidate<'_>,
 
 /// Keeps the timers of what is unneeded and of what cannot be judged now, and drops the others.
 fn remember(round: &mut Round<'_>, fleet: &Fleet, simulated: &Simulated<'_>) {
-    let unneeded = simulated.unneeded.iter().filter(|node| node.cause != RemovalCause::Unready);
+    let unneeded = simulated
+        .unneeded
+        .iter()
+        .filter(|node| node.cause != RemovalCause::Unready && node.candidate.kept_but_for_rule.is_none());
     let names: BTreeSet<&NodeName> =
         unneeded.map(|node| node.candidate.name).chain(simulated.held_by_budget.iter().copied()).collect();
     let unjudged = |name: &NodeName| {
@@ -449,7 +466,12 @@ impl Starts {
         let name = node.candidate.name;
         let candidate = &node.candidate;
         let (since, removable_at) = waits::times(round, name, candidate.unready_since, candidate.account);
-        if !round.reached(removable_at) {
+        let by_rule = is_let_go(round, candidate.node, candidate.account);
+        if let Some(reason) = candidate.kept_but_for_rule.as_ref().filter(|_| !by_rule) {
+            round.say(name, reason.clone());
+            return;
+        }
+        if !by_rule && !round.reached(removable_at) {
             let reason = match node.candidate.unready_since {
                 Some(since) => Reason::NotReadyYetTolerated { since, removable_at },
                 None => Reason::Unneeded { cause: node.cause, since, removable_at },
@@ -476,6 +498,9 @@ impl Starts {
         self.in_flight += 1;
         self.draining += u32::from(node.drains());
         start(round, node);
+        if by_rule {
+            rules::let_one_go(round, &candidate.account.pool.id);
+        }
     }
 
     fn limit(&self, round: &Round<'_>, drains: bool) -> Option<Reason> {

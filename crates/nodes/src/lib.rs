@@ -32,6 +32,7 @@ mod planted;
 mod pool_policy;
 mod rehearsal;
 mod round;
+mod rules;
 mod soft_taints;
 mod supply;
 mod unready_gate;

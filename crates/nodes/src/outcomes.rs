@@ -6,7 +6,7 @@
 use crate::back_off;
 use crate::drains;
 use crate::round::{Round, after};
-use crate::waits;
+use crate::{rules, waits};
 use jiff::{SignedDuration, Timestamp};
 use model::{Buy, Evict, Lower, NodeName, Outcome, OutcomeKind, Release, RemovalPhase, SoftTaint, Step};
 use std::sync::Arc;
@@ -58,10 +58,12 @@ fn bought(round: &mut Round<'_>, step: &Buy, outcome: &Outcome) {
         OutcomeKind::Deferred { until, .. } => order.not_before = Some(*until),
         OutcomeKind::Obsolete { why } => {
             round.ledger.scale_ups.remove(&step.pool);
+            rules::order_failed(round, step);
             back_off::out_of_date(round, &step.pool, why);
         }
         OutcomeKind::Failed { code, message } => {
             round.ledger.scale_ups.remove(&step.pool);
+            rules::order_failed(round, step);
             back_off::failed(round, &step.pool, code, message);
         }
     }

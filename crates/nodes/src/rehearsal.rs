@@ -47,6 +47,8 @@ fn of_all(decision: Decision, before: &Ledger, now: Timestamp) -> Decision {
     let Decision { plan, ledger: decided, verdicts, growth, wake_at, .. } = decision;
     let mut ledger = before.clone();
     ledger.back_offs = decided.back_offs;
+    // A time of a schedule comes once, rehearsed or not.
+    ledger.rules = decided.rules;
     ledger.unremovable = decided.unremovable;
     // A node whose removal begins has no wait any more: it stays due.
     let due = before.unneeded_since.iter().filter(|(node, _)| decided.removals.contains_key(*node));

@@ -14,7 +14,7 @@ use packing::{ClassIx, Room, SpotIx};
 use proptest::prelude::*;
 use proptest::test_runner::{FileFailurePersistence, TestCaseResult};
 use std::sync::Arc;
-use world::{Attributes, World, pool_id};
+use world::{Attributes, World, pool_id, rule_set_key};
 
 const POOLS: [&str; 3] = ["small", "large", "gpu"];
 
@@ -35,8 +35,22 @@ enum Event {
     Schedule,
     Budget { owner: u8, allowed: u8 },
     Resize { pool: u8, min: u8, max: u8 },
+    Rule { rule: u8, pool: u8 },
+    NoRules,
     Restart,
 }
+
+/// Rules that may come at any time.
+const RULES: [&str; 8] = [
+    "often in=r cron=*/7_*_*_*_* add=2",
+    "seldom in=r cron=3_*_*_*_* add=50%",
+    "cpu in=r rate=cpu over=60 add=computed",
+    "memory in=r rate=memory over=70 add=1",
+    "day in=r from=*/20_*_*_*_* to=10-59/20_*_*_*_* nodes=3 otherwise=1",
+    "fewer in=r cron=*/11_*_*_*_* remove=1",
+    "idle in=r rate=cpu under=20 remove=50%",
+    "off in=r cron=*_*_*_*_* add=9 off",
+];
 
 fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
@@ -63,6 +77,8 @@ fn event() -> impl Strategy<Value = Event> {
         6 => Just(Event::Schedule),
         1 => (0u8..4, 0u8..3).prop_map(|(owner, allowed)| Event::Budget { owner, allowed }),
         1 => (0u8..3, 0u8..3, 1u8..8).prop_map(|(pool, min, max)| Event::Resize { pool, min, max }),
+        1 => (0u8..8, 0u8..3).prop_map(|(rule, pool)| Event::Rule { rule, pool }),
+        1 => Just(Event::NoRules),
         2 => Just(Event::Restart),
     ]
 }
@@ -156,6 +172,13 @@ fn happen(world: &mut World, number: usize, event: &Event) {
             pool.max = u32::from(*max);
             pool.min = u32::from(*min).min(pool.max);
         }),
+        Event::Rule { rule, pool } => {
+            let line = format!("pools={},nowhere", POOLS[*pool as usize]);
+            world.make_rule_set("r", &Attributes::of(line.split_whitespace()));
+            let (name, line) = RULES[*rule as usize].split_once(' ').unwrap();
+            world.make_rule(name, &Attributes::of(line.split_whitespace()));
+        }
+        Event::NoRules => world.cluster.apply(Change::RuleSet(rule_set_key("r"), None)),
         Event::Restart => {
             world.ledger.epoch += 1;
             world.open.clear();
@@ -172,6 +195,8 @@ fn round(world: &mut World) -> Result<usize, TestCaseError> {
 
 /// Everything obeys and nothing new comes: the plans must come to an end, with nothing left undone.
 fn settle(world: &mut World) -> TestCaseResult {
+    // Rules would bring something new for ever.
+    world.cluster.apply(Change::RuleSet(rule_set_key("r"), None));
     for name in world.cluster.nodes().keys().cloned().collect::<Vec<_>>() {
         let since = world.now;
         world.change_node(name.as_str(), |node| node.readiness = Readiness::Ready { since });
@@ -224,6 +249,7 @@ fn told_backwards(cluster: &Cluster) -> Cluster {
     changes.extend(cluster.machines().iter().map(|(k, v)| Change::Machine(k.clone(), Some(v.clone()))));
     changes.extend(cluster.workloads().iter().map(|(k, v)| Change::Workload(k.clone(), Some(v.clone()))));
     changes.extend(cluster.daemon_sets().iter().map(|(k, v)| Change::DaemonSet(k.clone(), Some(v.clone()))));
+    changes.extend(cluster.rule_sets().iter().map(|(k, v)| Change::RuleSet(k.clone(), Some(v.clone()))));
     changes.extend(cluster.pdbs().iter().map(|(k, v)| Change::Pdb(k.clone(), Some(v.clone()))));
     let mut told = Cluster::default();
     for change in changes.into_iter().rev() {

@@ -15,7 +15,7 @@ use model::{
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
-use world::{Attributes, World, pool_id};
+use world::{Attributes, World, pool_id, rule_set_key};
 
 #[test]
 fn scenarios_say_what_is_written_beside_them() {
@@ -119,6 +119,8 @@ fn make(world: &mut World, word: &str, name: &str, a: &Attributes<'_>, line: &st
         "workload" => world.make_workload(name, a),
         "daemonset" => world.make_daemon_set(name, a),
         "pdb" => world.make_pdb(name, a),
+        "ruleset" => world.make_rule_set(name, a),
+        "rule" => world.make_rule(name, a),
         "gone" => gone(world, name, a),
         "stale" | "fresh" => freshness(world, word == "stale", name),
         "notready" => {
@@ -203,6 +205,7 @@ fn policy(world: &mut World, pair: &str) {
         "ignore_mirror_pods_utilization" => p.ignore_mirror_pods_utilization = flag(),
         "missing_replicas_limit" => p.missing_replicas_limit = number(),
         "max_provision_time" => p.max_provision_time = time(),
+        "rules_missed_deadline" => p.rules_missed_deadline = time(),
         // By the path that it has in a configuration.
         _ => {
             let mut all = serde_json::to_value(&*p).unwrap();
@@ -223,6 +226,7 @@ fn gone(world: &mut World, what: &str, a: &Attributes<'_>) {
         "machine" => Change::Machine(format!("simulated://{}", name("name")).into(), None),
         "pool" => Change::Pool(pool_id(name("name")), None),
         "daemonset" => Change::DaemonSet(DaemonSetKey::new("default", name("name")), None),
+        "ruleset" => Change::RuleSet(rule_set_key(name("name")), None),
         _ => Change::Pod(PodKey::new(a.get("ns").unwrap_or("default"), name("name")), None),
     };
     world.cluster.apply(change);
@@ -235,6 +239,7 @@ fn freshness(world: &mut World, stale: bool, name: &str) {
         "workloads" => Input::Workloads,
         "daemonsets" => Input::DaemonSets,
         "pdbs" => Input::Pdbs,
+        "noderules" => Input::NodeRules,
         provider => Input::Pools(provider.into()),
     };
     let state = if stale {
@@ -315,8 +320,9 @@ fn said(decision: &Decision, complaints: &[String], start: Timestamp) -> String 
         .pools
         .iter()
         .map(|(id, r)| (format!("pool {}", id.as_str().trim_start_matches("simulated/")), reason(r)));
+    let rules = rule_lines(decision);
     let round = verdicts.round.iter().map(|r| ("round".to_owned(), reason(r)));
-    for (who, why) in together(pods.chain(nodes).chain(pools).chain(round)) {
+    for (who, why) in together(pods.chain(nodes).chain(pools).chain(rules).chain(round)) {
         let _ = writeln!(out, "|   {who}: {}", relative(&why, start));
     }
     if let Some(at) = decision.wake_at {
@@ -329,6 +335,31 @@ fn said(decision: &Decision, complaints: &[String], start: Timestamp) -> String 
         out.push_str("| nothing\n");
     }
     out
+}
+
+/// What is said of rules, pool by pool, and of the targets that are no pools.
+fn rule_lines(decision: &Decision) -> impl Iterator<Item = (String, String)> {
+    let mut lines = Vec::new();
+    for (set, verdict) in &decision.verdicts.rules {
+        for target in &verdict.unknown_pools {
+            lines.push((format!("rules {}", set.name), format!("{target} is no pool")));
+        }
+        for rule in &verdict.rules {
+            let name = format!("rule {}/{}", set.name, rule.name);
+            let missed = if rule.missed > 0 { format!(" ({} missed)", rule.missed) } else { String::new() };
+            for (pool, reason) in &rule.pools {
+                let who = format!("{name} {}", pool.as_str().trim_start_matches("simulated/"));
+                lines.push((who, format!("{}: {reason}{missed}", reason.code())));
+            }
+            if let Some(reason) = &rule.reason {
+                lines.push((name.clone(), format!("{}: {reason}{missed}", reason.code())));
+            }
+            if let Some(percent) = rule.removal_threshold_percent {
+                lines.push((name, format!("nodes go under {percent} %, which is no lower")));
+            }
+        }
+    }
+    lines.into_iter()
 }
 
 /// Neighbours with one reason share a line.

@@ -4,9 +4,11 @@
 //! a provider and an API server could do.
 
 mod make;
+mod node_rules;
 mod obey;
 
 pub(crate) use make::Attributes;
+pub(crate) use node_rules::rule_set_key;
 
 use jiff::{SignedDuration, Timestamp};
 use model::{
@@ -47,6 +49,7 @@ impl World {
             Input::Workloads,
             Input::DaemonSets,
             Input::Pdbs,
+            Input::NodeRules,
             Input::Pools("simulated".into()),
         ] {
             world.cluster.apply(Change::Input(input, InputState::Fresh));
