@@ -112,7 +112,7 @@ pub struct NodeRule {
 #[x_kube(validation = Rule::new("!has(self.value) || self.value != 0").message("value must be at least 1, or -1 to have it computed"))]
 #[x_kube(validation = Rule::new("!has(self.unit) || self.unit.lowerAscii() == 'node' || (has(self.value) && self.value >= 1)").message("a percent step needs value of at least 1"))]
 pub struct Action {
-    /// ScaleUp, or ours: ScaleDown.
+    /// `ScaleUp`, or ours: `ScaleDown`.
     #[serde(rename = "type")]
     #[schemars(length(max = 9), regex(pattern = "^(?i)(scaleup|scaledown)$"))]
     pub type_: String,
