@@ -19,3 +19,23 @@ pub enum ForecastError {
     #[error("a test share of {share} cannot be used: give one from 0.05 to 0.9, such as 0.3")]
     TestShare { share: f64 },
 }
+
+/// Why it cannot be said how many replicas are enough.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub enum NotLearnable {
+    #[error("there is no history; check that the metrics have values and that their selectors match")]
+    NoHistory,
+    #[error(
+        "no traffic metric has values for nine tenths of the time and is ever above zero; check the metrics"
+    )]
+    NoTraffic,
+    #[error("no replica was ready at any time of the history; check the metric of ready replicas")]
+    NoReplicas,
+    #[error("only {rows} times have all values, and {least} are needed; wait for more history")]
+    TooShort { rows: usize, least: usize },
+    #[error(
+        "the use of pods does not follow traffic (correlation {percent} %); name traffic that causes it, or scale by \
+         another metric"
+    )]
+    NotFollowing { percent: i32 },
+}

@@ -6,6 +6,8 @@
 //!
 //! [`Peaks`] does the same for the next minutes and their extremes, minute by minute.
 //!
+//! [`Load`] learns how the use of pods follows traffic, and so how many replicas a forecast needs.
+//!
 //! Leaves to others: where series come from, and what is done with a forecast.
 
 mod backtest;
@@ -17,6 +19,7 @@ mod forecaster;
 mod gaps;
 mod jumps;
 mod learned;
+mod load;
 mod peaks;
 mod recursive;
 mod ridge;
@@ -28,8 +31,9 @@ mod trust;
 
 pub use backtest::{Backtest, Compared, HorizonScore, backtest, share_missing};
 pub use calendar::{Calendar, Weekday};
-pub use error::ForecastError;
+pub use error::{ForecastError, NotLearnable};
 pub use forecaster::{Forecast, Forecaster, MOST_STEPS, Settings};
+pub use load::{Enough, Load, LoadSettings, Observed, Quality, Use};
 pub use peaks::Peaks;
 pub use seasons::{Season, Seasons};
 pub use series::{Kind, Series};
