@@ -5,6 +5,7 @@
 //! choice of new machines for what has no room ([`Room::question`], [`solve`]). It knows nothing of pools' policies, of
 //! time, or of why a pod is to be placed.
 
+mod consolidation;
 mod filters;
 mod intern;
 mod message;
@@ -16,6 +17,7 @@ mod vocabulary;
 mod volumes;
 mod wishes;
 
+pub use consolidation::{Consolidation, Exchange, Leaver, Replacement, Terms};
 pub use filters::{Around, Ask, FILTERS, Filter, first_lasting_rejection, first_rejection, rejections};
 pub use message::{FailedScheduling, named_nodes};
 pub use room::{ClassIx, Make, Mark, Market, Placed, Question, Room, SpotIx};

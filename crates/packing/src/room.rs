@@ -33,7 +33,7 @@ pub struct SpotIx(pub usize);
 
 /// A class of interchangeable pods, known to one room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ClassIx(u32);
+pub struct ClassIx(pub(crate) u32);
 
 /// A moment that the room can be taken back to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -204,6 +204,18 @@ impl Room {
 
     pub fn namespace_of(&self, class: ClassIx) -> &Arc<str> {
         self.classes.namespace(class.0)
+    }
+
+    /// What makes a class, whenever the room met it: shape, namespace, labels in play, and whether its pods are going.
+    pub(crate) fn content_of(&self, class: ClassIx) -> (Arc<PodShape>, Arc<str>, Labels, bool) {
+        let key = self.classes.key(class.0);
+        let shape = Arc::clone(self.shape_of(class));
+        (shape, Arc::clone(self.namespace_of(class)), self.classes.labels_of_set(key.set), key.terminating)
+    }
+
+    /// Takes all spots away; what the room has learnt of classes stays.
+    pub(crate) fn clear(&mut self) {
+        self.rollback(Mark(0));
     }
 
     /// Whether pods of the class can be kept from a spot by other pods, not only by what those use up.

@@ -200,7 +200,7 @@ impl Classes {
         number
     }
 
-    fn labels_of_set(&self, set: u32) -> Labels {
+    pub(super) fn labels_of_set(&self, set: u32) -> Labels {
         let pairs = self.sets.items()[set as usize].pairs.iter();
         pairs.map(|pair| self.pairs.items()[*pair as usize].clone()).collect()
     }

@@ -89,6 +89,52 @@ pub fn solve(problem: &Problem, effort: Effort) -> Result<Answer, SolveError> {
     }
 }
 
+/// What pods cost at the margin, and on what.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MachineWorths {
+    /// By class, in nano-USD an hour: what one of its pods costs where it is cheapest.
+    pub worth: Vec<u64>,
+    /// By class: index into `useful`.
+    pub choice: Vec<usize>,
+    /// Offerings that nothing cheaper dominates, ascending; classes that may use the same offerings share a list.
+    pub useful: Vec<Vec<usize>>,
+}
+
+/// Prices the pods of a problem without placing them.
+pub fn worths(problem: &Problem) -> Result<MachineWorths, SolveError> {
+    match problem.resources {
+        0..=4 => Ok(price::<4>(problem)),
+        5..=8 => Ok(price::<8>(problem)),
+        9..=MAX_RESOURCES => Ok(price::<MAX_RESOURCES>(problem)),
+        more => Err(SolveError::TooManyResources(more)),
+    }
+}
+
+fn price<const D: usize>(problem: &Problem) -> MachineWorths {
+    let mut state = State::<D>::new(problem);
+    state.place_on_existing();
+    state.zones.open(problem);
+    state.split();
+    let _market = state.market();
+    let mut found = MachineWorths::default();
+    let mut profiles: Vec<usize> = Vec::new();
+    for class in 0..problem.classes.len() {
+        let bucket = &state.units.buckets[state.units.variants[class].bucket];
+        found.worth.push(bucket.worth);
+        let known = profiles.iter().position(|profile| *profile == bucket.profile);
+        found.choice.push(known.unwrap_or(profiles.len()));
+        if known.is_none() {
+            profiles.push(bucket.profile);
+        }
+    }
+    for profile in profiles {
+        let mut best = state.catalog.best_of(profile, false);
+        best.sort_unstable();
+        found.useful.push(best);
+    }
+    found
+}
+
 /// Opens machines by the patterns of a linear program where many alike pods are free to share machines, one good
 /// pattern at a time where anti-affinity decides; both ways, and the cheaper answer, where there is time to search.
 fn first_answer<const D: usize>(mut state: State<'_, D>, effort: Effort) -> (State<'_, D>, Market) {
