@@ -164,7 +164,10 @@ impl Reason {
             Self::Gated => says("whoever set the scheduling gate has to take it off"),
             Self::NotAutoscaled => says("no pool lists its machine: see provider IDs and discovery tags"),
             Self::NothingAllocatable => says("see why its kubelet reports no capacity"),
-            Self::NoPlaceFor { .. } | Self::PlaceNotAssured { .. } => {
+            Self::NoPlaceFor { .. } => says(
+                "compare the pod's requests with what it uses (kubectl top pod) and lower them, or free room elsewhere",
+            ),
+            Self::PlaceNotAssured { .. } => {
                 says("free room elsewhere, or lower the pod's requests to what it uses")
             }
             Self::ScaleDownDisabledAnnotation => says("take the annotation off the node"),

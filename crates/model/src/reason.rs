@@ -217,9 +217,12 @@ pub enum Reason {
     },
     /// It offers no cpu or no memory, so its use cannot be told.
     NothingAllocatable,
-    /// A pod of it has no place elsewhere.
+    /// A pod of it has no place elsewhere, although the node is under-used.
     NoPlaceFor {
         pod: PodKey,
+        /// Of the node, as pods' requests say; what they really use is not known here.
+        #[serde(default)]
+        utilization_permille: u32,
     },
     /// A pod of it has a place elsewhere, but not in every order in which the scheduler may bind what moves.
     PlaceNotAssured {

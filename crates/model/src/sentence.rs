@@ -268,7 +268,11 @@ impl Reason {
             Self::NothingAllocatable => {
                 f.write_str("kept: it offers no cpu or no memory, so its use cannot be told")
             }
-            Self::NoPlaceFor { pod } => write!(f, "needed: pod {pod} fits on no other node"),
+            Self::NoPlaceFor { pod, utilization_permille } => write!(
+                f,
+                "needed: pod {pod} fits on no other node ({} of this one is requested)",
+                percent(*utilization_permille)
+            ),
             Self::PlaceNotAssured { pod } => write!(
                 f,
                 "kept: pod {pod} fits on other nodes, but may be left without a place when the scheduler binds \

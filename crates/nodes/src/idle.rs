@@ -19,8 +19,8 @@ use crate::utilization::{self, Utilization};
 use crate::{pool_policy, rules, waits};
 use jiff::Timestamp;
 use model::{
-    BlockedPod, Node, NodeName, Pod, PodBlock, PoolId, PoolRejection, Profile, Reason, Removal, RemovalCause,
-    RemovalPhase, Step,
+    BlockedPod, Node, NodeName, Pod, PodBlock, PodKey, PoolId, PoolRejection, Profile, Reason, Removal,
+    RemovalCause, RemovalPhase, Step,
 };
 use packing::SpotIx;
 use std::collections::{BTreeMap, BTreeSet};
@@ -353,7 +353,7 @@ fn try_removal(
     }
     match empty_out(round, supply, spot, &pods) {
         None => Ok(pods),
-        Some(reason) => Err(reason.into()),
+        Some(stuck) => Err(stuck.reason(supply, candidate.name).into()),
     }
 }
 
@@ -364,13 +364,31 @@ fn wake_for_blocked(round: &mut Round<'_>, node: &NodeName) {
     }
 }
 
+/// What stands against emptying a node.
+enum Stuck {
+    NoPlaceFor(PodKey),
+    TakesMovedPods,
+}
+
+impl Stuck {
+    fn reason(self, supply: &Supply, node: &NodeName) -> Reason {
+        match self {
+            Self::NoPlaceFor(pod) => {
+                let utilization_permille = supply.utilization.get(node).map_or(0, |used| used.permille());
+                Reason::NoPlaceFor { pod, utilization_permille }
+            }
+            Self::TakesMovedPods => Reason::TakesMovedPods,
+        }
+    }
+}
+
 /// Closes the spot and finds places for its pods and for those that earlier removals put there.
 /// Answers what stands against it, with the room as it was.
-fn empty_out(round: &Round<'_>, supply: &mut Supply, spot: SpotIx, pods: &NodePods) -> Option<Reason> {
+fn empty_out(round: &Round<'_>, supply: &mut Supply, spot: SpotIx, pods: &NodePods) -> Option<Stuck> {
     let mark = supply.room.mark();
     supply.room.close(spot);
     let moving = pods.moving.iter().filter(|(_, needs_place)| *needs_place).map(|(pod, _)| pod);
-    let homeless = drains::find_places(supply, moving).map(|pod| Reason::NoPlaceFor { pod: pod.key.clone() });
+    let homeless = drains::find_places(supply, moving).map(|pod| Stuck::NoPlaceFor(pod.key.clone()));
     let received: Vec<_> = supply.room.received(spot).to_vec();
     let end = supply.ready_end;
     let mut fits = |shape, count: u32| {
@@ -379,7 +397,7 @@ fn empty_out(round: &Round<'_>, supply: &mut Supply, spot: SpotIx, pods: &NodePo
     };
     let stuck = homeless.or_else(|| {
         let all_fit = received.into_iter().all(|(shape, count)| fits(shape, count));
-        (!all_fit).then_some(Reason::TakesMovedPods)
+        (!all_fit).then_some(Stuck::TakesMovedPods)
     });
     if stuck.is_some() && !round.planted.has(PlantedBug::NoPlaceForPods) {
         supply.room.rollback(mark);
@@ -396,7 +414,7 @@ fn homeless_beside(supply: &mut Supply, candidate: &Candidate<'_>, pods: &NodePo
     let moving = pods.moving.iter().filter(|(_, needs_place)| *needs_place).map(|(pod, _)| pod);
     let homeless = drains::find_places(supply, moving);
     supply.room.rollback(mark);
-    homeless.map(|pod| Reason::NoPlaceFor { pod: pod.key.clone() })
+    homeless.map(|pod| Stuck::NoPlaceFor(pod.key.clone()).reason(supply, candidate.name))
 }
 
 /// Whether a node whose pods may not move now could be emptied if they might; the room stays as it is.

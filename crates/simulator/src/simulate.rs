@@ -3,7 +3,7 @@
 //! Owns what the command line may change about a scenario and the reading of its trace.
 
 use crate::SimulatorError;
-use crate::engine::{Checks, Progress, RunResult, Setup, run};
+use crate::engine::{Alter, Checks, Progress, RunResult, Setup, run};
 use crate::measure::Measure;
 use crate::report::{Findings, Report, Unplaced};
 use crate::scenario::{PoolSpec, Scenario, check_pools};
@@ -26,13 +26,22 @@ pub struct Options<'a> {
     pub seed: Option<u64>,
     /// Every applied write of the API, one line each.
     pub write_log: Option<PathBuf>,
+    /// Changes the controller before it starts: for tests.
+    pub alter: Option<Alter>,
     /// Called a few hundred times in a run, at equal steps of virtual time.
     pub on_progress: Box<dyn FnMut(Progress) + 'a>,
 }
 
 impl Default for Options<'_> {
     fn default() -> Self {
-        Self { trace: None, nodes: None, seed: None, write_log: None, on_progress: Box::new(|_| {}) }
+        Self {
+            trace: None,
+            nodes: None,
+            seed: None,
+            write_log: None,
+            alter: None,
+            on_progress: Box::new(|_| {}),
+        }
     }
 }
 
@@ -59,7 +68,7 @@ pub fn simulate(scenario: &Scenario, mut options: Options<'_>) -> Result<Report,
         trace: trace.as_ref(),
         seconds,
         write_log: options.write_log.clone(),
-        alter: None,
+        alter: options.alter,
         checks: Checks::new(&scenario.policies, None),
         events: false,
     };

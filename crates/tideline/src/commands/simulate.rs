@@ -101,6 +101,7 @@ fn of_scenario(path: &Path, arguments: &Arguments) -> Result<Report, CommandErro
     let report = simulate(
         &scenario,
         Options {
+            alter: None,
             trace: arguments.trace.clone(),
             nodes: arguments.nodes.clone(),
             seed: arguments.seed,
