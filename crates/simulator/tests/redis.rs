@@ -3,6 +3,8 @@
 //! The control is a planner that removes under-used nodes although their pods fit nowhere else, as the operators of the
 //! story saw it: it buys the machines again and again. Ours buys once.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+
 use controller::Controller;
 use nodes::{PlantedBug, decide_with};
 use serde_json::json;
