@@ -39,3 +39,21 @@ pub enum NotLearnable {
     )]
     NotFollowing { percent: i32 },
 }
+
+/// Why no replicas can be planned ahead.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub enum NotPredictable {
+    #[error("replicas cannot be derived from traffic: {0}")]
+    Load(#[from] NotLearnable),
+    #[error("traffic metric {metric} cannot be forecast: {source}")]
+    Traffic { metric: usize, source: ForecastError },
+    #[error("the forecast of traffic metric {metric} is {why}")]
+    NotTrusted { metric: usize, why: String },
+    #[error(
+        "no number of replicas keeps the target of {target}: a pod without traffic uses {idle:.4} already; raise the \
+         target"
+    )]
+    Unreachable { target: f64, idle: f64 },
+    #[error("{field} of {value} cannot be used: give {allowed}")]
+    Setting { field: &'static str, value: f64, allowed: &'static str },
+}

@@ -6,7 +6,8 @@
 //!
 //! [`Peaks`] does the same for the next minutes and their extremes, minute by minute.
 //!
-//! [`Load`] learns how the use of pods follows traffic, and so how many replicas a forecast needs.
+//! [`Load`] learns how the use of pods follows traffic, and so how many replicas a forecast needs;
+//! [`Predictor`] joins both.
 //!
 //! Leaves to others: where series come from, and what is done with a forecast.
 
@@ -21,8 +22,10 @@ mod jumps;
 mod learned;
 mod load;
 mod peaks;
+mod predictor;
 mod recursive;
 mod ridge;
+mod schedule;
 mod score;
 mod seasons;
 mod series;
@@ -31,10 +34,12 @@ mod trust;
 
 pub use backtest::{Backtest, Compared, HorizonScore, backtest, share_missing};
 pub use calendar::{Calendar, Weekday};
-pub use error::{ForecastError, NotLearnable};
+pub use error::{ForecastError, NotLearnable, NotPredictable};
 pub use forecaster::{Forecast, Forecaster, MOST_STEPS, Settings};
 pub use load::{Enough, Load, LoadSettings, Observed, Quality, Use};
 pub use peaks::Peaks;
+pub use predictor::{Ahead, Planned, Predictor, PredictorSettings};
+pub use schedule::{ahead_of_time, resampled};
 pub use seasons::{Season, Seasons};
 pub use series::{Kind, Series};
 pub use trust::{Basis, Trust};

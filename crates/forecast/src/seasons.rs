@@ -63,8 +63,8 @@ fn other(values: &[f32], day: usize) -> Option<Season> {
             best = Some(Season { bins: at + SHORTEST - 1, strength });
         }
     }
-    // A fraction of a day is part of the day's own shape.
-    best.filter(|season| !day.is_multiple_of(season.bins))
+    // A fraction of a day is part of the day's own shape, where a day was seen to repeat itself.
+    best.filter(|season| !day.is_multiple_of(season.bins) || values.len() < 2 * day)
 }
 
 fn correlation(values: &[f32], lag: usize) -> f32 {
