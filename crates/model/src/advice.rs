@@ -3,7 +3,7 @@
 //! Owns the advice that `explain` prints under a reason's sentence. Every reason has an arm of its own, so that a new one
 //! cannot be added without saying what a reader can do about it; `None` means that nothing is to be done.
 
-use crate::{PodBlock, PoolRejection, Reason, VolumeConflict, VolumeRefusal};
+use crate::{CoolDown, PodBlock, PoolRejection, Reason, VolumeConflict, VolumeRefusal};
 use jiff::Timestamp;
 use std::borrow::Cow;
 
@@ -189,6 +189,9 @@ impl Reason {
             Self::PodsAreWaiting => says("see why pods are waiting: tideline status"),
             Self::InputNotFresh { .. } => says("see the log for the error; it is read again by itself"),
             Self::MaxNodesTotal { .. } => says("raise --max-nodes-total"),
+            Self::InCoolDown { after: CoolDown::AfterScaleUp, .. } => {
+                says("where some pool grows all day, --scale-down-delay-after-add=0s lets removals go on")
+            }
             Self::InUse { .. } => says("it goes when less is requested of it, or with a higher threshold"),
             Self::FitsOn { .. }
             | Self::WaitsForMachine { .. }
@@ -198,7 +201,7 @@ impl Reason {
             | Self::AwaitsScheduler
             | Self::TakesMovedPods
             | Self::Unneeded { .. }
-            | Self::InCoolDown { .. }
+            | Self::InCoolDown { after: CoolDown::AfterDeletion | CoolDown::AfterFailure, .. }
             | Self::PoolCoolDown { .. }
             | Self::RemovalLimit { .. }
             | Self::RecentlyUnremovable { .. }

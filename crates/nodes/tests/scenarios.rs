@@ -183,6 +183,11 @@ fn policy(world: &mut World, pair: &str) {
     let time = || value.parse::<SignedDuration>().unwrap();
     let flag = || value.parse::<bool>().unwrap();
     match key {
+        "of" => {
+            let profile = serde_json::from_value(value.into()).unwrap();
+            *p = model::Policies::of(profile);
+            p.draining.soft_taints = 0;
+        }
         "dry_run" => p.dry_run = flag(),
         "dry_run_pools" => p.dry_run_pools = value.split(',').map(str::to_owned).collect(),
         "scale_up_enabled" => p.scale_up_enabled = flag(),
