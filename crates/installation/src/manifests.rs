@@ -3,7 +3,7 @@
 //! Owns the text of roles and of the Deployment. Templates of the chart that do not follow from the table of rights
 //! are files of `deploy/chart`, written by hand.
 
-use crate::permissions::{Place, Scope, guarded_rules, rules};
+use crate::permissions::{Feature, Place, Scope, guarded_rules, rules};
 
 const HEAD: &str = "# Written by `cargo xtask generate` from the table of rights; do not edit.\n";
 
@@ -88,6 +88,9 @@ impl Manifests {
     fn deployment(&self) -> String {
         let mut arguments = vec!["controller".to_owned(), format!("--namespace={}", self.namespace)];
         arguments.extend(self.scope.dry_run.then(|| "--dry-run".to_owned()));
+        // Without the rights nothing of it is tried.
+        let workloads = self.scope.features.contains(&Feature::Workloads);
+        arguments.extend((!workloads).then(|| "--workloads=false".to_owned()));
         arguments.extend(self.arguments.iter().cloned());
         let arguments: String = arguments
             .iter()

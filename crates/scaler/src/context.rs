@@ -4,7 +4,7 @@
 
 use crate::cache::{Cache, Kind};
 use crate::events::Recorder;
-use crate::{Config, ScalerError};
+use crate::{Config, Figures, ScalerError};
 use clock::Clock;
 use clouds::watching::{code, describe, within};
 use kube::Client;
@@ -23,6 +23,7 @@ pub(crate) struct Context {
     pub(crate) fence: Fence,
     pub(crate) metrics: Arc<dyn MetricSource>,
     pub(crate) recorder: Recorder,
+    pub(crate) figures: Arc<Figures>,
     cache: Mutex<Cache>,
     histories: Mutex<BTreeMap<String, History>>,
     resources: Mutex<BTreeMap<Kind, ApiResource>>,
@@ -35,6 +36,7 @@ impl Context {
         config: Config,
         fence: Fence,
         metrics: Arc<dyn MetricSource>,
+        figures: Arc<Figures>,
     ) -> Self {
         let limit = config.call_timeout;
         let recorder = Recorder::start(config.events.then(|| client.clone()), clock, limit);
@@ -45,6 +47,7 @@ impl Context {
             fence,
             metrics,
             recorder,
+            figures,
             cache: Mutex::default(),
             histories: Mutex::default(),
             resources: Mutex::default(),

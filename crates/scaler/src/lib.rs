@@ -10,6 +10,7 @@ mod config;
 mod context;
 mod error;
 mod events;
+mod figures;
 mod ihpa;
 mod portrait;
 mod profile;
@@ -22,4 +23,5 @@ mod watch;
 
 pub use config::Config;
 pub use error::ScalerError;
+pub use figures::Figures;
 pub use run::Scaler;

@@ -19,6 +19,7 @@ use kube::api::{Api, Patch, PatchParams, PostParams};
 use pods::bring;
 use serde_json::json;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use workloads::{
     AllowedDirection, Counts, Ordering, PodState, Population, ProfilePlan, ProfileSpec, Touch, plan,
 };
@@ -263,6 +264,7 @@ impl Look<'_> {
         let namespace = self.profile.metadata.namespace.as_deref().unwrap_or_default();
         let reference = &self.profile.spec.scale_target_ref;
         target::rescale(self.context, namespace, reference, target.replicas, to).await?;
+        self.context.figures.rescales.fetch_add(1, Relaxed);
         let message = format!("rescale target workload from {} to {to} replicas", target.replicas);
         self.context.recorder.normal(PROFILE_COMPONENT, self.profile, "UpdateScale", message);
         Ok(())

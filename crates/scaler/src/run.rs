@@ -7,9 +7,9 @@ use crate::context::Context;
 use crate::profile::pods::needs_look;
 use crate::queue::{Job, Queue};
 use crate::watch::{self, Change, FEEDS, Heard};
-use crate::{Config, ScalerError, ihpa, portrait, profile, triggers};
+use crate::{Config, Figures, ScalerError, ihpa, portrait, profile, triggers};
 use clock::Clock;
-use clouds::watching::Freshness;
+use clouds::watching::{Freshness, code, describe, within};
 use futures::{FutureExt as _, StreamExt as _};
 use jiff::Timestamp;
 use kube::Client;
@@ -18,12 +18,15 @@ use metrics::MetricSource;
 use model::InputState;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::watch as channel;
 use tokio::task::JoinSet;
 
 /// Time that looks under way are given at exit.
 const GRACE_AT_EXIT: Duration = Duration::from_secs(10);
+/// Between looks for definitions that are not installed.
+const DEFINITIONS_WAIT: Duration = Duration::from_secs(20);
 /// Changes heard at once before looks begin.
 const MOST_AT_ONCE: usize = 1000;
 
@@ -35,6 +38,7 @@ pub struct Scaler {
     clock: Clock,
     config: Config,
     metrics: Arc<dyn MetricSource>,
+    figures: Arc<Figures>,
 }
 
 impl Scaler {
@@ -45,19 +49,31 @@ impl Scaler {
         metrics: Arc<dyn MetricSource>,
     ) -> Result<Self, ScalerError> {
         config.validate()?;
-        Ok(Self { client, clock, config, metrics })
+        Ok(Self { client, clock, config, metrics, figures: Arc::default() })
     }
 
-    /// Runs until `shutdown` resolves, or until the lead is lost.
+    /// What is counted while it runs.
+    pub fn figures(&self) -> Arc<Figures> {
+        self.figures.clone()
+    }
+
+    /// Runs until `shutdown` resolves, or until the lead is lost. Before the definitions of its kinds are installed it
+    /// only waits for them.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), ScalerError> {
-        let Self { client, clock, config, metrics } = self;
+        let mut shutdown = std::pin::pin!(shutdown);
+        tokio::select! {
+            biased;
+            () = &mut shutdown => return Ok(()),
+            () = defined(&self.client, self.config.call_timeout) => {}
+        }
+        let Self { client, clock, config, metrics, figures } = self;
         let election = config.leader_election.enabled.then(|| {
             let identity = leadership::identity(&config.leader_election.identity, clock);
             Election::start(&client, clock, &config.namespace, &config.leader_election, identity)
         });
         let fence = election.as_ref().map_or_else(Fence::open, |election| election.fence.clone());
         let leading = election.as_ref().map(|election| election.state.clone());
-        let context = Context::new(client, clock, config, fence.clone(), metrics);
+        let context = Context::new(client, clock, config, fence.clone(), metrics, figures);
         let result = Box::pin(Loop::new(Arc::new(context)).run(shutdown, leading)).await;
         fence.close();
         if let Some(election) = election {
@@ -98,6 +114,7 @@ impl Loop {
         let mut feeds =
             watch::all(&self.context.client, self.context.config.watch).ready_chunks(MOST_AT_ONCE);
         self.leads = leading.is_none();
+        self.context.figures.leads.store(self.leads, Ordering::Relaxed);
         loop {
             self.begin_looks();
             let due = if self.acts() { self.queue.next_at() } else { None };
@@ -125,6 +142,7 @@ impl Loop {
             Leadership::Leader => {
                 tracing::info!("leading: autoscalers of workloads are acted on");
                 self.leads = true;
+                self.context.figures.leads.store(true, Ordering::Relaxed);
                 self.look_at_everything();
             }
             Leadership::Standby { holder } => {
@@ -159,6 +177,8 @@ impl Loop {
     fn end_look(&mut self, ended: Result<Ended, tokio::task::JoinError>) {
         // Looks are not cancelled, and catch their own panics.
         let Ok((job, result)) = ended else { return };
+        let figures = &self.context.figures;
+        figures.looks.fetch_add(1, Ordering::Relaxed);
         match result {
             Ok(wake_at) => self.queue.done(job, wake_at),
             Err(ScalerError::Unusable(why)) => {
@@ -168,6 +188,7 @@ impl Loop {
             Err(error) => {
                 if !matches!(error, ScalerError::Changed { .. }) {
                     tracing::warn!(%error, "tried again");
+                    figures.failures.fetch_add(1, Ordering::Relaxed);
                 }
                 self.queue.failed(job, self.context.clock.now());
             }
@@ -188,11 +209,13 @@ impl Loop {
         match news {
             Some(InputState::Fresh) => {
                 self.fresh = true;
+                self.context.figures.ready.store(true, Ordering::Relaxed);
                 self.look_at_everything();
             }
             Some(InputState::Stale { why, .. }) => {
                 tracing::warn!(why = &*why, "workloads are left as they are until this is heard again");
                 self.fresh = false;
+                self.context.figures.ready.store(false, Ordering::Relaxed);
             }
             None => {}
         }
@@ -217,6 +240,9 @@ impl Loop {
             self.queue.add(job, now);
         }
         let peer_changed = had_peer != cache.peer().is_some();
+        let figures = &self.context.figures;
+        figures.autoscalers.store(cache.ihpas.len() as u64, Ordering::Relaxed);
+        figures.profiles.store(cache.profiles.len() as u64, Ordering::Relaxed);
         drop(cache);
         if peer_changed {
             self.look_at_everything();
@@ -230,6 +256,35 @@ async fn look(context: &Context, job: &Job) -> Result<Option<Timestamp>, ScalerE
         Job::Profile(key) => profile::look(context, key).await,
         Job::Ihpa(key) => ihpa::look(context, key).await,
         Job::Portrait(key) => portrait::look(context, key).await,
+    }
+}
+
+/// Waits until the three kinds are served.
+async fn defined(client: &Client, limit: Duration) {
+    let group = format!("{}/v1alpha1", api::kapacity::GROUP);
+    let mut told = false;
+    loop {
+        let served = within(limit, client.list_api_group_resources(&group)).await;
+        let kinds = served
+            .map(|served| served.resources.into_iter().map(|resource| resource.kind).collect::<Vec<_>>());
+        let wanted = ["IntelligentHorizontalPodAutoscaler", "HorizontalPortrait", "ReplicaProfile"];
+        match kinds {
+            Ok(kinds) if wanted.iter().all(|kind| kinds.iter().any(|served| served == kind)) => return,
+            Err(error) if code(&error) != Some(404) => {
+                tracing::warn!(
+                    error = describe(&error),
+                    "cannot see whether autoscalers of workloads are defined"
+                );
+            }
+            _ if told => {}
+            _ => {
+                told = true;
+                tracing::info!(
+                    "no autoscalers of workloads: {group} is not defined (tideline crds prints it)"
+                );
+            }
+        }
+        tokio::time::sleep(DEFINITIONS_WAIT).await;
     }
 }
 

@@ -9,6 +9,7 @@ pub(crate) mod exit;
 pub(crate) mod explain;
 pub(crate) mod forecast;
 pub(crate) mod import;
+pub(crate) mod kapacity_manager;
 pub(crate) mod manifests;
 pub(crate) mod plan;
 pub(crate) mod provider;

@@ -39,6 +39,8 @@ pub(crate) enum CommandError {
     #[error(transparent)]
     Controller(#[from] controller::ControllerError),
     #[error(transparent)]
+    Workloads(#[from] scaler::ScalerError),
+    #[error(transparent)]
     Provider(#[from] clouds::external::ServeError),
     #[error("could not {attempted}: {source}")]
     Api { attempted: String, source: Box<kube::Error> },

@@ -29,11 +29,12 @@ mod shell_flags;
 mod source;
 mod steps;
 mod table;
+mod workload_flags;
 
 use clap::{Parser, Subcommand};
 use commands::{
     alert_triggered_autoscaler, command_reference, controller, crds, doctor, exit, explain, forecast, import,
-    manifests, plan, provider, replay, sandbox, simulate, status,
+    kapacity_manager, manifests, plan, provider, replay, sandbox, simulate, status,
 };
 use error::CommandError;
 use std::ffi::{OsStr, OsString};
@@ -54,6 +55,7 @@ enum Command {
     Sandbox(Box<sandbox::Arguments>),
     Controller(Box<controller::Arguments>),
     AlertTriggeredAutoscaler(Box<alert_triggered_autoscaler::Arguments>),
+    KapacityManager(Box<kapacity_manager::Arguments>),
     Plan(Box<plan::Arguments>),
     Status(status::Arguments),
     Top(status::TopArguments),
@@ -86,6 +88,7 @@ fn main() -> ExitCode {
         Command::Sandbox(arguments) => sandbox::run(&arguments),
         Command::Controller(arguments) => controller::run(&arguments),
         Command::AlertTriggeredAutoscaler(arguments) => alert_triggered_autoscaler::run(&arguments),
+        Command::KapacityManager(arguments) => kapacity_manager::run(&arguments),
         Command::Plan(arguments) => plan::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Top(arguments) => status::top(&arguments),
@@ -138,10 +141,13 @@ fn prepared(mut arguments: Vec<OsString>) -> Result<Vec<OsString>, CommandError>
     match called_as.as_deref().and_then(OsStr::to_str) {
         Some("cluster-autoscaler") => {
             // With that program's roles and dashboards.
-            let with = ["controller", "--ledger-with-status", "--peer-metrics"].map(OsString::from);
+            let with = ["controller", "--ledger-with-status", "--peer-metrics", "--workloads=false"]
+                .map(OsString::from);
             arguments.splice(1..1, with);
         }
-        Some(name @ "alert-triggered-autoscaler") => arguments.insert(1, OsString::from(name)),
+        Some(name @ ("alert-triggered-autoscaler" | "kapacity-manager")) => {
+            arguments.insert(1, OsString::from(name));
+        }
         _ => {}
     }
     if arguments.get(1).is_none_or(|command| command != "controller") {
@@ -180,10 +186,13 @@ mod tests {
     #[test]
     fn the_alias_name_runs_the_controller() {
         let line = prepared(words("/usr/bin/cluster-autoscaler --scan-interval=10s --v=4")).unwrap();
-        let as_run = "/usr/bin/cluster-autoscaler controller --ledger-with-status --peer-metrics --v=4";
+        let as_run = "/usr/bin/cluster-autoscaler controller --ledger-with-status --peer-metrics --workloads=false --v=4";
         assert_eq!(line, words(as_run));
         let line = prepared(words("/alert-triggered-autoscaler --v=0")).unwrap();
         assert_eq!(line, words("/alert-triggered-autoscaler alert-triggered-autoscaler --v=0"));
+        assert!(CommandLine::try_parse_from(line).is_ok());
+        let line =
+            prepared(words("/kapacity-manager --leader-elect --zap-log-level=1 --kube-api-qps=100")).unwrap();
         assert!(CommandLine::try_parse_from(line).is_ok());
         assert_eq!(prepared(words("tideline crds")).unwrap(), words("tideline crds"));
     }

@@ -12,6 +12,7 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::{Map, Value, json};
+use std::sync::atomic::Ordering::Relaxed;
 use workloads::PodState;
 
 /// Brings a pod into a state, whatever of it differs; nothing that is as it should be is written.
@@ -32,6 +33,7 @@ pub(crate) async fn bring(
     }
     let mut metadata = Map::new();
     if pod.state != state {
+        context.figures.pods_touched.fetch_add(1, Relaxed);
         let label = match state {
             PodState::Online => Value::Null,
             PodState::Cutoff => json!("Cutoff"),

@@ -3,7 +3,7 @@
 //! Owns the flags (Cluster Autoscaler's names) and their translation into the controller's settings; running is the
 //! controller crate's business.
 
-use super::{asked_to_end, client, runtime};
+use super::{client, runtime};
 use crate::admission_flags::AdmissionFlags;
 use crate::alibaba_flags::AlibabaFlags;
 use crate::configuration::Watched;
@@ -12,6 +12,7 @@ use crate::group_flags::GroupFlags;
 use crate::metrics_flags::MetricsFlags;
 use crate::policy_flags::PolicyFlags;
 use crate::shell_flags::ShellFlags;
+use crate::workload_flags::{WorkloadFlags, beside};
 use crate::{duration, external_flags, logs, page, priorities};
 use clock::Clock;
 use clouds::Provider;
@@ -77,6 +78,8 @@ pub(crate) struct Arguments {
     metrics: MetricsFlags,
     #[command(flatten)]
     admission: AdmissionFlags,
+    #[command(flatten)]
+    workloads: WorkloadFlags,
     #[command(flatten)]
     policies: PolicyFlags,
 }
@@ -144,9 +147,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CommandError> {
     runtime()?.block_on(async {
         let client = client(arguments.kubeconfig.as_deref()).await?;
         let clock = Clock::system();
-        if arguments.metrics.serves() {
+        let scales = arguments.workloads.enabled() && !config.policies.dry_run;
+        let mut scaler = None;
+        if arguments.metrics.serves() || scales {
             let source = arguments.metrics.source(&client, &config.namespace, clock).await?;
-            arguments.metrics.serve(source).await?;
+            arguments.metrics.serve(source.clone()).await?;
+            if scales {
+                let (client, election) = (client.clone(), config.leader_election.clone());
+                scaler = Some(arguments.workloads.scaler(client, &config.namespace, election, source)?);
+            }
         }
         if !config.policies.dry_run {
             arguments.admission.start(&client, &config.namespace, clock)?;
@@ -178,7 +187,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CommandError> {
             serve(address, controller.handle()).await?;
         }
         tracing::info!(version = env!("CARGO_PKG_VERSION"), "tideline controller starts");
-        Box::pin(controller.run(asked_to_end())).await?;
+        beside(scaler, controller).await?;
         tracing::info!("tideline controller ends");
         Ok(())
     })

@@ -8,6 +8,7 @@ mod demo;
 use super::{asked_to_end, print, runtime, write};
 use crate::error::CommandError;
 use crate::policy_flags::PolicyFlags;
+use crate::workload_flags::told;
 use crate::{duration, logs, page, steps};
 use api::simulated::SimulatedPool;
 use axum::body::Body;
@@ -18,11 +19,14 @@ use controller::{Config, Controller, JournalConfig, LeaderElection};
 use jiff::SignedDuration;
 use kube::ResourceExt as _;
 use kube::api::{Api, PostParams};
+use metrics::resource_api::{ResourceApi, ResourceApiSettings};
 use model::Policies;
 use sandbox::{Options, Sandbox};
+use scaler::Scaler;
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tower::ServiceExt;
@@ -87,6 +91,7 @@ async fn start(arguments: &Arguments) -> Result<(), CommandError> {
         ..Config::default()
     };
     let controller = Controller::new(cluster.client("tideline"), config, clock)?.with_hook(Box::new(narrate));
+    let scaler = scaler(&cluster, clock)?;
     let api =
         ServiceExt::<Request>::map_response(cluster.api().service(), |response| response.map(Body::new));
     let routes = page::router(controller.handle()).fallback_service(api);
@@ -100,12 +105,8 @@ async fn start(arguments: &Arguments) -> Result<(), CommandError> {
     print(&greeting(address, &kubeconfig, &journal, &pools, &policies))?;
 
     let (end, ended) = watch::channel(false);
-    let shutdown = async move {
-        let mut ended = ended;
-        // A dropped sender means the end as well.
-        let _ = ended.wait_for(|ended| *ended).await;
-    };
-    let mut controlling = tokio::spawn(controller.run(shutdown));
+    let scaling = tokio::spawn(scaler.run(told(ended.clone())));
+    let mut controlling = tokio::spawn(controller.run(told(ended)));
     let demo = arguments
         .demo
         .then(|| tokio::spawn(demo::breathe(cluster.client("demo"), clock, arguments.speed, arguments.seed)));
@@ -123,6 +124,7 @@ async fn start(arguments: &Arguments) -> Result<(), CommandError> {
         let _ = end.send(true);
         controlling.await
     };
+    scaling.abort();
     server.abort();
     cluster.stop();
     // It leads nowhere any more; where it cannot be removed, nothing is lost.
@@ -132,6 +134,17 @@ async fn start(arguments: &Arguments) -> Result<(), CommandError> {
         Ok(outcome) => Ok(outcome?),
         Err(panicked) => Err(CommandError::Input(format!("the controller ended unexpectedly: {panicked}"))),
     }
+}
+
+/// What scales workloads, by the metrics of the sandbox's load model.
+fn scaler(cluster: &Sandbox, clock: Clock) -> Result<Scaler, CommandError> {
+    let client = cluster.client("tideline-workloads");
+    let source = ResourceApi::new(client.clone(), clock, ResourceApiSettings::default());
+    let config = scaler::Config {
+        leader_election: LeaderElection { enabled: false, ..LeaderElection::default() },
+        ..scaler::Config::default()
+    };
+    Ok(Scaler::new(client, clock, config, Arc::new(source))?)
 }
 
 /// The port that was asked for; without one the port that the documents name, or where that is taken a free one.
