@@ -14,7 +14,7 @@ mod transcript;
 
 pub use error::Error;
 pub use machines::{Cloud, Machines};
-pub use program::tideline;
+pub use program::{tideline, tideline_with};
 pub use runner::run;
 pub use shown::matches;
 pub use table::table;

@@ -17,12 +17,18 @@ pub fn tideline() -> Result<PathBuf, Error> {
     if let Some(program) = std::env::var_os(BUILT_ALREADY).filter(|path| !path.is_empty()) {
         return Ok(program.into());
     }
-    BUILT.get_or_init(build).clone().map_err(Error::Build)
+    BUILT.get_or_init(|| build(&[])).clone().map_err(Error::Build)
 }
 
-fn build() -> Result<PathBuf, String> {
+/// The program with cargo features beside the usual ones, whatever the environment names.
+pub fn tideline_with(features: &str) -> Result<PathBuf, Error> {
+    build(&["--features", features]).map_err(Error::Build)
+}
+
+fn build(features: &[&str]) -> Result<PathBuf, String> {
     let output = Command::new(env!("CARGO"))
         .args(["build", "--package", "tideline", "--bin", "tideline"])
+        .args(features)
         .current_dir(source_root())
         .output()
         .map_err(|error| error.to_string())?;
