@@ -63,12 +63,10 @@ fn every_row_has_its_test_or_its_reason() {
         }
         assert!(!shown.is_empty() || !note.is_empty(), "neither a test nor a reason: {line}");
         for by in shown.split(", ").filter(|by| !by.is_empty()) {
-            match by.strip_prefix("scenario ") {
-                Some(title) => assert!(scenarios.contains(&format!("== {title}: ")), "no scenario {title}"),
-                None => {
-                    let name = format!("fn {}(", by.trim_matches('`'));
-                    assert!(sources.contains(&name), "no test {by}");
-                }
+            if let Some(title) = by.strip_prefix("scenario ") {
+                assert!(scenarios.contains(&format!("== {title}: ")), "no scenario {title}");
+            } else {
+                assert!(sources.contains(&format!("fn {}(", by.trim_matches('`'))), "no test {by}");
             }
         }
     }
