@@ -9,9 +9,6 @@ mod config;
 mod connection;
 mod facts;
 mod orders;
-/// The messages and both ends of the protocol, for other programs that speak it.
-#[allow(clippy::all, clippy::pedantic, unreachable_pub, missing_docs, reason = "generated")]
-#[rustfmt::skip]
 pub mod protocol;
 mod serve;
 mod view;

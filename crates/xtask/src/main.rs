@@ -5,6 +5,7 @@
 
 mod bench;
 mod protos;
+mod release;
 mod run;
 mod tidy;
 
@@ -37,6 +38,8 @@ enum Chore {
     Generate,
     /// Rewrites the code of protocol definitions (gRPC), without protoc.
     Protos,
+    /// Builds a static program, and packs it with its list of parts and an image (docs/image.md).
+    Release(release::Arguments),
     /// Checks the house style: floors, sizes, names, headers.
     Tidy,
     /// Runs the tests that need a real Kubernetes control plane (builds it first, with Go).
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
         }
         Chore::Generate => generate(),
         Chore::Protos => protos::generate(&run::workspace_root()),
+        Chore::Release(arguments) => release::make(&arguments),
         Chore::Tidy => tidy(),
         Chore::Real => run::real_control_plane(),
         Chore::Fidelity { arguments } => cargo(

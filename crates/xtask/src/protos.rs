@@ -26,7 +26,7 @@ const DEFINITIONS: &[Definition] = &[
         folder: "crates/clouds/proto",
         proto: "externalgrpc.proto",
         package: "clusterautoscaler.cloudprovider.v1.externalgrpc",
-        generated: "crates/clouds/src/external/protocol.rs",
+        generated: "crates/clouds/src/external/protocol/generated.rs",
     },
     Definition {
         folder: "crates/clouds/proto",
