@@ -12,5 +12,11 @@ pub const DELETE_UNREGISTERED: &str = "DeleteUnregistered";
 pub const DELETE_UNREGISTERED_FAILED: &str = "DeleteUnregisteredFailed";
 pub const MAX_NODES_TOTAL_REACHED: &str = "MaxNodesTotalReached";
 pub const CLUSTER_UNHEALTHY: &str = "ClusterUnhealthy";
+/// Ours: a node rule acted, or would have in dry run.
+pub const NODE_RULE_ACTED: &str = "NodeRuleActed";
+/// Ours: a time of a node rule passed without it.
+pub const NODE_RULE_MISSED: &str = "NodeRuleMissed";
+/// Ours: an object with node rules cannot be followed.
+pub const NODE_RULE_INVALID: &str = "NodeRuleInvalid";
 /// Ours: a plan broke an invariant and was not carried out.
 pub const PLAN_REFUSED: &str = "PlanRefused";

@@ -195,6 +195,9 @@ pub struct RuleStatus {
     pub rule_name: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_run: Option<Time>,
+    /// How many nodes that was about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_nodes: Option<i32>,
     /// The next times of its schedule, in the object's zone.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub next_runs: Vec<String>,

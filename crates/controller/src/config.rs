@@ -5,6 +5,7 @@
 use crate::ControllerError;
 use clouds::watching::WatchSettings;
 use jiff::SignedDuration;
+use jiff::tz::TimeZone;
 use leadership::LeaderElection;
 use model::{Policies, ProviderKind};
 use serde::{Deserialize, Serialize};
@@ -340,6 +341,13 @@ fn validate_policies(policies: &Policies) -> Result<(), ControllerError> {
                 format!("has a min of {min} over its max of {max}; lower it"),
             );
         }
+    }
+    if let Err(error) = cron::time_zone(&policies.rules_time_zone, &TimeZone::UTC) {
+        return wrong("rulesTimeZone", error.to_string());
+    }
+    if !(1..=100).contains(&policies.rules_default_target_percent) {
+        let problem = format!("is {}; set it from 1 to 100", policies.rules_default_target_percent);
+        return wrong("rulesDefaultTargetPercent", problem);
     }
     let groups = &policies.draining.priority_groups;
     if !groups.is_sorted_by(|a, b| a.priority < b.priority) {

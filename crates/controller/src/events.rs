@@ -8,8 +8,8 @@ use crate::writer::{EventWrite, Write, Writer};
 use api::events as reasons;
 use jiff::Timestamp;
 use model::{
-    Cluster, Ledger, NodeName, Outcome, OutcomeKind, PodKey, PoolRejection, Reason, RemovalCause, Step,
-    Verdicts,
+    Cluster, Ledger, NodeName, Outcome, OutcomeKind, PodKey, PoolRejection, Reason, RemovalCause, RuleReason,
+    Step, Verdicts,
 };
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -91,6 +91,7 @@ impl Events {
                 self.pod(writer, cluster, key, said, &reason.to_string(), now);
             }
         }
+        self.tell_rules(writer, cluster, before, after, now);
         for reason in after.round.iter().filter(|reason| !before.round.contains(reason)) {
             let said = match reason {
                 Reason::MaxNodesTotal { .. } => reasons::MAX_NODES_TOTAL_REACHED,
@@ -100,6 +101,47 @@ impl Events {
                 _ => continue,
             };
             self.status(writer, said, &reason.to_string(), now);
+        }
+    }
+
+    /// Tells of rules that acted or missed their time, and of objects that cannot be followed.
+    fn tell_rules(
+        &mut self,
+        writer: &Writer,
+        cluster: &Cluster,
+        before: &Verdicts,
+        after: &Verdicts,
+        now: Timestamp,
+    ) {
+        for (key, verdict) in &after.rules {
+            let Some(set) = cluster.rule_sets().get(key) else { continue };
+            let old = before.rules.get(key);
+            let about = || About {
+                kind: api::node_rules::KIND,
+                namespace: key.namespace.clone(),
+                name: key.name.clone(),
+                uid: Arc::from(set.uid.as_str()),
+            };
+            if let Some(problem) = &verdict.problem
+                && old.and_then(|old| old.problem.as_ref()) != Some(problem)
+            {
+                self.say(writer, about(), reasons::NODE_RULE_INVALID, problem, now);
+            }
+            for rule in &verdict.rules {
+                let old = old.and_then(|old| old.rules.iter().find(|known| known.name == rule.name));
+                for (pool, reason) in &rule.pools {
+                    let known = old.and_then(|old| old.pools.get(pool)) == Some(reason);
+                    let Some(said) = rule_reason(reason).filter(|_| !known) else { continue };
+                    let message = format!("rule {}, pool {}: {reason}", rule.name, pool_name(cluster, pool));
+                    self.say(writer, about(), said, &message, now);
+                }
+                if let Some(RuleReason::InvalidSchedule { why }) = &rule.reason
+                    && old.and_then(|old| old.reason.as_ref()) != rule.reason.as_ref()
+                {
+                    let message = format!("rule {}: {why}", rule.name);
+                    self.say(writer, about(), reasons::NODE_RULE_INVALID, &message, now);
+                }
+            }
         }
     }
 
@@ -327,6 +369,18 @@ fn pod_reason(reason: &Reason) -> Option<&'static str> {
     }
 }
 
+/// The event reason of what a rule did; `None` where there is nothing to say.
+fn rule_reason(reason: &RuleReason) -> Option<&'static str> {
+    match reason {
+        RuleReason::Added { .. }
+        | RuleReason::Removing { .. }
+        | RuleReason::WouldAdd { .. }
+        | RuleReason::WouldRemove { .. } => Some(reasons::NODE_RULE_ACTED),
+        RuleReason::Missed { .. } => Some(reasons::NODE_RULE_MISSED),
+        _ => None,
+    }
+}
+
 /// Whether a verdict says no more than the one before: a back-off that was prolonged is not news.
 fn same_news(old: &Reason, new: &Reason) -> bool {
     let (Reason::NoPoolHelps { rejections: old }, Reason::NoPoolHelps { rejections: new }) = (old, new)
@@ -356,7 +410,8 @@ fn event_name(key: &Key, now: Timestamp) -> String {
 
 fn event(key: &Key, namespace: &str, name: &str, now: Timestamp) -> Value {
     let about = &key.about;
-    let mut object = json!({"kind": about.kind, "name": &*about.name, "apiVersion": "v1"});
+    let version = if about.kind == api::node_rules::KIND { "autoscaling.cce.io/v1alpha1" } else { "v1" };
+    let mut object = json!({"kind": about.kind, "name": &*about.name, "apiVersion": version});
     if !about.namespace.is_empty() {
         object["namespace"] = json!(&*about.namespace);
     }
@@ -367,6 +422,8 @@ fn event(key: &Key, namespace: &str, name: &str, now: Timestamp) -> Value {
         key.reason,
         reasons::SCALE_DOWN_FAILED
             | reasons::PLAN_REFUSED
+            | reasons::NODE_RULE_MISSED
+            | reasons::NODE_RULE_INVALID
             | reasons::FAILED_TO_SCALE_UP_GROUP
             | reasons::SCALE_UP_TIMED_OUT
             | reasons::CLUSTER_UNHEALTHY

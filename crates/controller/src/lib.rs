@@ -17,6 +17,7 @@ mod metrics;
 mod observe;
 mod planted;
 mod report;
+mod rule_status;
 mod run;
 mod start;
 mod status;

@@ -75,6 +75,9 @@ impl Observer {
             Input::Volumes,
             Input::Attachments,
         ];
+        if !config.shares_status() {
+            expected.push(Input::NodeRules);
+        }
         let freshness = expected
             .iter()
             .map(|input| (input.clone(), Freshness::of(Source::count_of(input), settings.stale_after)))
@@ -133,8 +136,8 @@ impl Observer {
             }
             Heard::Absent(source, why) => {
                 let now = self.clock.now();
-                // Of these kinds an old server may lack one; any other that is missing is a fault.
-                let may_lack = matches!(source, Source::Attachments(_));
+                // Of these kinds a server may lack one; any other that is missing is a fault.
+                let may_lack = matches!(source, Source::Attachments(_) | Source::NodeRules);
                 let note = |freshness: &mut Freshness, place| {
                     if may_lack {
                         freshness.absent(place, &why, now)

@@ -9,6 +9,7 @@ use crate::http::{Answering, Question, Standing};
 use crate::journal::Recorder;
 use crate::metrics::{Metrics, Observed};
 use crate::observe::Poison;
+use crate::rule_status::RuleStatuses;
 use crate::start::Round;
 use crate::status::{StatusKeeper, StatusText};
 use crate::view::{self, DecisionView};
@@ -34,6 +35,7 @@ pub(crate) struct Reporter {
     events: Events,
     writer: Writer,
     pub(crate) status: StatusKeeper,
+    rule_statuses: RuleStatuses,
     pub(crate) metrics: Metrics,
     pub(crate) answering: Answering,
     verdicts: Verdicts,
@@ -63,6 +65,7 @@ impl Reporter {
             events: Events::new(config.events, &config.namespace, &config.status.config_map),
             writer,
             status: StatusKeeper::new(config.status.enabled, config.status.interval_seconds),
+            rule_statuses: RuleStatuses::default(),
             metrics: Metrics::new(config.peer_metrics),
             answering,
             verdicts: Verdicts::default(),
@@ -120,8 +123,24 @@ impl Reporter {
     }
 
     /// Keeps the verdicts of the round that was adopted, to tell the next one's news from them.
-    pub(crate) fn keep(&mut self, verdicts: Verdicts) {
+    pub(crate) fn keep(&mut self, cluster: &Cluster, verdicts: Verdicts) {
         self.verdicts = verdicts;
+        self.write_rule_statuses(cluster);
+    }
+
+    /// When a status may be written that has to be.
+    pub(crate) fn status_due(&self) -> Option<Timestamp> {
+        self.status.due().into_iter().chain(self.rule_statuses.due()).min()
+    }
+
+    /// Says in the objects of node rules what became of them. A dry run changes nothing in the cluster, so not this.
+    pub(crate) fn write_rule_statuses(&mut self, cluster: &Cluster) {
+        if self.dry_run {
+            return;
+        }
+        for write in self.rule_statuses.news(cluster, &self.verdicts, self.clock.now()) {
+            self.writer.offer(Write::RuleStatus(write));
+        }
     }
 
     /// A rehearsal repeats itself until something changes; it is told once.
@@ -214,6 +233,8 @@ impl Reporter {
     /// The status, where it is another than the one that was last asked for.
     pub(crate) fn status(&mut self, cluster: &Cluster, ledger: Option<&Ledger>) -> Option<StatusText> {
         let now = self.clock.now();
+        // Woken for something else: its own time comes.
+        self.status.due().filter(|due| *due <= now)?;
         self.status.news(cluster, &self.verdicts, ledger?, now)
     }
 

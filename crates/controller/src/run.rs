@@ -123,7 +123,7 @@ impl Loop {
                 }
             }
             self.stand(leading.is_some());
-            let (due, status_due) = (self.due(), self.reporter.status.due());
+            let (due, status_due) = (self.due(), self.reporter.status_due());
             tokio::select! {
                 biased;
                 () = &mut shutdown => break,
@@ -154,6 +154,7 @@ impl Loop {
     }
 
     async fn write_status(&mut self) {
+        self.reporter.write_rule_statuses(&self.cluster);
         let Some(text) = self.reporter.status(&self.cluster, self.ledger.as_ref()) else { return };
         if self.store.is_shared() {
             if self.fence.allows(self.config.call_timeout()) {
@@ -218,6 +219,8 @@ impl Loop {
     fn stand(&self, elects: bool) {
         let mut waiting_for = self.observer.unheard(&self.cluster);
         waiting_for.extend(self.cluster.inputs().iter().filter_map(|(input, state)| match state {
+            // Rules are an extra: who may not read them is ready without.
+            InputState::Stale { .. } if *input == Input::NodeRules => None,
             InputState::Stale { why, .. } if !self.settled.contains(input) => {
                 Some(format!("{input} ({why})"))
             }
@@ -358,7 +361,7 @@ impl Loop {
         self.executor.hear(&decision.ledger);
         self.ledger = Some(decision.ledger);
         self.executor.submit(&decision.plan.steps);
-        self.reporter.keep(decision.verdicts);
+        self.reporter.keep(&self.cluster, decision.verdicts);
         Ok(())
     }
 

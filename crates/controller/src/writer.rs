@@ -1,10 +1,12 @@
-//! Writes that nobody waits for: events and the status ConfigMap.
+//! Writes that nobody waits for: events, the status ConfigMap, the status of node rules.
 //!
 //! Owns one queue of bounded length and the task that empties it. A full queue drops what comes, counted, because an
 //! API server in trouble must not hold up a round.
 
+use crate::rule_status::RuleStatusWrite;
 use crate::status::StatusText;
 use clouds::watching::{code, describe, within};
+use intake::slim::HorizontalNodeAutoscaler;
 use k8s_openapi::api::core::v1::{ConfigMap, Event};
 use kube::Client;
 use kube::api::{Api, DeleteParams, ObjectMeta, Patch, PatchParams, PostParams};
@@ -33,6 +35,7 @@ pub(crate) struct EventWrite {
 pub(crate) enum Write {
     Event(EventWrite),
     Status(StatusText),
+    RuleStatus(RuleStatusWrite),
 }
 
 /// The near end of the queue.
@@ -73,6 +76,7 @@ impl Drain {
         while let Some(write) = queue.recv().await {
             let (what, result) = match &write {
                 Write::Event(event) => ("event", self.event(event).await),
+                Write::RuleStatus(write) => ("status of node rules", self.rule_status(write).await),
                 Write::Status(status) => ("status", self.status(&status.text, &status.updated).await),
             };
             if let Err(error) = result {
@@ -98,6 +102,21 @@ impl Drain {
             Err(error) if matches!(code(&error), Some(403 | 404 | 409)) => Ok(()),
             other => other.map(drop),
         }
+    }
+
+    async fn rule_status(&self, write: &RuleStatusWrite) -> kube::Result<()> {
+        let api: Api<HorizontalNodeAutoscaler> = Api::namespaced(self.client.clone(), &write.namespace);
+        let (params, patch) = (PatchParams::default(), Patch::Merge(&write.body));
+        let mut last = Ok(());
+        for _ in 0..TRIES {
+            match within(self.limit, api.patch_status(&write.name, &params, &patch)).await {
+                // Gone meanwhile.
+                Err(error) if code(&error) == Some(404) => return Ok(()),
+                Err(error) => last = Err(error),
+                Ok(_) => return Ok(()),
+            }
+        }
+        last
     }
 
     async fn status(&self, text: &str, updated: &str) -> kube::Result<()> {

@@ -185,6 +185,14 @@ pub const PERMISSIONS: &[Permission] = &[
     everywhere(Feature::Nodes, "", &["pods/eviction"], &["create"], "Draining, through budgets."),
     everywhere(Feature::Nodes, "", &["events"], &["create", "patch"], "Saying what was done and why not."),
     everywhere(
+        Feature::Nodes,
+        "autoscaling.cce.io",
+        &["horizontalnodeautoscalers"],
+        SEE,
+        "Rules that size pools; without their CRD on the cluster this grants nothing.",
+    ),
+    everywhere(Feature::Nodes, "autoscaling.cce.io", &["horizontalnodeautoscalers/status"], &["patch"], ""),
+    everywhere(
         Feature::Simulated,
         "tideline.dev",
         &["simulatedpools"],

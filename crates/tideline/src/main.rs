@@ -25,6 +25,7 @@ mod metrics_flags;
 mod page;
 mod policy_flags;
 mod priorities;
+mod rule_flags;
 mod shell_flags;
 mod source;
 mod steps;

@@ -14,7 +14,7 @@ use kube::api::Api;
 use kube::{Client, Resource, ResourceExt as _};
 use model::{
     Change, DaemonSetKey, Input, LabelSelector, NodeName, Pdb, PdbKey, Pod, PodKey, PodPhase, PodShape,
-    SafeToEvict, Uid, UnhealthyPodEviction, UnmodelledRule, WorkloadKey,
+    RuleSetKey, SafeToEvict, Uid, UnhealthyPodEviction, UnmodelledRule, WorkloadKey,
 };
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeSet, VecDeque};
@@ -31,6 +31,7 @@ pub(crate) enum Source {
     DaemonSets,
     Pdbs,
     Namespaces,
+    NodeRules,
     /// Claims, volumes, classes.
     Volumes(usize),
     /// CSI drivers on nodes, drivers, capacities, attachments.
@@ -47,6 +48,7 @@ impl Source {
             Self::DaemonSets => (Input::DaemonSets, 0),
             Self::Pdbs => (Input::Pdbs, 0),
             Self::Namespaces => (Input::Namespaces, 0),
+            Self::NodeRules => (Input::NodeRules, 0),
             Self::Volumes(place) => (Input::Volumes, place),
             Self::Attachments(place) => (Input::Attachments, place),
         }
@@ -93,6 +95,9 @@ pub(crate) fn all(client: &Client, settings: WatchSettings, narrow: bool) -> Vec
     feeds.push(daemon_sets(client, settings));
     feeds.extend(storage::all(client, settings, narrow));
     feeds.push(namespaces(client, settings));
+    if !narrow {
+        feeds.push(node_rules(client, settings));
+    }
     feeds.push(workloads(client, settings, 0, "replicasets", "ReplicaSet", |set: &slim::ReplicaSet| {
         intake::replica_set(set)
     }));
@@ -205,6 +210,25 @@ fn namespaces(client: &Client, settings: WatchSettings) -> BoxStream<'static, He
             },
             gone: |name| Change::Namespace(name, None),
             instead: |namespace| Change::Namespace(Arc::from(namespace.name_any()), None),
+        },
+    )
+}
+
+/// What is wrong with an object is said in its own status, so none is unreadable.
+fn node_rules(client: &Client, settings: WatchSettings) -> BoxStream<'static, Heard> {
+    fn key(object: &slim::HorizontalNodeAutoscaler) -> RuleSetKey {
+        RuleSetKey::new(object.namespace().unwrap_or_default(), object.name_any())
+    }
+    feed(
+        client,
+        settings,
+        &Kind {
+            what: api::node_rules::PLURAL,
+            source: Source::NodeRules,
+            key,
+            read: |object| Ok(Change::RuleSet(key(object), Some(Arc::new(intake::rule_set(object))))),
+            gone: |key| Change::RuleSet(key, None),
+            instead: |object| Change::RuleSet(key(object), None),
         },
     )
 }

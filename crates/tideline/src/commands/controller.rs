@@ -11,6 +11,7 @@ use crate::error::CommandError;
 use crate::group_flags::GroupFlags;
 use crate::metrics_flags::MetricsFlags;
 use crate::policy_flags::PolicyFlags;
+use crate::rule_flags::RuleFlags;
 use crate::shell_flags::ShellFlags;
 use crate::workload_flags::{WorkloadFlags, beside};
 use crate::{duration, external_flags, logs, page, priorities};
@@ -74,6 +75,8 @@ pub(crate) struct Arguments {
     alibaba: AlibabaFlags,
     #[command(flatten)]
     shell: ShellFlags,
+    #[command(flatten)]
+    rules: RuleFlags,
     #[command(flatten)]
     metrics: MetricsFlags,
     #[command(flatten)]
@@ -218,6 +221,8 @@ pub(crate) fn configured(arguments: &Arguments, file: Option<(&str, &str)>) -> R
         None => Config::default(),
     };
     arguments.shell.apply(&mut config);
+    let zone = std::env::var("TZ").ok();
+    arguments.rules.apply(&mut config.policies, zone.as_deref());
     arguments.policies.apply(&mut config.policies);
     config.policies.dry_run |= arguments.dry_run;
     config.policies.dry_run_pools.extend(arguments.dry_run_pool.iter().cloned());
