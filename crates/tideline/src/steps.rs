@@ -58,6 +58,9 @@ pub(crate) fn words(step: &Step, cluster: &Cluster, decision: &Decision) -> Word
 
 /// `for 3 pods (a, b, c) and 5 replicas to come`, long lists cut.
 fn serves(all: &Serves) -> String {
+    if let Some((set, rule, nodes)) = all.rules.first() {
+        return format!("{nodes} node(s) by rule {rule} of {set}");
+    }
     let pods: Vec<String> = all.pods.iter().take(SHOWN).map(ToString::to_string).collect();
     let count = all.pods.len();
     let missing: u32 = all.missing.iter().map(|(_, replicas)| replicas).sum();
