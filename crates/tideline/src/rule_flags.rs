@@ -12,15 +12,15 @@ use model::Policies;
 #[command(next_help_heading = "Node rules (HorizontalNodeAutoscaler)")]
 pub(crate) struct RuleFlags {
     /// Zone of schedules whose object names none [default: the environment's TZ, else UTC]
-    #[arg(long, value_name = "ZONE", value_parser = zone)]
-    rules_time_zone: Option<String>,
+    #[arg(long = "rules-time-zone", value_name = "ZONE", value_parser = zone)]
+    time_zone: Option<String>,
     /// How late a time of a schedule may still run that nobody was there for, or whose pool could not grow
     /// [default: 5m]
-    #[arg(long, value_name = "DURATION", value_parser = duration::wait)]
-    rules_missed_deadline: Option<SignedDuration>,
+    #[arg(long = "rules-missed-deadline", value_name = "DURATION", value_parser = duration::wait)]
+    missed_deadline: Option<SignedDuration>,
     /// Allocation rate that metric rules with a value of -1 keep a pool under, in percent [default: 70]
-    #[arg(long, value_name = "1..100", value_parser = clap::value_parser!(u32).range(1..=100))]
-    rules_default_target: Option<u32>,
+    #[arg(long = "rules-default-target", value_name = "1..100", value_parser = clap::value_parser!(u32).range(1..=100))]
+    default_target: Option<u32>,
 }
 
 /// A zone by its IANA name.
@@ -32,16 +32,16 @@ impl RuleFlags {
     /// Changes the policies that a flag was given for. `environment` is what TZ says: it counts where neither a flag
     /// nor the configuration names a zone. One that is no IANA name is the fault of nobody who wrote a rule: UTC.
     pub(crate) fn apply(&self, policies: &mut Policies, environment: Option<&str>) {
-        if let Some(zone) = &self.rules_time_zone {
+        if let Some(zone) = &self.time_zone {
             policies.rules_time_zone.clone_from(zone);
         } else if policies.rules_time_zone.is_empty()
             && let Some(Ok(zone)) = environment.map(|name| zone(name.trim_start_matches(':')))
         {
             policies.rules_time_zone = zone;
         }
-        policies.rules_missed_deadline = self.rules_missed_deadline.unwrap_or(policies.rules_missed_deadline);
+        policies.rules_missed_deadline = self.missed_deadline.unwrap_or(policies.rules_missed_deadline);
         policies.rules_default_target_percent =
-            self.rules_default_target.unwrap_or(policies.rules_default_target_percent);
+            self.default_target.unwrap_or(policies.rules_default_target_percent);
     }
 }
 
