@@ -7,7 +7,7 @@ mod moment;
 mod replay;
 mod sink;
 
-pub use moment::{Reached, moment};
+pub use moment::{Reached, Sample, moment};
 pub use replay::{Difference, ReplayReport, open, replay};
 pub use sink::{DirectorySink, MemorySink, Sink};
 

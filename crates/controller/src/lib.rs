@@ -36,4 +36,4 @@ pub use metrics::metric_names;
 #[cfg(feature = "planted-bugs")]
 pub use planted::PlantedBug;
 pub use start::{Controller, Decide, Round, RoundHook};
-pub use view::{DecisionView, Fill, NodeState, NodeView, PodView, PoolView, StateView};
+pub use view::{DecisionView, Fill, NodeState, NodeView, PodView, PoolView, StateView, UpcomingView};

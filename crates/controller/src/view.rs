@@ -2,6 +2,10 @@
 //!
 //! Owns the form of `GET /api/v1/state`. It is made when somebody asks and never otherwise.
 
+mod upcoming;
+
+pub use upcoming::UpcomingView;
+
 use crate::wording::pool_name;
 use jiff::Timestamp;
 use model::{Cluster, Ledger, MachineState, Node, Reason, Verdicts};
@@ -30,6 +34,9 @@ pub struct StateView {
     pub pending_total: usize,
     /// The newest first.
     pub decisions: Vec<DecisionView>,
+    /// What time alone will bring, the soonest first.
+    #[serde(default)]
+    pub upcoming: Vec<UpcomingView>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -131,6 +138,7 @@ pub(crate) fn state(
         pending: waiting().take(MOST_PENDING).map(view).collect(),
         pending_total: waiting().count(),
         decisions: Vec::new(),
+        upcoming: upcoming::upcoming(cluster, verdicts, ledger, now),
     }
 }
 

@@ -14,6 +14,7 @@ pub(crate) mod manifests;
 pub(crate) mod plan;
 pub(crate) mod provider;
 pub(crate) mod replay;
+pub(crate) mod report;
 pub(crate) mod samples;
 pub(crate) mod sandbox;
 pub(crate) mod simulate;

@@ -35,7 +35,7 @@ mod workload_flags;
 use clap::{Parser, Subcommand};
 use commands::{
     alert_triggered_autoscaler, command_reference, controller, crds, doctor, exit, explain, forecast, import,
-    kapacity_manager, manifests, plan, provider, replay, sandbox, simulate, status,
+    kapacity_manager, manifests, plan, provider, replay, report, sandbox, simulate, status,
 };
 use error::CommandError;
 use std::ffi::{OsStr, OsString};
@@ -64,6 +64,7 @@ enum Command {
     Simulate(simulate::Arguments),
     Forecast(forecast::Arguments),
     Replay(replay::Arguments),
+    Report(report::Arguments),
     Exit(exit::Arguments),
     Doctor(doctor::Arguments),
     Manifests(manifests::Arguments),
@@ -97,6 +98,7 @@ fn main() -> ExitCode {
         Command::Simulate(arguments) => simulate::run(&arguments),
         Command::Forecast(arguments) => forecast::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
+        Command::Report(arguments) => report::run(&arguments),
         Command::Exit(arguments) => exit::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Manifests(arguments) => manifests::run(&arguments),

@@ -99,6 +99,18 @@ impl Running {
             .unwrap();
         let text = String::from_utf8_lossy(&explained.stdout).into_owned();
         assert!(text.contains("decided:\n"), "{text}{}", String::from_utf8_lossy(&explained.stderr));
+
+        let page = self.folder.path().join("report.html");
+        let reported = Command::new(env!("CARGO_BIN_EXE_tideline"))
+            .arg("report")
+            .arg(self.folder.path().join("journal"))
+            .arg("--output")
+            .arg(&page)
+            .output()
+            .unwrap();
+        assert!(reported.status.success(), "{}", String::from_utf8_lossy(&reported.stderr));
+        let page = std::fs::read_to_string(page).unwrap();
+        assert!(page.contains(r#"application/json">{"history":[{"#), "the page holds no recorded state");
     }
 }
 

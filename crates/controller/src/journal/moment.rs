@@ -12,11 +12,27 @@ use crate::view::{self, DecisionView, StateView};
 use crate::wording::{outcome_sentence, sentence};
 use jiff::Timestamp;
 use model::{Change, Cluster, Ledger, Plan, Policies, Step, Verdicts};
+use serde::Serialize;
 use std::collections::VecDeque;
 use std::path::Path;
 
 /// Decisions that are remembered.
 const MOST_DECISIONS: usize = 2000;
+/// Samples of the history.
+const MOST_SAMPLES: usize = 1200;
+
+/// The cluster's size after a round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Sample {
+    pub at: Timestamp,
+    /// Nodes that are ready.
+    pub ready: usize,
+    /// Machines that pools are asked for.
+    pub wanted: u64,
+    /// Pods without a node.
+    pub waiting: usize,
+}
 
 /// What was known at a moment of a journal.
 #[derive(Clone, Debug)]
@@ -31,6 +47,8 @@ pub struct Reached {
     pub round: u64,
     /// The newest first.
     pub decisions: VecDeque<(Step, DecisionView)>,
+    /// Sizes over time, the oldest first, thinned out evenly where there were many rounds.
+    pub history: Vec<Sample>,
     /// Why it was read no further, where a record is damaged.
     pub damage: Option<String>,
 }
@@ -63,44 +81,52 @@ impl Reached {
 /// # Errors
 /// Where no file of it can be read, or it holds no round up to then.
 pub fn moment(path: &Path, until: Option<Timestamp>, decide: Decide) -> Result<Reached, ControllerError> {
-    let mut reached: Option<Reached> = None;
+    let (mut reached, mut damage) = (None::<Reached>, None);
     for file in files(path)? {
         let mut reader = records(&file)?;
-        if !read(&mut *reader, until, decide, &mut reached) {
-            break;
+        match read(&mut *reader, until, decide, &mut reached) {
+            Read::Whole => {}
+            Read::UpToTheMoment => break,
+            Read::Damaged(why) => damage = Some(format!("{}: {why}", file.display())),
         }
+    }
+    if let Some(reached) = &mut reached {
+        reached.damage.clone_from(&damage);
     }
     reached.filter(|reached| reached.round > 0).ok_or_else(|| ControllerError::Journal {
         path: path.display().to_string(),
-        problem: match until {
-            Some(until) => format!("it holds no round up to {until}; ask for a later time"),
-            None => "it holds no round yet".to_owned(),
+        problem: match (damage, until) {
+            (Some(why), _) => format!("it cannot be read: {why}"),
+            (None, Some(until)) => format!("it holds no round up to {until}; ask for a later time"),
+            (None, None) => "it holds no round yet".to_owned(),
         },
     })
 }
 
-/// False: the moment is reached.
+/// How far a file was read.
+enum Read {
+    Whole,
+    UpToTheMoment,
+    Damaged(String),
+}
+
 fn read(
     reader: &mut dyn std::io::BufRead,
     until: Option<Timestamp>,
     decide: Decide,
     reached: &mut Option<Reached>,
-) -> bool {
+) -> Read {
     loop {
         match next(reader) {
-            Next::End | Next::Unfinished => return true,
-            Next::Damaged(why) => {
-                if let Some(reached) = reached {
-                    reached.damage = Some(why);
-                }
-                return true;
-            }
+            Next::End | Next::Unfinished => return Read::Whole,
+            Next::Damaged(why) => return Read::Damaged(why),
             Next::Record(Record::Checkpoint(checkpoint)) => {
                 if until.is_some_and(|until| checkpoint.at > until) {
-                    return false;
+                    return Read::UpToTheMoment;
                 }
-                let (round, decisions) =
-                    reached.take().map_or((0, VecDeque::new()), |before| (before.round, before.decisions));
+                let before = reached.take();
+                let (round, decisions, history) = before
+                    .map_or_else(Default::default, |before| (before.round, before.decisions, before.history));
                 let Checkpoint { cluster, ledger, policies, verdicts, at, .. } = *checkpoint;
                 *reached = Some(Reached {
                     cluster: cluster.reindexed(),
@@ -110,13 +136,16 @@ fn read(
                     now: at,
                     round,
                     decisions,
+                    history,
                     damage: None,
                 });
             }
             Next::Record(Record::Round(round)) => {
-                let Some(reached) = reached else { return true };
+                let Some(reached) = reached else {
+                    return Read::Damaged("a round before any checkpoint".into());
+                };
                 if until.is_some_and(|until| round.now > until) {
-                    return false;
+                    return Read::UpToTheMoment;
                 }
                 reached.take_round(*round, decide);
             }
@@ -141,6 +170,19 @@ impl Reached {
             self.ledger = decision.ledger;
             self.verdicts = decision.verdicts;
             self.cluster.forget_outcomes();
+        }
+        self.history.push(Sample {
+            at: round.now,
+            ready: self.cluster.nodes().values().filter(|node| node.is_ready()).count(),
+            wanted: self.cluster.pools().values().map(|pool| u64::from(pool.target)).sum(),
+            waiting: self.cluster.waiting_pods().count(),
+        });
+        if self.history.len() > MOST_SAMPLES {
+            let mut keep = false;
+            self.history.retain(|_| {
+                keep = !keep;
+                keep
+            });
         }
         self.now = round.now;
         self.round = round.number;

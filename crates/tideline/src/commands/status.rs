@@ -96,6 +96,7 @@ fn text(state: &StateView, with_nodes: bool) -> String {
         text.push_str(&nodes(&state.nodes));
     }
     text.push_str(&pending(state));
+    text.push_str(&upcoming(state));
     text.push_str(&decisions(state));
     text
 }
@@ -202,6 +203,17 @@ fn pending(state: &StateView) -> String {
     let more = state.pending_total.saturating_sub(MOST_ROWS);
     let more = if more > 0 { format!("and {more} more\n") } else { String::new() };
     format!("\n{}{more}", table.text())
+}
+
+fn upcoming(state: &StateView) -> String {
+    if state.upcoming.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new(&["NEXT", "WHAT, UNLESS SOMETHING CHANGES BEFORE"]);
+    for one in state.upcoming.iter().take(MOST_ROWS) {
+        table.row([one.at.strftime("%H:%M:%S").to_string(), one.what.clone()]);
+    }
+    format!("\n{}", table.text())
 }
 
 fn decisions(state: &StateView) -> String {
