@@ -8,6 +8,9 @@ pub mod events;
 #[expect(unreachable_pub, reason = "the schema derive writes private copies of public structs")]
 #[expect(clippy::duplicated_attributes, reason = "each printer column names its own type and path")]
 pub mod kapacity;
+#[expect(unreachable_pub, reason = "the schema derive writes private copies of public structs")]
+#[expect(clippy::duplicated_attributes, reason = "each printer column names its own type and path")]
+pub mod karpenter;
 pub mod labels;
 #[expect(unreachable_pub, reason = "the schema derive writes private copies of public structs")]
 #[expect(clippy::duplicated_attributes, reason = "each printer column names its own type and path")]
@@ -28,5 +31,6 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
     let mut all = vec![simulated::SimulatedPool::crd(), simulated::SimulatedMachine::crd()];
     all.push(node_rules::HorizontalNodeAutoscaler::crd());
     all.extend(kapacity::crds());
+    all.extend(karpenter::crds());
     all
 }

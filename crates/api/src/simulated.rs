@@ -144,6 +144,20 @@ pub struct SimulatedMachineSpec {
     /// `simulated://<pool>/<machine>`
     #[serde(rename = "providerID")]
     pub provider_id: String,
+    /// Of a machine that was launched by itself and belongs to no pool.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub launch: Option<SimulatedLaunch>,
+}
+
+/// What a single machine is launched as.
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SimulatedLaunch {
+    /// The claim that it is for, by uid: it is launched once.
+    pub claim: String,
+    pub template: SimulatedTemplate,
+    #[serde(default)]
+    pub boot: BootTime,
 }
 
 #[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

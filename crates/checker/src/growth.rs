@@ -36,7 +36,7 @@ pub(crate) fn check_buy(case: &mut Case<'_>, buy: &Buy) {
         case.wrong(Rule::Precondition, &buy.pool, detail);
     }
     let backed_off = case.before.back_offs.get(&buy.pool).is_some_and(|entry| entry.until > case.now);
-    if backed_off || pool.frozen.is_some() || pool.template.is_none() {
+    if backed_off || pool.frozen.is_some() || (pool.template.is_none() && pool.direct().is_none()) {
         case.wrong(Rule::PoolNotToBeAsked, &buy.pool, "it is backed off, frozen or without a template");
     }
     if buy.to - buy.from.min(buy.to) > case.policies.max_nodes_per_scale_up {

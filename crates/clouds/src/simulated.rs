@@ -279,6 +279,8 @@ impl View {
     fn see_machine(&mut self, seen: Seen<SimulatedMachine>) {
         match seen {
             Seen::Begin => self.listed_machines = Some(BTreeSet::new()),
+            // Machines that were launched by themselves are those of claims.
+            Seen::Object(object) if object.spec.launch.is_some() => {}
             Seen::Object(object) => {
                 let name = object.name_any();
                 if let Some(listed) = &mut self.listed_machines {

@@ -165,6 +165,7 @@ async fn purchases_keep_the_maximum_and_pauses() {
         to,
         max: 5,
         serves: model::Serves::default(),
+        launches: Vec::new(),
     };
     assert_eq!(world.provider.buy(&buy(4)).await.unwrap(), OrderAnswer::Done);
     assert_eq!(world.provider.buy(&buy(2)).await.unwrap(), OrderAnswer::Done);

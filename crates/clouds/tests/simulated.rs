@@ -74,6 +74,7 @@ fn buy(to: u32) -> Buy {
         to,
         max: 10,
         serves: model::Serves::default(),
+        launches: Vec::new(),
     }
 }
 

@@ -287,7 +287,8 @@ impl Config {
         self.ledger == LedgerPlace::WithStatus
     }
 
-    pub(crate) fn watch_settings(&self) -> WatchSettings {
+    /// How watches are held, for whatever runs beside the controller.
+    pub fn watch_settings(&self) -> WatchSettings {
         WatchSettings {
             timeout_seconds: self.watch.timeout_seconds,
             stale_after: SignedDuration::from_secs(i64::from(self.watch.stale_after_seconds)),

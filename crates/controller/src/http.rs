@@ -29,6 +29,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const MOST_STREAMS: usize = 32;
 const PUSH_EVERY: Duration = Duration::from_millis(500);
 
+/// The role of the replica that acts.
+pub(crate) const LEADING: &str = "leading";
+
 pub(crate) enum Question {
     State(oneshot::Sender<Arc<StateView>>),
     Metrics(oneshot::Sender<String>),
@@ -106,6 +109,11 @@ impl Handle {
             return Some(format!("not ready: waiting for {}", standing.waiting_for.join(", ")));
         }
         standing.role.is_none().then(|| "not ready: not known yet who leads".to_owned())
+    }
+
+    /// Whether this replica leads now: what acts beside the rounds asks this before each step.
+    pub fn leads(&self) -> bool {
+        self.standing.borrow().role == Some(LEADING)
     }
 
     /// Why the controller should be started anew, as Cluster Autoscaler's probe asks; `None` where it need not.

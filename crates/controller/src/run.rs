@@ -4,7 +4,7 @@
 //! have tasks of their own, so a slow provider never holds up what is heard.
 
 use crate::executor::Executor;
-use crate::http::Standing;
+use crate::http::{LEADING, Standing};
 use crate::ledger_store::{Found, LedgerStore, Saved};
 use crate::observe::{Joins, News, Observer};
 use crate::planted::{Planted, PlantedBug};
@@ -227,7 +227,7 @@ impl Loop {
             _ => None,
         }));
         let role = match (&self.ledger, self.standby, elects) {
-            (Some(_), _, _) => Some("leading"),
+            (Some(_), _, _) => Some(LEADING),
             (None, true, true) => Some("standing by"),
             _ => None,
         };

@@ -76,7 +76,10 @@ impl Controller {
                 ProviderKind::Simulated => Some(Arc::new(Simulated::new(client.clone(), clock, orders))),
                 ProviderKind::ClusterApi => Some(Arc::new(ClusterApi::new(client.clone(), clock, orders))),
                 // Needs more than the cluster's own API: see `with_provider`.
-                ProviderKind::Alicloud | ProviderKind::Aws | ProviderKind::ExternalGrpc => None,
+                ProviderKind::Alicloud
+                | ProviderKind::Aws
+                | ProviderKind::ExternalGrpc
+                | ProviderKind::Karpenter => None,
             }
         };
         let providers = kinds.into_iter().filter_map(provider).collect();

@@ -30,6 +30,12 @@ pub(crate) fn verb(step: &Step) -> &'static str {
 /// What the step does and why.
 pub(crate) fn sentence(cluster: &Cluster, step: &Step) -> String {
     match step {
+        Step::Buy(order) if !order.launches.is_empty() => format!(
+            "launch {} machines of pool {} for {}",
+            order.to.saturating_sub(order.from),
+            pool_name(cluster, &order.pool),
+            served(&order.serves)
+        ),
         Step::Buy(order) => format!(
             "grow pool {} {}->{} (max: {}) for {}",
             pool_name(cluster, &order.pool),

@@ -14,12 +14,15 @@ pub enum Feature {
     Simulated,
     /// Pools of Cluster API.
     ClusterApi,
+    /// NodePools: single machines, claimed by NodeClaims.
+    Karpenter,
     /// Workloads follow load: autoscalers, their metrics, pods' readiness gates.
     Workloads,
 }
 
 impl Feature {
-    pub const ALL: [Self; 4] = [Self::Nodes, Self::Simulated, Self::ClusterApi, Self::Workloads];
+    pub const ALL: [Self; 5] =
+        [Self::Nodes, Self::Simulated, Self::ClusterApi, Self::Karpenter, Self::Workloads];
 
     /// As `--feature` takes it.
     pub fn name(self) -> &'static str {
@@ -27,6 +30,7 @@ impl Feature {
             Self::Nodes => "nodes",
             Self::Simulated => "simulated",
             Self::ClusterApi => "cluster-api",
+            Self::Karpenter => "karpenter",
             Self::Workloads => "workloads",
         }
     }
@@ -38,6 +42,7 @@ impl Feature {
             Self::Simulated => Some(".Values.pools.simulated"),
             Self::ClusterApi => Some(".Values.pools.clusterApi"),
             Self::Workloads => Some(".Values.workloads.enabled"),
+            Self::Karpenter => Some(".Values.pools.karpenter"),
         }
     }
 }
@@ -276,6 +281,75 @@ pub const PERMISSIONS: &[Permission] = &[
         why: "Whom API servers trust when they ask our webhook about pods that want the gate.",
     },
     at_home(Feature::Nodes, "", &["configmaps"], &[], &["create"], "A name cannot be granted for creating."),
+    everywhere(
+        Feature::Karpenter,
+        "karpenter.sh",
+        &["nodepools", "nodeclaims", "nodeoverlays", "provisioners", "machines"],
+        &["get", "list", "watch"],
+        "NodePools and the claims of their machines, the kinds before them included.",
+    ),
+    everywhere(
+        Feature::Karpenter,
+        "karpenter.sh",
+        &["nodepools", "nodeclaims", "machines"],
+        &["create", "update", "patch", "delete"],
+        "",
+    ),
+    everywhere(
+        Feature::Karpenter,
+        "karpenter.sh",
+        &[
+            "nodepools/status",
+            "nodeclaims/status",
+            "nodeoverlays/status",
+            "provisioners/status",
+            "machines/status",
+        ],
+        &["update", "patch"],
+        "",
+    ),
+    everywhere(
+        Feature::Karpenter,
+        "karpenter.k8s.aws",
+        &["ec2nodeclasses", "awsnodetemplates"],
+        &["get", "list", "watch"],
+        "How their machines are made.",
+    ),
+    everywhere(
+        Feature::Karpenter,
+        "karpenter.k8s.aws",
+        &["ec2nodeclasses", "ec2nodeclasses/status", "awsnodetemplates/status"],
+        &["create", "update", "patch"],
+        "",
+    ),
+    everywhere(
+        Feature::Karpenter,
+        "tideline.dev",
+        &["simulatednodeclasses", "simulatedmachines"],
+        &["get", "list", "watch"],
+        "",
+    ),
+    everywhere(
+        Feature::Karpenter,
+        "tideline.dev",
+        &["simulatedmachines", "simulatedmachines/status"],
+        &["create", "update", "patch"],
+        "",
+    ),
+    everywhere(
+        Feature::Karpenter,
+        "",
+        &["nodes"],
+        &["patch"],
+        "The labels with which a node is registered and whole, and its finalizer.",
+    ),
+    everywhere(
+        Feature::Karpenter,
+        "",
+        &["pods"],
+        &["delete"],
+        "Pods that outlast the termination grace period of their claim.",
+    ),
     at_home(
         Feature::Nodes,
         "",

@@ -78,6 +78,7 @@ pub fn simulated_machine(machine: &SimulatedMachine) -> Machine {
         created_at: machine.metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |t| t.0),
         node: status.node_name.map(NodeName::from),
         aliases: Vec::new(),
+        direct: None,
     }
 }
 

@@ -155,7 +155,6 @@ impl Reason {
                 }
             }
             Self::VolumesRefused { why } => why.advice(),
-            Self::LaunchNotServed { .. } => says("use a group pool for it until direct pools are served"),
             Self::Expendable { .. } => says("raise its priority, or lower --expendable-pods-priority-cutoff"),
             Self::PodNotModelled { .. } => says("add a node for it by hand"),
             Self::BoundToNamedNode => says("take the node's name off the pod"),
@@ -196,6 +195,7 @@ impl Reason {
             Self::FitsOn { .. }
             | Self::WaitsForMachine { .. }
             | Self::TriggeredScaleUp { .. }
+            | Self::Launching { .. }
             | Self::Nominated { .. }
             | Self::TooYoung { .. }
             | Self::AwaitsScheduler

@@ -4,7 +4,7 @@
 //! disappear with it. How it is stored is the controller's business.
 
 use crate::{
-    IntentId, MachineId, NodeName, PodKey, PoolId, RemovalCause, RuleMemory, RuleSetKey, Served, Uid,
+    IntentId, Launch, MachineId, NodeName, PodKey, PoolId, RemovalCause, RuleMemory, RuleSetKey, Served, Uid,
 };
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -49,6 +49,9 @@ pub struct ScaleUp {
     /// Room on its machines, by shape fingerprint: so many pods of it are served, and not bought for again.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub claims: BTreeMap<u64, u32>,
+    /// The machines, where the pool launches them one by one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub launches: Vec<Launch>,
 }
 
 /// A pool that failed to deliver is not asked again before `until`.

@@ -11,6 +11,7 @@ mod advice;
 mod cluster;
 mod ids;
 mod labels;
+mod launch;
 mod ledger;
 mod money;
 mod names;
@@ -37,6 +38,7 @@ pub use ids::{
     VolumeName, WorkloadKey,
 };
 pub use labels::{LabelSelector, Labels, NodeSelectorTerm, Operator, Requirement};
+pub use launch::{DirectMachine, Launch, claim_name, claim_of, claimed_machine};
 pub use ledger::{
     Asked, BackOff, EvictionState, LastChanges, Ledger, Removal, RemovalPhase, ScaleUp, SoftTaintChange,
     Unremovable,

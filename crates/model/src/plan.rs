@@ -4,8 +4,8 @@
 //! executor needs as a precondition. Steps of one plan may be carried out in any order and each more than once.
 
 use crate::{
-    IntentId, Ledger, MachineId, MicroUsdPerHour, NodeName, PodKey, PodNames, PoolId, RuleSetKey, Taint, Uid,
-    Verdicts, WorkloadKey,
+    IntentId, Launch, Ledger, MachineId, MicroUsdPerHour, NodeName, PodKey, PodNames, PoolId, RuleSetKey,
+    Taint, Uid, Verdicts, WorkloadKey,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -107,6 +107,9 @@ pub struct Buy {
     pub to: u32,
     pub max: u32,
     pub serves: Serves,
+    /// The machines, where the pool launches them one by one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub launches: Vec<Launch>,
 }
 
 /// Lower a pool's target to `to` because machines that were asked for never came; never under what exists.

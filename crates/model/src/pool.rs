@@ -1,8 +1,8 @@
 //! Pools: where nodes come from, and the machines that they own.
 
 use crate::{
-    DirectPool, Fittings, Flavour, Labels, MachineId, MicroUsdPerHour, NodeName, PoolId, PoolOptions,
-    Profile, Resources, Taint,
+    DirectMachine, DirectPool, Fittings, Flavour, Labels, MachineId, MicroUsdPerHour, NodeName, PoolId,
+    PoolOptions, Profile, Resources, Taint,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -20,6 +20,8 @@ pub enum ProviderKind {
     Aws,
     /// Groups of a program that is asked by Cluster Autoscaler's gRPC protocol.
     ExternalGrpc,
+    /// Single machines of NodePools, claimed by NodeClaims.
+    Karpenter,
 }
 
 /// What a new node of a pool will look like.
@@ -64,6 +66,9 @@ pub struct Machine {
     /// Other names by which a node may be known to be this machine (private address, host name), in small letters.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub aliases: Vec<Arc<str>>,
+    /// Of a machine that was launched by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direct: Option<Arc<DirectMachine>>,
 }
 
 /// How a pool gets its machines.

@@ -171,8 +171,8 @@ pub enum Reason {
     TriggeredScaleUp {
         pools: Arc<[PoolChange]>,
     },
-    /// A direct pool has a machine for it, and nobody who launches it: such pools are planned for, not served yet.
-    LaunchNotServed {
+    /// A machine of a direct pool is launched for it.
+    Launching {
         pool: PoolId,
         instance_type: Arc<str>,
         zone: Arc<str>,

@@ -221,11 +221,9 @@ impl fmt::Display for Reason {
                     .collect();
                 write!(f, "pod triggered scale-up: [{}]", list.join(" "))
             }
-            Self::LaunchNotServed { pool, instance_type, zone } => write!(
-                f,
-                "a machine of type {instance_type} in {zone} of pool {pool} would take it, but pools that launch \
-                 single machines are planned for and not served yet"
-            ),
+            Self::Launching { pool, instance_type, zone } => {
+                write!(f, "pod triggered scale-up: a machine like {instance_type} in {zone} of pool {pool}")
+            }
             Self::NoPoolHelps { rejections } => {
                 write!(f, "pod didn't trigger scale-up: {}", counted(rejections.values()))
             }

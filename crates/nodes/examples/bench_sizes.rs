@@ -124,6 +124,7 @@ fn group(nodes: u64, now: Timestamp) -> Cluster {
                 created_at,
                 node: Some(name.clone()),
                 aliases: Vec::new(),
+                direct: None,
             })),
         ));
         let node = Node {

@@ -124,6 +124,7 @@ fn node(number: u64, allocatable: &Resources, now: Timestamp) -> (Node, Machine)
         created_at,
         node: Some(name.clone()),
         aliases: Vec::new(),
+        direct: None,
     };
     let labels =
         (0..10).map(|at| (Arc::from(format!("label-{at}")), Arc::from(format!("{number}")))).collect();

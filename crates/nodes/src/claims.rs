@@ -12,7 +12,13 @@ use std::hash::{Hash, Hasher};
 const MOST_SHAPES: usize = 256;
 
 /// FNV-1a: the same on every run, which the standard hashers do not promise.
-struct Fnv(u64);
+pub(crate) struct Fnv(u64);
+
+impl Default for Fnv {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
 
 impl Hasher for Fnv {
     fn finish(&self) -> u64 {
@@ -28,7 +34,7 @@ impl Hasher for Fnv {
 
 /// A number that equal shapes share and others hardly ever do.
 pub(crate) fn fingerprint(shape: &PodShape) -> u64 {
-    let mut hasher = Fnv(0xcbf2_9ce4_8422_2325);
+    let mut hasher = Fnv::default();
     shape.hash(&mut hasher);
     hasher.finish()
 }

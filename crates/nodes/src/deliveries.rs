@@ -6,6 +6,7 @@
 
 use crate::back_off;
 use crate::fleet::{Fleet, PoolAccount, order_unseen};
+use crate::launches;
 use crate::round::{Round, after};
 use model::{
     Lower, Machine, MachineState, PoolId, Reason, Release, Removal, RemovalCause, RemovalPhase, ScaleUp,
@@ -23,6 +24,12 @@ pub(crate) fn settle(round: &mut Round<'_>, fleet: &mut Fleet) {
     forget_gone_pools(round, fleet);
     for (id, account) in &mut fleet.pools {
         if !account.fresh {
+            continue;
+        }
+        if account.pool.direct().is_some() {
+            launches::settle(round, id, account);
+            ask_again(round, id, account);
+            speak(round, id, account);
             continue;
         }
         confirm(round, id, account);
@@ -108,6 +115,7 @@ fn adopt_unborn(round: &mut Round<'_>, id: &PoolId, account: &PoolAccount) {
         not_before: None,
         serves: Vec::new(),
         claims: BTreeMap::new(),
+        launches: Vec::new(),
     };
     round.ledger.scale_ups.insert(id.clone(), order);
 }
@@ -261,6 +269,7 @@ fn ask_again(round: &mut Round<'_>, id: &PoolId, account: &mut PoolAccount) {
             to: order.to,
             max: account.pool.max,
             serves: order.serves.into(),
+            launches: order.launches,
         })
     });
 }

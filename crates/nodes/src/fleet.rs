@@ -222,6 +222,10 @@ fn node_state(
     if node.deleting || going {
         return NodeState::Leaving;
     }
+    if machine.is_some_and(|m| m.direct.as_ref().is_some_and(|direct| direct.initialized_at.is_none())) {
+        // Its claim has the time limits.
+        return NodeState::Starting { since: node.created_at };
+    }
     let starts = || node.taints.iter().any(|taint| round.policies.taints.is_startup(&taint.key));
     if node.is_ready() && !starts() {
         return NodeState::Ready;
@@ -256,6 +260,8 @@ fn count_machine(
         None if matches!(machine.state, MachineState::Failed { .. }) => {
             account.failed.push(Arc::clone(machine));
         }
+        // How long a claimed machine may take, and what becomes of it then, its claim says.
+        None if machine.direct.is_some() => account.coming += 1,
         None => {
             let limit = account.pool.options.max_provision_time.unwrap_or(round.policies.max_provision_time);
             if round.ledger.orphans.contains_key(&machine.id)

@@ -6,6 +6,7 @@
 use crate::claims::{self, fingerprint};
 use crate::fleet::{Fleet, PoolAccount};
 use crate::freshness::Freshness;
+use crate::launches;
 use crate::market::{self, Refused};
 use crate::planted::PlantedBug;
 use crate::round::{Round, after};
@@ -55,8 +56,8 @@ pub(crate) fn buy(
     let mut candidates = candidates(round, fleet, room);
     let waiting = unmet.iter().map(|group| (group.class, group.pods.clone())).collect();
     let open = open_pools(round, fleet, fresh);
-    let refused = if unmet.is_empty() {
-        Refused::new()
+    let (refused, sales) = if unmet.is_empty() {
+        (Refused::new(), BTreeMap::new())
     } else {
         market::buy(round, fleet, room, &mut candidates, &mut unmet, &open)
     };
@@ -70,6 +71,11 @@ pub(crate) fn buy(
             && let Some(account) = fleet.pools.get_mut(&candidate.id)
         {
             order(round, account, candidate);
+        }
+    }
+    for (id, sales) in sales {
+        if let Some(account) = fleet.pools.get_mut(&id) {
+            launches::order(round, account, sales);
         }
     }
     explain(round, fleet, fresh, room, &candidates, &unmet, &refused);
@@ -256,6 +262,7 @@ pub(crate) fn place_order(
         not_before: None,
         serves: serves.iter().take(SERVED_IN_LEDGER).collect(),
         claims: claims::with_more(round, &id, claims),
+        launches: Vec::new(),
     };
     round.wake(entry.deadline);
     if !round.planted.has(PlantedBug::ForgottenIntent) {
@@ -269,7 +276,7 @@ pub(crate) fn place_order(
     account.target = to;
     account.unborn += count;
     account.order_open = true;
-    round.step(Step::Buy(Buy { intent, pool: id, from, to, max, serves }));
+    round.step(Step::Buy(Buy { intent, pool: id, from, to, max, serves, launches: Vec::new() }));
 }
 
 /// Notes machines without pods of their own among what the round adds.

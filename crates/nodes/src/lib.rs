@@ -25,6 +25,7 @@ mod fleet;
 mod freshness;
 mod growth;
 mod idle;
+mod launches;
 mod leftovers;
 mod market;
 mod outcomes;

@@ -2,18 +2,19 @@
 //!
 //! Owns the market that a round sees and the reading of the optimiser's answer. A group takes part with one kind of
 //! machine, a direct pool with all its flavours; what each counts as is `appraisal`'s. What is bought of groups becomes
-//! an order in `growth`; machines of direct pools are planned and not launched.
+//! an order in `growth`, machines of direct pools become one in `launches`.
 
 use crate::appraisal::Appraisal;
 use crate::ceiling::Ceiling;
 use crate::fleet::{Fleet, PoolAccount};
 use crate::growth::{self, Candidate};
+use crate::launches::{Sales, Sold};
 use crate::round::Round;
 use crate::supply::{self, Unmet};
 use model::{
-    DirectPool, Flavour, Labels, PodNames, PoolId, PoolLimits, PoolRejection, Reason, ResourceName, Resources,
+    DirectPool, Flavour, Labels, PodNames, PoolId, PoolLimits, PoolRejection, ResourceName, Resources,
 };
-use packing::solve::{Answer, Effort, Pool, Refusal, Rule, SolveError, solve};
+use packing::solve::{Answer, Effort, Machine, Pool, Refusal, Rule, SolveError, solve};
 use packing::{Make, Market, Question, Room, SpotIx};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -39,6 +40,7 @@ struct Fair {
     /// For each make the flavour's place in its pool.
     flavours: Vec<u32>,
     ceiling: Ceiling,
+    sales: BTreeMap<PoolId, Sales>,
 }
 
 /// Serves what is left from all pools that may grow. Returns why pools cannot serve the rest.
@@ -49,7 +51,7 @@ pub(crate) fn buy(
     candidates: &mut [Candidate],
     unmet: &mut [Unmet],
     open: &BTreeMap<PoolId, Option<u32>>,
-) -> Refused {
+) -> (Refused, BTreeMap<PoolId, Sales>) {
     let mut fair = Fair::open(round, fleet, room, candidates, open);
     let effort = Effort { steps: round.policies.optimiser_steps, ..Effort::default() };
     for turn in 0..MOST_SOLVES {
@@ -58,17 +60,18 @@ pub(crate) fn buy(
         let Ok(answer) = fair.answer(&question, effort) else {
             let stalls = || fair.stalls.iter().map(|stall| stall.id.clone());
             let all = (0..unmet.len()).flat_map(|group| stalls().map(move |pool| (group, pool)));
-            return all.map(|key| (key, PoolRejection::TooManyResources)).collect();
+            let refused = all.map(|key| (key, PoolRejection::TooManyResources)).collect();
+            return (refused, fair.sales);
         };
-        let kept_off = fair.carry_out(round, room, candidates, unmet, &answer);
+        let kept_off = fair.carry_out(round, fleet, room, candidates, unmet, &answer);
         if turn == 0 && !kept_off && fair.appraisal.is_price() {
             round.growth.bound = model::MicroUsdPerHour(answer.bound);
         }
         if !kept_off || answer.machines.is_empty() || turn + 1 == MOST_SOLVES {
-            return fair.refused(room, unmet, &question, &answer);
+            return (fair.refused(room, unmet, &question, &answer), fair.sales);
         }
     }
-    Refused::new()
+    (Refused::new(), fair.sales)
 }
 
 impl Fair {
@@ -83,8 +86,14 @@ impl Fair {
         let sellers = sellers.map(|(_, account)| &*account.pool);
         let appraisal = Appraisal::of(&round.policies.choice, round.ledger.next_intent, sellers);
         let market = Market { ignores_wishes: !round.policies.respect_preferences, ..Market::default() };
-        let mut fair =
-            Self { appraisal, stalls: Vec::new(), market, flavours: Vec::new(), ceiling: fleet.ceiling };
+        let mut fair = Self {
+            appraisal,
+            stalls: Vec::new(),
+            market,
+            flavours: Vec::new(),
+            ceiling: fleet.ceiling,
+            sales: BTreeMap::new(),
+        };
         for (at, candidate) in candidates.iter().enumerate() {
             if let (Some(most), Some(account)) = (open.get(&candidate.id), fleet.pools.get(&candidate.id)) {
                 fair.add_group(account, at, candidate, *most);
@@ -183,6 +192,7 @@ impl Fair {
     fn carry_out(
         &mut self,
         round: &mut Round<'_>,
+        fleet: &Fleet,
         room: &mut Room,
         candidates: &mut [Candidate],
         unmet: &mut [Unmet],
@@ -203,14 +213,17 @@ impl Fair {
             for class in &make.overhead {
                 room.hold(*class, spot, 1);
             }
-            let mut taken = false;
+            let mut taken = Vec::new();
             for (group, count) in &machine.pods {
                 let class = unmet[*group].class;
                 let fits = room.volume_capacity(class, spot, *count);
                 kept_off |= fits < *count;
                 if fits > 0 {
                     room.settle(class, spot, fits);
-                    taken = true;
+                    taken.push((*group, fits));
+                    if self.stalls[make.pool].candidate.is_none() {
+                        continue;
+                    }
                     match served
                         .iter_mut()
                         .rev()
@@ -222,18 +235,20 @@ impl Fair {
                     }
                 }
             }
-            if taken {
+            if taken.is_empty() {
+                room.rollback(before);
+            } else {
+                if self.stalls[make.pool].candidate.is_none() {
+                    self.launch(fleet, room, unmet, machine, &taken);
+                }
                 self.sold(machine.offering, candidates);
                 let pool = self.stalls[self.market.makes[machine.offering].pool].id.clone();
                 round.planned.push((spot, pool, self.flavours[machine.offering]));
-            } else {
-                room.rollback(before);
             }
         }
         for (offering, group, count) in served {
-            match self.stalls[self.market.makes[offering].pool].candidate {
-                Some(at) => growth::serve(&mut candidates[at], &mut unmet[group], count),
-                None => self.plan_launch(round, &mut unmet[group], offering, count),
+            if let Some(at) = self.stalls[self.market.makes[offering].pool].candidate {
+                growth::serve(&mut candidates[at], &mut unmet[group], count);
             }
         }
         kept_off
@@ -259,17 +274,33 @@ impl Fair {
         }
     }
 
-    fn plan_launch(&self, round: &mut Round<'_>, group: &mut Unmet, offering: usize, count: u32) {
-        let make = &self.market.makes[offering];
-        let label = |key: &str| make.node.labels.get(key).cloned().unwrap_or_else(|| Arc::from(""));
-        let reason = Reason::LaunchNotServed {
-            pool: self.stalls[make.pool].id.clone(),
-            instance_type: label("node.kubernetes.io/instance-type"),
-            zone: label("topology.kubernetes.io/zone"),
-        };
-        let pods = group.pods.take_first(count as usize);
-        supply::take_missing(&mut group.missing, count - pods.len() as u32);
-        round.verdicts.pods.say(pods, reason);
+    /// Notes a machine of a direct pool, with the types that would do as well where it is to stand.
+    fn launch(
+        &mut self,
+        fleet: &Fleet,
+        room: &Room,
+        unmet: &mut [Unmet],
+        machine: &Machine,
+        pods: &[(usize, u32)],
+    ) {
+        let make = &self.market.makes[machine.offering];
+        let id = &self.stalls[make.pool].id;
+        let Some(direct) = fleet.pools.get(id).and_then(|account| account.pool.direct()) else { return };
+        let flavour_of = |offering: usize| direct.flavours().get(self.flavours[offering] as usize);
+        let Some(flavour) = flavour_of(machine.offering) else { return };
+        let mut types: Vec<Arc<str>> = flavour.instance_type.iter().cloned().collect();
+        for option in machine.options.iter().filter_map(|option| flavour_of(*option)) {
+            let alike = option.capacity_type == flavour.capacity_type && option.zone == flavour.zone;
+            if let Some(name) = option.instance_type.as_ref().filter(|name| alike && !types.contains(name)) {
+                types.push(Arc::clone(name));
+            }
+        }
+        let mut overhead = model::Resources::default();
+        for class in &make.overhead {
+            overhead.add(&room.shape_of(*class).requests);
+        }
+        let sold = Sold { flavour, types, overhead };
+        self.sales.entry(id.clone()).or_default().add(sold, unmet, pods);
     }
 
     fn refused(&self, room: &mut Room, unmet: &[Unmet], question: &Question, answer: &Answer) -> Refused {

@@ -6,12 +6,13 @@
 use crate::claims::fingerprint;
 use crate::demand::{Demand, DemandGroup};
 use crate::fleet::{Fleet, FleetNode, NodeState, PoolAccount};
+use crate::launches;
 use crate::planted::PlantedBug;
-use crate::round::Round;
+use crate::round::{Round, after};
 use crate::utilization::{self, Utilization};
 use model::{
-    Cluster, Node, NodeName, NodeTemplate, Pod, PodNames, PoolId, Reason, RemovalPhase, Resources, Taint,
-    Uid, WorkloadKey,
+    Cluster, MachineState, Node, NodeName, NodeTemplate, Pod, PodNames, PoolId, Reason, RemovalPhase,
+    Resources, Taint, Uid, WorkloadKey,
 };
 use packing::{
     Ask, ClassIx, ClusterVolumes, NodeView, Placed, Room, SpotIx, Template, Vocabulary,
@@ -40,6 +41,9 @@ const PASSING_TAINTS: [&str; 9] = [
     "node.cloudprovider.kubernetes.io/shutdown",
 ];
 
+/// How long the scheduler may take to bind what a new node was bought for.
+const JUST_COME: jiff::SignedDuration = jiff::SignedDuration::from_mins(1);
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum SpotKind {
     Ready(NodeName),
@@ -60,6 +64,9 @@ pub(crate) struct Unmet {
 /// Where pods of groups (by their place in the list) were put.
 type Packing = Vec<(usize, Placed)>;
 
+/// Puts up to so many pods of a group, by its place in the list, on some spots.
+type Put<'p> = dyn FnMut(&mut Room, usize, u32, Range<usize>) + 'p;
+
 pub(crate) struct Supply {
     pub room: Room,
     kinds: Vec<SpotKind>,
@@ -71,6 +78,8 @@ pub(crate) struct Supply {
     /// Machines on their way are the spots from there to before this one.
     coming_end: usize,
     of_pool: BTreeMap<PoolId, Range<usize>>,
+    /// Machines of direct pools that the pods of certain shapes were bought for.
+    reserved: Vec<(SpotIx, BTreeMap<u64, u32>)>,
     pub utilization: BTreeMap<NodeName, Utilization>,
     /// Nodes on which nothing but `DaemonSet` and mirror pods runs.
     pub idle: BTreeSet<NodeName>,
@@ -94,6 +103,7 @@ impl Supply {
             standing_end: 0,
             coming_end: 0,
             of_pool: BTreeMap::new(),
+            reserved: Vec::new(),
             utilization: BTreeMap::new(),
             idle: BTreeSet::new(),
             awaited: BTreeSet::new(),
@@ -148,6 +158,11 @@ impl Supply {
             self.hold(spot, &pods);
             self.kinds.push(SpotKind::Ready(name.clone()));
             self.spot_of.insert(name.clone(), spot);
+            let machine = fleet.nodes.get(name).and_then(|node| node.machine.as_ref());
+            let new = machine
+                .and_then(|machine| machine.direct.as_ref())
+                .filter(|direct| direct.initialized_at.is_some_and(|at| round.now < after(at, JUST_COME)));
+            self.reserve(new.map(|direct| &direct.serves));
         }
         self.ready_end = self.room.len();
     }
@@ -179,9 +194,13 @@ impl Supply {
             for (name, node) in &fleet.nodes {
                 if starting_pool(node) == Some(id) && !round.ledger.removals.contains_key(name) {
                     self.add_starting(round, fleet, node);
+                    let machine = node.machine.as_ref().and_then(|machine| machine.direct.as_ref());
+                    self.reserve(machine.map(|direct| &direct.serves));
                 }
             }
-            if let Some(template) = template(round, account, &mut self.room) {
+            if account.pool.direct().is_some() {
+                self.add_claimed(round, fleet, account);
+            } else if let Some(template) = template(round, account, &mut self.room) {
                 for _ in 0..account.coming + account.unborn {
                     let spot = self.room.add_promised(Arc::clone(&template.node));
                     for class in &template.overhead {
@@ -191,6 +210,71 @@ impl Supply {
             }
             self.kinds.resize(self.room.len(), SpotKind::OnItsWay(id.clone()));
             self.of_pool.insert(id.clone(), begin..self.room.len());
+        }
+    }
+
+    /// Machines that are claimed and have no node yet, then those whose claims are not seen yet.
+    fn add_claimed(&mut self, round: &Round<'_>, fleet: &Fleet, account: &PoolAccount) {
+        let id = &account.pool.id;
+        let joined: BTreeSet<&model::MachineId> = fleet
+            .nodes
+            .values()
+            .filter_map(|node| node.machine.as_ref().map(|machine| &machine.id))
+            .collect();
+        let mut coming: Vec<(Arc<model::Flavour>, BTreeMap<u64, u32>)> = Vec::new();
+        for machine in round.cluster.machines_of(id).filter(|machine| !joined.contains(&machine.id)) {
+            let may_come = matches!(machine.state, MachineState::Creating | MachineState::Running);
+            if let Some(direct) = machine.direct.as_ref().filter(|_| may_come) {
+                coming.push((Arc::clone(&direct.flavour), direct.serves.clone()));
+            }
+        }
+        if let Some(order) = round.ledger.scale_ups.get(id) {
+            for (launch, _) in launches::unseen(round, order) {
+                coming.push((Arc::clone(&launch.flavour), launch.serves.clone()));
+            }
+        }
+        // Alike machines share one reading of their kind.
+        let mut known: Vec<(Arc<model::Flavour>, Template)> = Vec::new();
+        for (flavour, serves) in coming {
+            let found =
+                known.iter().position(|(other, _)| Arc::ptr_eq(other, &flavour) || **other == *flavour);
+            let at = found.unwrap_or_else(|| {
+                let template = template_of(round, id, &flavour.template, &mut self.room);
+                known.push((flavour, template));
+                known.len() - 1
+            });
+            let template = &known[at].1;
+            let spot = self.room.add_promised(Arc::clone(&template.node));
+            for class in &template.overhead {
+                self.room.hold(*class, spot, 1);
+            }
+            self.reserve(Some(&serves));
+        }
+    }
+
+    /// Keeps the machine that was added last for the pods that it was bought for.
+    fn reserve(&mut self, serves: Option<&BTreeMap<u64, u32>>) {
+        if let Some(serves) = serves.filter(|serves| !serves.is_empty()) {
+            self.reserved.push((SpotIx(self.room.len() - 1), serves.clone()));
+        }
+    }
+
+    /// Puts pods where they were bought for; several machines of one kind take them in their order.
+    fn fill_reserved(&mut self, groups: &[DemandGroup], within: &Range<usize>, put: &mut Put<'_>) {
+        let mut by_shape: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
+        for (at, group) in groups.iter().enumerate().filter(|(_, group)| !group.is_empty()) {
+            by_shape.entry(fingerprint(&group.shape)).or_default().push(at);
+        }
+        for (spot, serves) in self.reserved.iter().filter(|(spot, _)| within.contains(&spot.0)) {
+            for (shape, count) in serves {
+                let mut left = *count;
+                for at in by_shape.get(shape).into_iter().flatten() {
+                    let before = self.room.received(*spot).iter().map(|(_, count)| count).sum::<u32>();
+                    put(&mut self.room, *at, left, spot.0..spot.0 + 1);
+                    let after = self.room.received(*spot).iter().map(|(_, count)| count).sum::<u32>();
+                    left = left.saturating_sub(after.saturating_sub(before));
+                }
+            }
         }
     }
 
@@ -242,6 +326,9 @@ impl Supply {
         self.unmodelled = demand.unmodelled;
         let mut groups = demand.groups;
         let standing = 0..self.standing_end;
+        for (at, placed) in self.pack_new(&groups) {
+            self.take(round, &mut groups[at], placed);
+        }
         for group in &mut groups {
             self.place(round, group, standing.clone());
         }
@@ -261,6 +348,22 @@ impl Supply {
             })
             .filter(|unmet| !unmet.pods.is_empty() || !unmet.missing.is_empty())
             .collect()
+    }
+
+    /// Nodes that have just come first take what they were bought for: the scheduler is about to bind it.
+    fn pack_new(&mut self, groups: &[DemandGroup]) -> Packing {
+        let within = 0..self.ready_end;
+        let mut left: Vec<u32> = groups.iter().map(DemandGroup::count).collect();
+        let mut found = Vec::new();
+        self.fill_reserved(groups, &within, &mut |room, at, most, spots| {
+            if most.min(left[at]) > 0 {
+                for placed in room.place(groups[at].class, most.min(left[at]), spots) {
+                    left[at] -= placed.count;
+                    found.push((at, placed));
+                }
+            }
+        });
+        found
     }
 
     /// Packs what is left on the machines on their way: in the order of need, or where that leaves something out that
@@ -287,7 +390,7 @@ impl Supply {
             (&by_cpu, &none, false),
         ] {
             let mark = self.room.mark();
-            let placed = self.pack_in_order(groups, order, claims, &coming);
+            let placed = self.pack_in_order(groups, order, claims, honest, &coming);
             self.room.rollback(mark);
             let left = left_out(groups, &placed);
             let better = best.as_ref().is_none_or(|(least, _)| {
@@ -316,6 +419,7 @@ impl Supply {
         groups: &[DemandGroup],
         order: &[usize],
         claims: &[Vec<(PoolId, u32)>],
+        honest: bool,
         coming: &Range<usize>,
     ) -> Packing {
         let mut found = Vec::new();
@@ -328,6 +432,9 @@ impl Supply {
                 }
             }
         };
+        if honest {
+            self.fill_reserved(groups, coming, &mut put);
+        }
         for at in order {
             for (pool, count) in &claims[*at] {
                 if let Some(spots) = self.of_pool.get(pool).cloned() {
@@ -476,11 +583,10 @@ pub(crate) fn class_of(room: &mut Room, pod: &Pod) -> ClassIx {
 fn starting_node(round: &Round<'_>, fleet: &Fleet, node: &FleetNode) -> Node {
     let mut plain = Node::clone(&node.node);
     plain.taints.retain(|taint| !is_passing(round, taint));
-    let template = node
-        .machine
-        .as_ref()
-        .and_then(|machine| fleet.pools.get(&machine.pool))
-        .and_then(|account| account.pool.template.as_ref());
+    let machine = node.machine.as_ref();
+    let of_pool = || fleet.pools.get(&machine?.pool)?.pool.template.as_ref();
+    let direct = machine.and_then(|machine| machine.direct.as_ref());
+    let template = direct.map(|direct| &direct.flavour.template).or_else(of_pool);
     if let Some(template) = template {
         // Until its kubelet and device plug-ins have reported, the template knows better.
         fill_gaps(&mut plain.allocatable, &template.allocatable);
@@ -488,6 +594,10 @@ fn starting_node(round: &Round<'_>, fleet: &Fleet, node: &FleetNode) -> Node {
             plain.fittings.clone_from(&template.fittings);
         }
         model::add_zone_aliases(&mut plain.labels);
+        if direct.is_some() {
+            // Startup taints go; what stays is what was planned.
+            plain.taints.clone_from(&template.taints);
+        }
     }
     plain
 }

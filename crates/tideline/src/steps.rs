@@ -28,6 +28,14 @@ pub(crate) fn words(step: &Step, cluster: &Cluster, decision: &Decision) -> Word
         )
     };
     let (what, reason) = match step {
+        Step::Buy(buy) if !buy.launches.is_empty() => (
+            format!(
+                "launch {} machines of pool {}",
+                buy.to.saturating_sub(buy.from),
+                pool_name(cluster, &buy.pool)
+            ),
+            serves(&buy.serves),
+        ),
         Step::Buy(buy) => (
             format!("grow pool {} {}->{} (max {})", pool_name(cluster, &buy.pool), buy.from, buy.to, buy.max),
             serves(&buy.serves),

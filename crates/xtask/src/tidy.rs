@@ -31,6 +31,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("sandbox", 4),
     ("admission", 5),
     ("alerts", 5),
+    ("claims", 5),
     ("controller", 5),
     ("installation", 5),
     ("scaler", 5),

@@ -346,7 +346,7 @@ impl Group {
                 }
                 let state = MachineState::Failed { code: code.clone(), message: message.clone() };
                 let (pool, aliases) = (pool.clone(), Vec::new());
-                self.unborn.push(Machine { id, pool, state, created_at, node: None, aliases });
+                self.unborn.push(Machine { id, pool, state, created_at, node: None, aliases, direct: None });
             }
         }
         if !group.enable_desired_capacity {
@@ -378,6 +378,7 @@ impl Group {
             created_at: created_at(instance),
             node: None,
             aliases: aliases(instance),
+            direct: None,
         })
     }
 

@@ -301,7 +301,7 @@ impl Watched {
             }
             let state = MachineState::Failed { code: code.clone(), message: message.clone() };
             let (pool, aliases) = (pool_id(&group.name), Vec::new());
-            self.unborn.push(Machine { id, pool, state, created_at, node: None, aliases });
+            self.unborn.push(Machine { id, pool, state, created_at, node: None, aliases, direct: None });
         }
     }
 
@@ -377,6 +377,7 @@ fn machine(group: &str, seen: &Seen) -> Option<Machine> {
         created_at: seen.created_at,
         node: None,
         aliases: Vec::new(),
+        direct: None,
     })
 }
 

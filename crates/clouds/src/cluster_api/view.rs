@@ -251,6 +251,7 @@ impl View {
             created_at: object.creation_timestamp().map_or(Timestamp::UNIX_EPOCH, |at| at.0),
             node: node.map(NodeName::from),
             aliases: Vec::new(),
+            direct: None,
         })
     }
 }

@@ -299,6 +299,7 @@ impl CloudProvider for Offer {
             to: pool.target.saturating_add(by),
             max: pool.max,
             serves: Serves::default(),
+            launches: Vec::new(),
         };
         answered(self.provider.buy(&order).await)?;
         Ok(Response::new(wire::NodeGroupIncreaseSizeResponse {}))

@@ -294,6 +294,7 @@ impl Watched {
             created_at: seen.created_at,
             node: None,
             aliases: Vec::new(),
+            direct: None,
         });
         let machines: Vec<Machine> = machines.collect();
         self.told.tell(pool, machines.into_iter(), changes);

@@ -189,6 +189,7 @@ impl World {
             to,
             max: 10,
             serves: model::Serves::default(),
+            launches: Vec::new(),
         };
         self.provider.buy(&order).await
     }

@@ -140,7 +140,17 @@ impl World {
 
     pub(crate) async fn buy(&self, to: u32) -> Result<OrderAnswer, ProviderError> {
         let (intent, pool) = ("buy-1".into(), pool_id(GROUP));
-        self.provider.buy(&Buy { intent, pool, from: 0, to, max: 10, serves: model::Serves::default() }).await
+        self.provider
+            .buy(&Buy {
+                intent,
+                pool,
+                from: 0,
+                to,
+                max: 10,
+                serves: model::Serves::default(),
+                launches: Vec::new(),
+            })
+            .await
     }
 
     pub(crate) async fn lower(&self, from: u32, to: u32) -> Result<OrderAnswer, ProviderError> {

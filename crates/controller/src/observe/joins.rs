@@ -39,7 +39,9 @@ impl Joins {
                 self.touched = true;
                 match &machine {
                     Some(machine)
-                        if machine.pool.provider() == cluster_api::NAME || !machine.aliases.is_empty() =>
+                        if machine.pool.provider() == cluster_api::NAME
+                            || machine.direct.is_some()
+                            || !machine.aliases.is_empty() =>
                     {
                         self.foreign.insert(id.clone());
                     }
@@ -210,6 +212,7 @@ mod tests {
             created_at: Timestamp::from_second(BORN).unwrap(),
             node: None,
             aliases: vec![Arc::from(address)],
+            direct: None,
         };
         Change::Machine(machine.id.clone(), Some(Arc::new(machine)))
     }

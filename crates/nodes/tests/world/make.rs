@@ -143,6 +143,7 @@ impl World {
             created_at: self.ago(a.time("age").unwrap_or(SignedDuration::from_hours(24))),
             node: None,
             aliases: Vec::new(),
+            direct: None,
             state,
         };
         if machine.state != MachineState::Deleting

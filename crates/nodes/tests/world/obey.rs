@@ -94,6 +94,7 @@ impl World {
                 created_at: self.now,
                 node: None,
                 aliases: Vec::new(),
+                direct: None,
             };
             self.cluster.apply(Change::Machine(machine.id.clone(), Some(Arc::new(machine))));
         }

@@ -60,6 +60,9 @@ pub(crate) struct Arguments {
     /// The same for one pool, by name or id, while the others are acted on; may be given more than once
     #[arg(long, value_name = "POOL")]
     dry_run_pool: Vec<String>,
+    /// Let simulated machines stand for those of clouds that NodePools name: for trying manifests out
+    #[arg(long)]
+    simulate_clouds: bool,
     #[command(flatten)]
     election: Election,
     /// Keep the ledger in the status ConfigMap, the only one that a Cluster Autoscaler's role lets us write; so it is
@@ -99,6 +102,8 @@ enum CloudProvider {
     /// A program that is asked by Cluster Autoscaler's externalgrpc protocol (--cloud-config)
     #[value(name = "externalgrpc")]
     ExternalGrpc,
+    /// NodePools of Karpenter: single machines, claimed by NodeClaims
+    Karpenter,
 }
 
 /// Whether a value of `--cloud-provider` is served.
@@ -174,6 +179,18 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CommandError> {
         if config.providers.contains(&ProviderKind::Aws) {
             controller = controller.with_provider(aws(&arguments.groups, limits, clock).await?);
         }
+        if config.providers.contains(&ProviderKind::Karpenter) {
+            let settings = claims::Settings {
+                watches: config.watch_settings(),
+                simulate_clouds: arguments.simulate_clouds,
+            };
+            let (direct, keeper) = claims::start(&client, clock, &settings);
+            controller = controller.with_provider(direct);
+            let handle = controller.handle();
+            if !config.policies.dry_run {
+                tokio::spawn(keeper.run(move || handle.leads()));
+            }
+        }
         if config.providers.contains(&ProviderKind::ExternalGrpc) {
             let provider =
                 external_flags::provider(&arguments.groups, &config, limits, client.clone(), clock)?;
@@ -239,6 +256,7 @@ pub(crate) fn configured(arguments: &Arguments, file: Option<(&str, &str)>) -> R
                 CloudProvider::Alicloud => ProviderKind::Alicloud,
                 CloudProvider::Aws => ProviderKind::Aws,
                 CloudProvider::ExternalGrpc => ProviderKind::ExternalGrpc,
+                CloudProvider::Karpenter => ProviderKind::Karpenter,
             })
             .collect();
     }

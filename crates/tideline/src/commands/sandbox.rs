@@ -90,7 +90,13 @@ async fn start(arguments: &Arguments) -> Result<(), CommandError> {
         seed: arguments.seed,
         ..Config::default()
     };
-    let controller = Controller::new(cluster.client("tideline"), config, clock)?.with_hook(Box::new(narrate));
+    let claimed = claims::Settings { watches: config.watch_settings(), simulate_clouds: true };
+    let (direct, keeper) = claims::start(&cluster.client("tideline"), clock, &claimed);
+    let controller = Controller::new(cluster.client("tideline"), config, clock)?
+        .with_provider(direct)
+        .with_hook(Box::new(narrate));
+    let handle = controller.handle();
+    let keeping = tokio::spawn(keeper.run(move || handle.leads()));
     let scaler = scaler(&cluster, clock)?;
     let api =
         ServiceExt::<Request>::map_response(cluster.api().service(), |response| response.map(Body::new));
@@ -126,6 +132,7 @@ async fn start(arguments: &Arguments) -> Result<(), CommandError> {
     };
     scaling.abort();
     server.abort();
+    keeping.abort();
     cluster.stop();
     // It leads nowhere any more; where it cannot be removed, nothing is lost.
     let _ = std::fs::remove_file(&kubeconfig);

@@ -21,11 +21,16 @@ impl Cloud {
         now: Timestamp,
     ) -> Result<(), kube::Error> {
         let name = machine.name_any();
-        let Some(pool) = self.pools.get(&(String::new(), machine.spec.pool.clone())).cloned() else {
-            return Ok(());
+        let (template, boot) = if let Some(launch) = &machine.spec.launch {
+            (launch.template.clone(), launch.boot.clone())
+        } else {
+            let Some(pool) = self.pools.get(&(String::new(), machine.spec.pool.clone())) else {
+                return Ok(());
+            };
+            (pool.spec.template.clone(), pool.spec.boot.clone())
         };
         let seconds = |s: i32| Duration::from_secs(u64::try_from(s).unwrap_or(0));
-        let (min, max) = (seconds(pool.spec.boot.min_seconds), seconds(pool.spec.boot.max_seconds));
+        let (min, max) = (seconds(boot.min_seconds), seconds(boot.max_seconds));
         // Drawn from the name: a restarted cloud finds the same moment again.
         let at = after(created, draw_between(self.options.seed, &format!("{name}/boot"), min, max));
         if fault == Some(MachineFault::NeverJoins) {
@@ -44,7 +49,7 @@ impl Cloud {
             };
             return self.set_status(&name, &status).await;
         }
-        let node = objects::node(&pool, machine, fault.as_ref(), now);
+        let node = objects::node(&template, machine, fault.as_ref(), now);
         match self.node_api.create(&PostParams::default(), &node).await {
             Ok(made) => {
                 // A server that drops status on creation gets it once more.

@@ -137,6 +137,17 @@ impl Cloud {
         let now = self.options.clock.now();
         let key = (String::new(), name.to_owned());
         let pool = self.machines.get(&key).or(old).map(|m| m.spec.pool.clone()).unwrap_or_default();
+        // One that was launched by itself belongs to no pool.
+        let alone = self.machines.get(&key).or(old).is_some_and(|machine| machine.spec.launch.is_some());
+        if alone {
+            if self.machines.get(&key).is_some() {
+                self.due.set_earliest(Task::Machine(name.to_owned()), now);
+            } else {
+                self.due.clear(&Task::Machine(name.to_owned()));
+                self.node_changed(name);
+            }
+            return;
+        }
         if self.machines.get(&key).is_some() {
             self.machines_of.entry(pool.clone()).or_default().insert(name.to_owned());
             self.due.set_earliest(Task::Machine(name.to_owned()), now);

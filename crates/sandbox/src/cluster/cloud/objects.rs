@@ -3,7 +3,7 @@
 use super::faults::{FAULT, MachineFault};
 use crate::cluster::nodes::{NodeOutline, node_object};
 use api::labels;
-use api::simulated::{SimulatedMachine, SimulatedMachineSpec, SimulatedPool, provider_id};
+use api::simulated::{SimulatedMachine, SimulatedMachineSpec, SimulatedPool, SimulatedTemplate, provider_id};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Taint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
@@ -28,20 +28,25 @@ pub(super) fn machine(pool: &SimulatedPool, name: &str, fault: Option<&MachineFa
             owner_references: Some(vec![owner]),
             ..ObjectMeta::default()
         },
-        spec: SimulatedMachineSpec { provider_id: provider_id(&pool_name, name), pool: pool_name },
+        spec: SimulatedMachineSpec {
+            provider_id: provider_id(&pool_name, name),
+            pool: pool_name,
+            launch: None,
+        },
         status: None,
     }
 }
 
 pub(super) fn node(
-    pool: &SimulatedPool,
+    template: &SimulatedTemplate,
     machine: &SimulatedMachine,
     fault: Option<&MachineFault>,
     now: Timestamp,
 ) -> Node {
-    let template = &pool.spec.template;
     let mut labels = template.labels.clone();
-    labels.insert(labels::POOL.to_owned(), pool.name_any());
+    if machine.spec.launch.is_none() {
+        labels.insert(labels::POOL.to_owned(), machine.spec.pool.clone());
+    }
     let taints = template.taints.iter().map(|taint| Taint {
         key: taint.key.clone(),
         value: Some(taint.value.clone()).filter(|value| !value.is_empty()),

@@ -144,23 +144,8 @@ fn new_node(cluster: &Cluster, machine: &NewMachine) -> NewNode {
     }
 }
 
-/// The steps, and the launches of pools that are planned for and not served yet.
 fn steps(cluster: &Cluster, decision: &Decision) -> Vec<StepAnswer> {
-    let mut steps: Vec<StepAnswer> =
-        decision.plan.steps.iter().map(|step| step_answer(step, cluster, decision)).collect();
-    let mut launches: BTreeMap<String, usize> = BTreeMap::new();
-    for machine in &decision.growth.machines {
-        let pool = cluster.pools().get(&machine.pool);
-        if pool.is_some_and(|pool| pool.direct().is_some()) {
-            *launches.entry(pool_name(cluster, &machine.pool)).or_default() += 1;
-        }
-    }
-    steps.extend(launches.into_iter().map(|(pool, count)| StepAnswer {
-        step: None,
-        what: format!("launch {count} machines of pool {pool}"),
-        reason: "planned only: pools that launch single machines are not served yet".to_owned(),
-    }));
-    steps
+    decision.plan.steps.iter().map(|step| step_answer(step, cluster, decision)).collect()
 }
 
 /// Where the waiting pods come to be, new nodes apart.
@@ -181,7 +166,7 @@ impl Placements {
                 Reason::WaitsForMachine { pool } => {
                     coming.entry(pool_name(cluster, pool)).or_default().push(pod.clone());
                 }
-                Reason::TriggeredScaleUp { .. } | Reason::LaunchNotServed { .. } => {}
+                Reason::TriggeredScaleUp { .. } | Reason::Launching { .. } => {}
                 reason => unplaced.push(Unplaced { pod: pod.clone(), reasons: vec![reason.to_string()] }),
             }
         }

@@ -388,6 +388,7 @@ impl Gathering {
                 created_at: node.created_at,
                 node: Some(node.name.clone()),
                 aliases: Vec::new(),
+                direct: None,
             };
             changes.push(Change::Machine(id.clone(), Some(Arc::new(machine))));
         }

@@ -1,0 +1,169 @@
+//! From a claim to its machine.
+//!
+//! Owns which offerings a launch may take, the launch, and what is written of it. The machine is keyed by the claim's
+//! uid; what is written afterwards can be written again.
+
+use crate::cloud::{LaunchError, LaunchOrder, Launched};
+use crate::conditions::{Conditions, INITIALIZED, LAUNCHED, REGISTERED};
+use crate::keeper::{Case, Next, Shared, StepError};
+use crate::orders;
+use crate::simulated::offer_of;
+use api::karpenter::{CAPACITY_TYPE, NODE_POOL, NodeClaim};
+use api::labels;
+use jiff::SignedDuration;
+use kube::ResourceExt as _;
+use model::{Flavour, InstanceType};
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A claim that is not launched after this is given up: its pods are planned for anew.
+const LAUNCH_LIMIT: SignedDuration = SignedDuration::from_mins(5);
+const TRY_AGAIN: SignedDuration = SignedDuration::from_secs(10);
+/// Kinds of machines that one launch may choose from.
+const MOST_OPTIONS: usize = 60;
+const LONGEST_MESSAGE: usize = 300;
+
+pub(crate) async fn launch(shared: &Shared, case: &Case) -> Result<Next, StepError> {
+    let now = shared.clock.now();
+    let claim = &*case.claim;
+    let mut conditions = case.conditions(now);
+    let began = conditions.since(LAUNCHED).or_else(|| claim.creation_timestamp().map(|time| time.0));
+    let deadline = began.and_then(|at| at.saturating_add(LAUNCH_LIMIT).ok());
+    if deadline.is_some_and(|at| at <= now) {
+        tracing::warn!(nodeclaim = claim.name_any(), reason = "launch_timeout", "claim given up");
+        return shared.give_up(claim, "LaunchTimeout", "no machine was launched in time").await;
+    }
+    let class = match &case.class {
+        Ok(class) => class,
+        Err(no) => return shared.give_up(claim, "NodeClassNotReady", &no.message).await,
+    };
+    let options = options(claim, &class.types, |offer| shared.shortages.holds(offer, now))?;
+    if options.is_empty() {
+        let message = "no machine that meets the claim's requirements can be had";
+        return shared.give_up(claim, "InsufficientCapacityError", message).await;
+    }
+    let mut taints = claim.spec.taints.clone();
+    taints.extend(claim.spec.startup_taints.clone());
+    let order = LaunchOrder {
+        claim: Arc::from(claim.name_any()),
+        uid: Arc::from(claim.uid().unwrap_or_default()),
+        options,
+        taints,
+        labels: claim.labels().clone(),
+        boot: class.boot.clone(),
+        sold_out: class.sold_out.clone(),
+        image: class.image.clone(),
+    };
+    match shared.cloud.launch(&order).await {
+        Ok(launched) => {
+            write_launched(shared, claim, &order, &launched, conditions).await?;
+            Ok(Next::Wait)
+        }
+        Err(LaunchError::SoldOut { message, offers }) => {
+            for offer in offers {
+                shared.shortages.note(offer, now);
+            }
+            shared.give_up(claim, "InsufficientCapacityError", &message).await
+        }
+        Err(error) => {
+            let mut message = error.to_string();
+            message.truncate(message.floor_char_boundary(LONGEST_MESSAGE));
+            conditions.set(LAUNCHED, "Unknown", "LaunchFailed", &message);
+            conditions.sum_up(&[LAUNCHED, REGISTERED, INITIALIZED]);
+            shared.write_conditions(claim, &conditions, json!({})).await?;
+            let again = now.saturating_add(TRY_AGAIN).unwrap_or(now);
+            Ok(Next::At(deadline.map_or(again, |deadline| deadline.min(again))))
+        }
+    }
+}
+
+/// What would do for a claim, the cheapest first.
+pub(crate) fn options(
+    claim: &NodeClaim,
+    types: &Arc<Vec<InstanceType>>,
+    is_short: impl Fn(&(Arc<str>, Arc<str>, Arc<str>)) -> bool,
+) -> Result<Vec<Flavour>, StepError> {
+    let mut labels = claim.labels().clone();
+    labels.remove(NODE_POOL);
+    let pool = json!({
+        "apiVersion": "karpenter.sh/v1",
+        "metadata": {"name": claim.name_any()},
+        "spec": {"template": {
+            "metadata": {"labels": labels},
+            "spec": {"requirements": claim.spec.requirements, "taints": claim.spec.taints},
+        }},
+    });
+    let unreadable = |error: intake::IntakeError| StepError::Unreadable(error.to_string());
+    let pool = intake::node_pool(&pool).map_err(unreadable)?.over(types.clone(), BTreeMap::new());
+    let requests = intake::resources(&claim.spec.resources.requests)
+        .map_err(|error| unreadable(error.under("spec.resources.requests")))?;
+    let Some(direct) = pool.direct() else { return Ok(Vec::new()) };
+    let mut options: Vec<Flavour> = direct
+        .flavours()
+        .iter()
+        .filter(|flavour| requests.fits(&flavour.template.allocatable) && !is_short(&offer_of(flavour)))
+        .cloned()
+        .collect();
+    options.sort_by(|a, b| {
+        let key = |f: &Flavour| (f.price, f.capacity_type, f.instance_type.clone(), f.zone.clone());
+        key(a).cmp(&key(b))
+    });
+    options.truncate(MOST_OPTIONS);
+    Ok(options)
+}
+
+/// The claim says what was launched: its labels first, then the status that counts as launched.
+async fn write_launched(
+    shared: &Shared,
+    claim: &NodeClaim,
+    order: &LaunchOrder,
+    launched: &Launched,
+    mut conditions: Conditions,
+) -> Result<(), StepError> {
+    let flavour = order.options.iter().find(|flavour| {
+        offer_of(flavour)
+            == (launched.instance_type.clone(), launched.zone.clone(), launched.capacity_type.clone())
+    });
+    let mut of_machine: BTreeMap<String, String> = BTreeMap::new();
+    if let Some(flavour) = flavour {
+        of_machine.extend(flavour.template.labels.iter().map(|(k, v)| (k.to_string(), v.to_string())));
+    }
+    of_machine.retain(|key, _| !key.starts_with("karpenter.sh/"));
+    of_machine.insert(labels::INSTANCE_TYPE.to_owned(), launched.instance_type.to_string());
+    of_machine.insert(labels::ZONE.to_owned(), launched.zone.to_string());
+    of_machine.insert(CAPACITY_TYPE.to_owned(), launched.capacity_type.to_string());
+    // What a user asked for wins over what the machine says of itself.
+    of_machine.extend(claim.labels().clone());
+    shared.patch_claim(claim, json!({"metadata": {"labels": of_machine}})).await?;
+    conditions.set_true(LAUNCHED);
+    if conditions.get(REGISTERED).is_none() {
+        conditions.set(REGISTERED, "Unknown", "NodeNotFound", "no node has joined with the machine's id yet");
+        conditions.set(
+            INITIALIZED,
+            "Unknown",
+            "NodeNotFound",
+            "no node has joined with the machine's id yet",
+        );
+    }
+    conditions.sum_up(&[LAUNCHED, REGISTERED, INITIALIZED]);
+    let status = match flavour {
+        Some(flavour) => json!({
+            "providerID": launched.provider_id,
+            "imageID": launched.image,
+            "capacity": orders::quantities(&flavour.capacity),
+            "allocatable": orders::quantities(&flavour.template.allocatable),
+        }),
+        None => json!({"providerID": launched.provider_id, "imageID": launched.image}),
+    };
+    shared.write_conditions_anew(claim, &conditions, status).await?;
+    tracing::info!(
+        nodeclaim = claim.name_any(),
+        "provider-id" = launched.provider_id,
+        "instance-type" = &*launched.instance_type,
+        zone = &*launched.zone,
+        "capacity-type" = &*launched.capacity_type,
+        "launched nodeclaim"
+    );
+    Ok(())
+}
