@@ -89,7 +89,7 @@ async fn provider(program: &Program) -> External {
 
 fn buy(pool: &str, from: u32, to: u32) -> Buy {
     let (intent, serves) = (IntentId::from("i"), Serves::default());
-    Buy { intent, pool: pool_id(pool), from, to, max: 10, serves }
+    Buy { intent, pool: pool_id(pool), from, to, max: 10, serves, launches: Vec::new() }
 }
 
 fn lower(pool: &str, from: u32, to: u32) -> Lower {
