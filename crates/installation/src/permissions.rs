@@ -220,8 +220,15 @@ pub const PERMISSIONS: &[Permission] = &[
         Feature::Workloads,
         "autoscaling.kapacitystack.io",
         &["intelligenthorizontalpodautoscalers", "horizontalportraits", "replicaprofiles"],
-        &["list", "watch", "create", "update", "patch", "delete"],
+        SEE,
         "Autoscalers, and the portraits and profiles that are made for them.",
+    ),
+    everywhere(
+        Feature::Workloads,
+        "autoscaling.kapacitystack.io",
+        &["intelligenthorizontalpodautoscalers", "horizontalportraits", "replicaprofiles"],
+        &["create", "update", "patch", "delete"],
+        "",
     ),
     everywhere(
         Feature::Workloads,
@@ -244,10 +251,10 @@ pub const PERMISSIONS: &[Permission] = &[
     ),
     everywhere(
         Feature::Workloads,
-        "*",
-        &["*/scale"],
+        "apps",
+        &["deployments/scale", "replicasets/scale", "statefulsets/scale"],
         &["get", "update"],
-        "Workloads of any kind are scaled by their scale.",
+        "Scaling them; other kinds need the same right on their own scale (docs/workloads.md).",
     ),
     everywhere(
         Feature::Workloads,
@@ -257,12 +264,13 @@ pub const PERMISSIONS: &[Permission] = &[
         "Whether an HPA scales the same workload: then there is no fight.",
     ),
     everywhere(Feature::Workloads, "", &["events"], &["create", "patch"], "Saying what was scaled."),
+    everywhere(Feature::Workloads, "", &["pods"], SEE, "Which pods are online."),
     everywhere(
         Feature::Workloads,
         "",
         &["pods"],
-        &["list", "watch", "patch"],
-        "Which pods are online; their labels and the order of their deletion.",
+        &["patch"],
+        "Their states as labels, and the order of their deletion.",
     ),
     everywhere(
         Feature::Workloads,

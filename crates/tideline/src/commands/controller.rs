@@ -159,7 +159,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CommandError> {
         let mut scaler = None;
         if arguments.metrics.serves() || scales {
             let source = arguments.metrics.source(&client, &config.namespace, clock).await?;
-            arguments.metrics.serve(source.clone()).await?;
+            if arguments.metrics.serves() {
+                arguments.metrics.serve(source.clone()).await?;
+            }
             if scales {
                 let (client, election) = (client.clone(), config.leader_election.clone());
                 scaler = Some(arguments.workloads.scaler(client, &config.namespace, election, source)?);

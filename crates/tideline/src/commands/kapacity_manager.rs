@@ -151,7 +151,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CommandError> {
         let client = client(arguments.kubeconfig.as_deref()).await?;
         let clock = arguments.workloads.clock();
         let source = arguments.metrics.source(&client, &arguments.namespace, clock).await?;
-        arguments.metrics.serve(source.clone()).await?;
+        if arguments.metrics.serves() {
+            arguments.metrics.serve(source.clone()).await?;
+        }
         arguments.admission.start(&client, &arguments.namespace, clock)?;
         let election = LeaderElection { enabled: arguments.leader_elect, ..LeaderElection::default() };
         let scaler = arguments.workloads.scaler(client, &arguments.namespace, election, source)?;
