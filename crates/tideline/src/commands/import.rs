@@ -3,6 +3,8 @@
 //! Owns finding the other program's command line in a manifest and printing what it means as a document for
 //! `tideline controller --config`. What a flag means is the controller command's.
 
+mod workloads;
+
 use super::{controller as controller_command, print};
 use crate::duration;
 use crate::error::CommandError;
@@ -13,7 +15,7 @@ use intake::files::{Object, read_objects};
 use jiff::SignedDuration;
 use serde_json::{Map, Value};
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Flags that say where and how the program runs, not what it does: they stay on the command line.
 const STAY: [&str; 9] = [
@@ -46,18 +48,46 @@ enum From {
         #[arg(value_name = "FILE")]
         manifest: PathBuf,
     },
+    /// From HorizontalPodAutoscalers, KEDA's ScaledObjects and Alibaba Cloud's CronHorizontalPodAutoscalers.
+    ///
+    /// Prints IntelligentHorizontalPodAutoscalers for `kubectl apply -f -`. Comments say what could not be carried
+    /// over and what is left to do.
+    Workloads {
+        /// Manifests, YAML or JSON, as `kubectl get hpa,scaledobjects,cronhpa -A -o yaml` prints them; `-` is standard
+        /// input
+        #[arg(value_name = "FILE", required = true)]
+        manifests: Vec<PathBuf>,
+        /// Zone in which CronHorizontalPodAutoscalers are meant: that of the machine their controller runs on
+        #[arg(long, value_name = "ZONE", default_value = "UTC")]
+        time_zone: String,
+    },
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), CommandError> {
-    let From::ClusterAutoscaler { manifest } = &arguments.from;
+    match &arguments.from {
+        From::ClusterAutoscaler { manifest } => cluster_autoscaler(manifest),
+        From::Workloads { manifests, time_zone } => {
+            let mut objects = Vec::new();
+            for manifest in manifests {
+                objects.extend(read(manifest)?);
+            }
+            print(&workloads::translate(&objects, time_zone)?)
+        }
+    }
+}
+
+fn read(manifest: &Path) -> Result<Vec<Object>, CommandError> {
+    if manifest == Path::new("-") {
+        return Ok(read_objects("standard input", &mut std::io::stdin().lock())?);
+    }
+    let mut file = std::fs::File::open(manifest)
+        .map_err(|source| CommandError::Read { path: manifest.to_owned(), source })?;
+    Ok(read_objects(&manifest.display().to_string(), &mut file)?)
+}
+
+fn cluster_autoscaler(manifest: &Path) -> Result<(), CommandError> {
     let name = manifest.display().to_string();
-    let objects = if name == "-" {
-        read_objects("standard input", &mut std::io::stdin().lock())?
-    } else {
-        let mut file = std::fs::File::open(manifest)
-            .map_err(|source| CommandError::Read { path: manifest.clone(), source })?;
-        read_objects(&name, &mut file)?
-    };
+    let objects = read(manifest)?;
     let lines: Vec<Vec<String>> = objects.iter().flat_map(command_lines).collect();
     let [line] = lines.as_slice() else {
         return Err(CommandError::Input(format!(
