@@ -14,6 +14,7 @@ use api::kapacity::{
 };
 use intake::files::Object;
 use k8s_openapi::api::autoscaling::v2::CrossVersionObjectReference;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 
@@ -63,7 +64,11 @@ pub(super) fn translate(objects: &[Object], zone: &str) -> Result<String, Comman
     drafts.retain_mut(|draft| {
         let kept = !draft.providers.is_empty();
         if !kept {
-            problems.push(format!("{}: nothing can be carried over: {}", draft.from.join(", "), draft.notes.join(" ")));
+            problems.push(format!(
+                "{}: nothing can be carried over: {}",
+                draft.from.join(", "),
+                draft.notes.join(" ")
+            ));
         }
         kept
     });
@@ -146,8 +151,7 @@ impl Draft {
             behavior: self.behavior,
             ..IntelligentHorizontalPodAutoscalerSpec::default()
         };
-        let encode =
-            |why: String| CommandError::Encode { what: format!("autoscaler {}", self.name), why };
+        let encode = |why: String| CommandError::Encode { what: format!("autoscaler {}", self.name), why };
         let mut spec = serde_json::to_value(&spec).map_err(|error| encode(error.to_string()))?;
         without_defaults(&mut spec);
         let mut metadata = json!({"name": self.name});
@@ -166,10 +170,13 @@ impl Draft {
 fn without_defaults(spec: &mut Value) {
     let defaults = [("paused", json!(false)), ("scaleMode", json!("Auto"))];
     if let Some(fields) = spec.as_object_mut() {
-        fields.retain(|name, value| !defaults.iter().any(|(known, default)| known == name && default == value));
+        fields
+            .retain(|name, value| !defaults.iter().any(|(known, default)| known == name && default == value));
     }
     for direction in ["scaleUp", "scaleDown"] {
-        if let Some(fields) = spec.pointer_mut(&format!("/behavior/{direction}")).and_then(Value::as_object_mut) {
+        if let Some(fields) =
+            spec.pointer_mut(&format!("/behavior/{direction}")).and_then(Value::as_object_mut)
+        {
             fields.retain(|name, value| name != "disabled" || value != &json!(false));
         }
     }
@@ -183,6 +190,12 @@ fn named(object: &Object) -> String {
         Some(namespace) => format!("{} {namespace}/{name}", object.kind()),
         None => format!("{} {name}", object.kind()),
     }
+}
+
+/// Decodes a value; the message names the field.
+fn decode<T: DeserializeOwned>(under: &str, value: &Value) -> Result<T, String> {
+    serde_path_to_error::deserialize(value)
+        .map_err(|error| format!("{under}{}: {}", error.path(), error.inner()))
 }
 
 /// A draft with what every kind has: a name, a namespace, a target.

@@ -4,7 +4,7 @@
 //! becomes a window that ends at the job which always comes next. Where that is not always the same one, no window
 //! says it, and the object is refused rather than guessed at.
 
-use super::{Draft, draft, fixed, scheduled};
+use super::{Draft, decode, draft, fixed, scheduled};
 use api::kapacity::ReplicaCron;
 use cron::{Dialect, Schedule, Window, WindowState};
 use intake::files::Object;
@@ -49,7 +49,7 @@ struct Timed<'a> {
 
 pub(super) fn read(object: &Object, zone_name: &str) -> Result<Draft, String> {
     let spec = object.value.get("spec").ok_or("spec is missing")?;
-    let spec = Spec::deserialize(spec).map_err(|error| format!("spec: {error}"))?;
+    let spec: Spec = decode("spec.", spec)?;
     let zone = cron::time_zone(zone_name, &TimeZone::UTC).map_err(|error| format!("--time-zone: {error}"))?;
     let mut draft = draft(object, spec.scale_target_ref.clone())?;
     let mut jobs = Vec::new();
@@ -70,8 +70,7 @@ pub(super) fn read(object: &Object, zone_name: &str) -> Result<Draft, String> {
         draft.notes.push("Not carried over: excludeDates; pause the autoscaler on those days.".to_owned());
     }
     let sizes = jobs.iter().map(|timed| timed.job.target_size);
-    (draft.min, draft.max) =
-        (sizes.clone().min().unwrap_or(0), sizes.max().unwrap_or(0));
+    (draft.min, draft.max) = (sizes.clone().min().unwrap_or(0), sizes.max().unwrap_or(0));
     match jobs.as_slice() {
         [] => {}
         [only] => {
@@ -96,11 +95,12 @@ pub(super) fn read(object: &Object, zone_name: &str) -> Result<Draft, String> {
 fn five_fields(job: &Job, notes: &mut Vec<String>) -> Result<String, String> {
     let fields: Vec<&str> = job.schedule.split_whitespace().collect();
     match fields.as_slice() {
-        [first, ..] if first.starts_with('@') => {
-            Err(format!("job {}: schedule {} has no window; write five or six fields", job.name, job.schedule))
-        }
+        [first, ..] if first.starts_with('@') => Err(format!(
+            "job {}: schedule {} has no window; write five or six fields",
+            job.name, job.schedule
+        )),
         [second, rest @ ..] if rest.len() == 5 => {
-            if second.parse::<u32>().ok().filter(|second| *second < 60).is_none() {
+            if second.parse::<u32>().map_or(true, |second| second > 59) {
                 return Err(format!(
                     "job {}: seconds {second} fire more than once a minute; write one number",
                     job.name
@@ -196,7 +196,9 @@ fn verified(rules: &[ReplicaCron], firings: &[(Timestamp, usize)], zone: &TimeZo
         for (index, window) in windows.iter().enumerate() {
             let open = matches!(window.at(*at), WindowState::Open { .. });
             if open != (index == *fired) {
-                return Err(format!("its jobs cannot be written as windows (tried at {at}); write cron portraits by hand"));
+                return Err(format!(
+                    "its jobs cannot be written as windows (tried at {at}); write cron portraits by hand"
+                ));
             }
         }
     }

@@ -3,15 +3,15 @@
 //! The reactive portrait has the same algorithm. What an HPA does unless told otherwise (five minutes of
 //! stabilisation, limits on steps) is off here unless written down, so it is written down.
 
-use super::{Draft, draft, reactive};
+use super::{Draft, decode, draft, reactive};
 use api::kapacity::{
     IhpaBehavior, KubeHpa, MetricSpec, PolicyType, ScalingBehavior, ScalingPolicy, SelectPolicy,
 };
 use intake::files::Object;
 use k8s_openapi::api::autoscaling::v1;
 use k8s_openapi::api::autoscaling::v2::{
-    CrossVersionObjectReference, HPAScalingRules, HorizontalPodAutoscaler, HorizontalPodAutoscalerBehavior,
-    MetricTarget, ResourceMetricSource,
+    self, CrossVersionObjectReference, HPAScalingRules, HorizontalPodAutoscaler,
+    HorizontalPodAutoscalerBehavior, MetricTarget, ResourceMetricSource,
 };
 
 /// What an HPA without metrics keeps CPU at, in percent.
@@ -33,7 +33,7 @@ pub(super) fn read(object: &Object, version: &str) -> Result<Draft, String> {
 }
 
 fn first(object: &Object) -> Result<Draft, String> {
-    let given: v1::HorizontalPodAutoscaler = object.decode().map_err(|error| error.to_string())?;
+    let given: v1::HorizontalPodAutoscaler = decode("", &object.value)?;
     let spec = given.spec.ok_or("spec is missing")?;
     let target = CrossVersionObjectReference {
         api_version: spec.scale_target_ref.api_version,
@@ -50,7 +50,7 @@ fn first(object: &Object) -> Result<Draft, String> {
 }
 
 fn second(object: &Object) -> Result<Draft, String> {
-    let given: HorizontalPodAutoscaler = object.decode().map_err(|error| error.to_string())?;
+    let given: HorizontalPodAutoscaler = decode("", &object.value)?;
     let spec = given.spec.ok_or("spec is missing")?;
     let mut draft = draft(object, spec.scale_target_ref)?;
     bounds(&mut draft, spec.min_replicas, spec.max_replicas)?;
@@ -87,17 +87,17 @@ fn finish(draft: &mut Draft) {
 }
 
 fn cpu(percent: i32) -> MetricSpec {
-    let mut spec = MetricSpec::default();
-    spec.metric.type_ = "Resource".to_owned();
-    spec.metric.resource = Some(ResourceMetricSource {
-        name: "cpu".to_owned(),
-        target: MetricTarget {
-            type_: "Utilization".to_owned(),
-            average_utilization: Some(percent),
-            ..MetricTarget::default()
-        },
-    });
-    spec
+    let target = MetricTarget {
+        type_: "Utilization".to_owned(),
+        average_utilization: Some(percent),
+        ..MetricTarget::default()
+    };
+    let metric = v2::MetricSpec {
+        type_: "Resource".to_owned(),
+        resource: Some(ResourceMetricSource { name: "cpu".to_owned(), target }),
+        ..v2::MetricSpec::default()
+    };
+    MetricSpec { metric, ..MetricSpec::default() }
 }
 
 /// What an HPA with this behavior does, defaults written out; and its tolerance, where it has one of its own.
@@ -114,7 +114,8 @@ pub(super) fn behavior(
         scale_down: Some(direction(down, DEFAULT_DOWN_WINDOW, vec![percent], notes)),
         replica_profile: None,
     };
-    let tolerance = |rules: Option<&HPAScalingRules>| rules?.tolerance.as_ref().map(|amount| amount.0.clone());
+    let tolerance =
+        |rules: Option<&HPAScalingRules>| rules?.tolerance.as_ref().map(|amount| amount.0.clone());
     let kube_hpa = match (tolerance(up), tolerance(down)) {
         (None, None) => None,
         (Some(up), Some(down)) if up == down => match intake::quantity::milli(&up) {
@@ -157,7 +158,8 @@ fn direction(
             "Pods" => PolicyType::Pods,
             "Percent" => PolicyType::Percent,
             other => {
-                notes.push(format!("Not carried over: a policy of type {other}; there are Pods and Percent."));
+                notes
+                    .push(format!("Not carried over: a policy of type {other}; there are Pods and Percent."));
                 return None;
             }
         };

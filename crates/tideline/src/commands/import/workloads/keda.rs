@@ -3,13 +3,13 @@
 //! KEDA follows the trigger that wants most; so do providers of equal priority. A Prometheus query becomes an external
 //! metric, whose rule is printed for the metrics configuration.
 
-use super::{Draft, FALLBACK, draft, fixed, hpa, reactive, scheduled};
+use super::{Draft, FALLBACK, decode, draft, fixed, hpa, reactive, scheduled};
 use api::kapacity::{MetricSpec, ReplicaCron};
 use cron::{Dialect, Window};
 use intake::files::Object;
 use jiff::tz::TimeZone;
 use k8s_openapi::api::autoscaling::v2::{
-    ContainerResourceMetricSource, CrossVersionObjectReference, ExternalMetricSource,
+    self, ContainerResourceMetricSource, CrossVersionObjectReference, ExternalMetricSource,
     HorizontalPodAutoscalerBehavior, MetricIdentifier, MetricTarget, ResourceMetricSource,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -102,7 +102,7 @@ const ADVANCED_FIELDS: [(&str, &str); 2] = [
 
 pub(super) fn read(object: &Object) -> Result<Draft, String> {
     let spec = object.value.get("spec").ok_or("spec is missing")?;
-    let spec = Spec::deserialize(spec).map_err(|error| format!("spec: {error}"))?;
+    let spec: Spec = decode("spec.", spec)?;
     let target = CrossVersionObjectReference {
         api_version: Some(spec.scale_target_ref.api_version.clone().unwrap_or_else(|| "apps/v1".to_owned())),
         kind: spec.scale_target_ref.kind.clone().unwrap_or_else(|| "Deployment".to_owned()),
@@ -111,7 +111,10 @@ pub(super) fn read(object: &Object) -> Result<Draft, String> {
     let mut draft = draft(object, target)?;
     (draft.min, draft.max) = (spec.min_replica_count, spec.max_replica_count.unwrap_or(DEFAULT_MAX));
     if draft.min < 0 || draft.max < draft.min {
-        return Err(format!("minReplicaCount {} and maxReplicaCount {} make no range; mend them", draft.min, draft.max));
+        return Err(format!(
+            "minReplicaCount {} and maxReplicaCount {} make no range; mend them",
+            draft.min, draft.max
+        ));
     }
     let mut metrics = Vec::new();
     for (index, trigger) in spec.triggers.iter().enumerate() {
@@ -151,13 +154,13 @@ pub(super) fn read(object: &Object) -> Result<Draft, String> {
 fn held(object: &Object, draft: &mut Draft) -> Result<(), String> {
     let annotation = |key: &str| object.value.get("metadata")?.get("annotations")?.get(key)?.as_str();
     if let Some(text) = annotation("autoscaling.keda.sh/paused-replicas") {
-        let replicas = text
-            .parse::<i32>()
-            .ok()
-            .filter(|replicas| *replicas >= 0)
-            .ok_or_else(|| format!("annotation autoscaling.keda.sh/paused-replicas: \"{text}\" is no number"))?;
+        let replicas = text.parse::<i32>().ok().filter(|replicas| *replicas >= 0).ok_or_else(|| {
+            format!("annotation autoscaling.keda.sh/paused-replicas: \"{text}\" is no number")
+        })?;
         draft.providers.push(fixed(replicas, HELD));
-        draft.notes.push(format!("Held at {replicas} by the last provider, as by its annotation; remove it to go on."));
+        draft.notes.push(format!(
+            "Held at {replicas} by the last provider, as by its annotation; remove it to go on."
+        ));
         (draft.min, draft.max) = (draft.min.min(replicas), draft.max.max(replicas));
     } else if annotation("autoscaling.keda.sh/paused") == Some("true") {
         draft.paused = true;
@@ -175,7 +178,11 @@ fn translate(
         "cron" => draft.providers.push(scheduled(vec![window(index, trigger)?])),
         "cpu" | "memory" => metrics.push(resource(trigger)?),
         "prometheus" => metrics.push(prometheus(draft, index, trigger)?),
-        _ => return Err("there is no such trigger here; serve it as an external metric through Prometheus".to_owned()),
+        _ => {
+            return Err(
+                "there is no such trigger here; serve it as an external metric through Prometheus".to_owned()
+            );
+        }
     }
     Ok(())
 }
@@ -196,29 +203,41 @@ fn window(index: usize, trigger: &Trigger) -> Result<ReplicaCron, String> {
 
 fn resource(trigger: &Trigger) -> Result<MetricSpec, String> {
     let value = trigger.needed("value")?;
-    let kind = trigger.metric_type.clone().or_else(|| trigger.text("type")).unwrap_or_else(|| "Utilization".into());
+    let kind =
+        trigger.metric_type.clone().or_else(|| trigger.text("type")).unwrap_or_else(|| "Utilization".into());
     let target = match kind.as_str() {
         "Utilization" => MetricTarget {
             type_: kind,
-            average_utilization: Some(value.parse().map_err(|_| format!("metadata.value \"{value}\" is no percentage"))?),
+            average_utilization: Some(
+                value.parse().map_err(|_| format!("metadata.value \"{value}\" is no percentage"))?,
+            ),
             ..MetricTarget::default()
         },
-        "AverageValue" => MetricTarget { type_: kind, average_value: Some(quantity("value", &value)?), ..MetricTarget::default() },
-        _ => return Err(format!("metricType {kind} is not served for it; there are Utilization and AverageValue")),
+        "AverageValue" => MetricTarget {
+            type_: kind,
+            average_value: Some(quantity("value", &value)?),
+            ..MetricTarget::default()
+        },
+        _ => {
+            return Err(format!(
+                "metricType {kind} is not served for it; there are Utilization and AverageValue"
+            ));
+        }
     };
-    let mut spec = MetricSpec::default();
-    match trigger.text("containerName") {
-        Some(container) => {
-            spec.metric.type_ = "ContainerResource".to_owned();
-            spec.metric.container_resource =
-                Some(ContainerResourceMetricSource { container, name: trigger.kind.clone(), target });
-        }
-        None => {
-            spec.metric.type_ = "Resource".to_owned();
-            spec.metric.resource = Some(ResourceMetricSource { name: trigger.kind.clone(), target });
-        }
-    }
-    Ok(spec)
+    let name = trigger.kind.clone();
+    let metric = match trigger.text("containerName") {
+        Some(container) => v2::MetricSpec {
+            type_: "ContainerResource".to_owned(),
+            container_resource: Some(ContainerResourceMetricSource { container, name, target }),
+            ..v2::MetricSpec::default()
+        },
+        None => v2::MetricSpec {
+            type_: "Resource".to_owned(),
+            resource: Some(ResourceMetricSource { name, target }),
+            ..v2::MetricSpec::default()
+        },
+    };
+    Ok(MetricSpec { metric, ..MetricSpec::default() })
 }
 
 fn quantity(field: &str, text: &str) -> Result<Quantity, String> {
@@ -254,22 +273,20 @@ fn prometheus(draft: &mut Draft, index: usize, trigger: &Trigger) -> Result<Metr
             "Not carried over: authenticationRef of trigger {index}: give the controller --prometheus-token-file."
         ));
     }
-    let mut target = MetricTarget { type_: "AverageValue".to_owned(), ..MetricTarget::default() };
-    match trigger.metric_type.as_deref() {
-        None | Some("AverageValue") => target.average_value = Some(threshold),
-        Some("Value") => {
-            target.type_ = "Value".to_owned();
-            target.value = Some(threshold);
+    let type_ = trigger.metric_type.clone().unwrap_or_else(|| "AverageValue".to_owned());
+    let target = match type_.as_str() {
+        "AverageValue" => MetricTarget { type_, average_value: Some(threshold), ..MetricTarget::default() },
+        "Value" => MetricTarget { type_, value: Some(threshold), ..MetricTarget::default() },
+        _ => {
+            return Err(format!("metricType {type_} is not served for it; there are AverageValue and Value"));
         }
-        Some(other) => return Err(format!("metricType {other} is not served for it; there are AverageValue and Value")),
-    }
-    let mut spec = MetricSpec::default();
-    spec.metric.type_ = "External".to_owned();
-    spec.metric.external = Some(ExternalMetricSource {
-        metric: MetricIdentifier { name, selector: None },
-        target,
-    });
-    Ok(spec)
+    };
+    let metric = v2::MetricSpec {
+        type_: "External".to_owned(),
+        external: Some(ExternalMetricSource { metric: MetricIdentifier { name, selector: None }, target }),
+        ..v2::MetricSpec::default()
+    };
+    Ok(MetricSpec { metric, ..MetricSpec::default() })
 }
 
 /// A name that no other object's trigger has, of the letters that metrics have.
