@@ -14,6 +14,15 @@ pub(crate) fn movable_on<'c>(cluster: &'c Cluster, node: &NodeName, now: Timesta
         .collect()
 }
 
+/// Whether a pod belongs to its node, and goes with it.
+pub(crate) fn belongs_to_node(policies: &Policies, pod: &Pod) -> bool {
+    let draining = &policies.draining;
+    let daemons_go = pod
+        .evict_daemon
+        .unwrap_or(draining.evict_daemon_sets_from_occupied || draining.evict_daemon_sets_from_empty);
+    pod.mirror || (pod.daemon && !daemons_go)
+}
+
 fn is_stuck(pod: &Pod, now: Timestamp) -> bool {
     pod.deletion_at.is_some_and(|gone| now.duration_since(gone) >= SignedDuration::from_secs(30))
 }

@@ -1,7 +1,7 @@
 //! Removals: marked before drained, drained before released, nothing protected touched, limits kept.
 
 use crate::Rule;
-use crate::drains::{allowance, budgets_over, counts_against, movable_on, protection};
+use crate::drains::{allowance, belongs_to_node, budgets_over, counts_against, movable_on, protection};
 use crate::fit::Bin;
 use crate::plan::Case;
 use model::{
@@ -81,11 +81,7 @@ pub(crate) fn check_evict(case: &mut Case<'_>, evict: &Evict) {
     if pod.node.as_ref() != Some(&evict.node) {
         case.wrong(Rule::Precondition, &evict.pod, format!("is not on {}", evict.node));
     }
-    let draining = &case.policies.draining;
-    let daemons_go = pod
-        .evict_daemon
-        .unwrap_or(draining.evict_daemon_sets_from_occupied || draining.evict_daemon_sets_from_empty);
-    if pod.mirror || (pod.daemon && !daemons_go) {
+    if belongs_to_node(case.policies, &pod) {
         case.wrong(Rule::DrainRules, &evict.pod, "belongs to its node");
     } else if pod.daemon {
         // Its DaemonSet does without it; only budgets protect it.

@@ -3,7 +3,7 @@
 //! Owns a small memory of what was last seen. The simulator shows it the cluster after each step, and every eviction
 //! as it is asked for; it answers what is wrong at once, and at the end what was left undone.
 
-use crate::drains::{allowance, budgets_over, counts_against, movable_on, protection};
+use crate::drains::{allowance, belongs_to_node, budgets_over, counts_against, movable_on, protection};
 use crate::fit::Bin;
 use crate::{Rule, Violation};
 use jiff::{SignedDuration, Timestamp};
@@ -131,8 +131,10 @@ impl Watcher {
                 format!("{key} is evicted from it"),
             ));
         }
-        if pod.mirror || pod.daemon {
+        if belongs_to_node(&self.policies, pod) {
             found.push(Violation::new(Rule::DrainRules, key, "belongs to its node"));
+        } else if pod.daemon {
+            // Its DaemonSet does without it; only budgets protect it.
         } else if let Some(why) = protection(truth, &self.policies, pod, now) {
             found.push(Violation::new(Rule::DrainRules, key, why));
         }

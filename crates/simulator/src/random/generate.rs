@@ -11,7 +11,7 @@ use crate::scenario::{
 use crate::workload::{TimedWrite, UserWrite};
 use api::annotations;
 use jiff::{SignedDuration, Timestamp};
-use model::Policies;
+use model::{Bounds, DrainGroup, Expander, Policies, Profile, UnreadyGate};
 use rand::Rng as _;
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
@@ -41,7 +41,7 @@ pub struct RandomScenario {
 /// The scenario of a seed.
 pub fn generate(seed: u64) -> RandomScenario {
     let mut rng = stream(seed, "random scenario");
-    let scenario = Scenario {
+    let mut scenario = Scenario {
         name: format!("random {seed}"),
         seed,
         start: Timestamp::from_second(1_767_571_200).unwrap_or(Timestamp::UNIX_EPOCH),
@@ -54,6 +54,7 @@ pub fn generate(seed: u64) -> RandomScenario {
     };
     let mut writes = Vec::new();
     workloads(&mut rng, &mut writes);
+    ways(&mut stream(seed, "ways of choosing and removing"), &mut scenario.policies);
     writes.sort_by_key(|timed: &TimedWrite| timed.second);
     RandomScenario { scenario, writes, seconds: SECONDS }
 }
@@ -113,6 +114,35 @@ fn policies(rng: &mut ChaCha8Rng) -> Policies {
     policies.max_provision_time = minutes(rng.random_range(5..16));
     policies.unready_time = minutes(rng.random_range(5..21));
     policies
+}
+
+/// What else an operator may have asked for. Nothing here keeps a scenario from coming to rest.
+fn ways(rng: &mut ChaCha8Rng, policies: &mut Policies) {
+    if rng.random_bool(0.5) {
+        let expander = Expander::ALL[rng.random_range(0..Expander::ALL.len())];
+        policies.choice.expanders = vec![expander];
+        policies.choice.priorities = BTreeMap::from([(1, vec!["small".into()]), (7, vec!["^large$".into()])]);
+        policies.choice.seed = rng.random();
+    }
+    policies.choice.balance_similar = rng.random_bool(0.4);
+    policies.enforce_minimum = rng.random_bool(0.4);
+    if rng.random_bool(0.4) {
+        // More than the main pool can have, and less than all pools together.
+        policies.ceilings.cores = Bounds::at_most(rng.random_range(340..400));
+    }
+    if rng.random_bool(0.2) {
+        policies.unready_gate = UnreadyGate::Cluster;
+    }
+    policies.delay_type_local = rng.random_bool(0.3);
+    policies.draining.soft_taints = rng.random_range(0..12);
+    if rng.random_bool(0.3) {
+        let grace = SignedDuration::from_secs(rng.random_range(5..120));
+        let group = |priority| DrainGroup { priority, grace };
+        policies.draining.priority_groups = vec![group(0), group(1000)];
+    }
+    if rng.random_bool(0.2) {
+        policies.profile = Profile::NodePolicy;
+    }
 }
 
 /// Five to nine faults of three kinds or more, over by the end of the busy time.
