@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use api::node_rules::HorizontalNodeAutoscaler;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
@@ -195,6 +196,71 @@ async fn nodes_follow_a_deployment_up_and_down() {
         equal("nodes", &nodes.list(&ListParams::default()).await.unwrap().items.len(), &1)
     })
     .await;
+    sandbox.interrupt();
+}
+
+/// Rules on the pool of the sandbox: a floor that holds three nodes, a schedule that comes every minute, and an
+/// object of the kind as other tools write it.
+#[tokio::test]
+async fn node_rules_size_a_pool() {
+    let sandbox = Running::start();
+    let kubeconfig = Kubeconfig::read_from(sandbox.kubeconfig()).unwrap();
+    let config =
+        kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let client = kube::Client::try_from(config).unwrap();
+    let rules: Api<HorizontalNodeAutoscaler> = Api::namespaced(client.clone(), "kube-system");
+    let nodes: Api<Node> = Api::all(client.clone());
+    let object = json!({
+        "apiVersion": "autoscaling.cce.io/v1alpha1",
+        "kind": "HorizontalNodeAutoscaler",
+        "metadata": {"name": "floor", "namespace": "kube-system"},
+        "spec": {
+            "targetNodepoolIds": ["general", "nowhere"],
+            "rules": [{
+                "ruleName": "always",
+                "type": "floor",
+                "floorTrigger": {"start": "* * * * *", "end": "* * * * *", "nodes": 9, "otherwise": 3},
+            }],
+        },
+    });
+    let object: HorizontalNodeAutoscaler = serde_json::from_value(object).unwrap();
+    rules.create(&PostParams::default(), &object).await.unwrap();
+    eventually("the floor is held", async || {
+        equal("nodes", &nodes.list(&ListParams::default()).await.unwrap().items.len(), &3)?;
+        let status = rules.get("floor").await.unwrap().status.unwrap_or_default();
+        let reason = status.rules.first().and_then(|rule| Some(rule.pools.first()?.reason.clone()));
+        equal("reason", &reason.as_deref(), &Some("FloorHeld"))?;
+        let condition = |kind: &str| status.conditions.iter().find(|c| c.type_ == kind).map(|c| &*c.status);
+        equal("targets found", &condition("TargetsFound"), &Some("False"))?;
+        equal("ready", &condition("Ready"), &Some("True"))
+    })
+    .await;
+
+    let merge = async |spec: serde_json::Value| {
+        let patch = Patch::Merge(json!({"spec": spec}));
+        rules.patch("floor", &PatchParams::default(), &patch).await
+    };
+    merge(json!({"disable": true})).await.unwrap();
+    eventually("what the floor held leaves", async || {
+        equal("nodes", &nodes.list(&ListParams::default()).await.unwrap().items.len(), &1)?;
+        let status = rules.get("floor").await.unwrap().status.unwrap_or_default();
+        equal("why", &status.summary.as_deref(), &Some("the object is switched off"))
+    })
+    .await;
+
+    let cron = json!({"ruleName": "minutely", "type": "Cron", "cronTrigger": {"schedule": "* * * * *"},
+        "action": {"type": "ScaleUp", "unit": "Percent", "value": 100}});
+    let refused = merge(json!({"rules": vec![cron.clone(); 11]})).await.unwrap_err().to_string();
+    assert!(refused.contains("at most 10"), "{refused}");
+    merge(json!({"disable": false, "rules": [cron]})).await.unwrap();
+    eventually("the schedule's time has come", async || {
+        let status = rules.get("floor").await.unwrap().status.unwrap_or_default();
+        let ran = status.rules.first().and_then(|rule| rule.last_nodes);
+        equal("nodes of the last run", &ran, &Some(1))
+    })
+    .await;
+    merge(json!({"disable": true})).await.unwrap();
     sandbox.interrupt();
 }
 
