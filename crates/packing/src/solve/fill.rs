@@ -38,11 +38,17 @@ pub(super) struct Filler<'a, const D: usize> {
     items: &'a [Item<D>],
     /// Nothing that fits into room is worth more than these prices for it.
     unit: UnitPrices<D>,
+    /// Pods chosen so far, by item.
     used: Vec<u32>,
-    /// Pods chosen so far of each item with a limit of its own kind.
-    steps: u64,
-    best: Pattern,
+    /// By item: the shared limit that its pods take from.
+    shared: Vec<Option<usize>>,
+    /// Pods chosen so far, by shared limit.
+    used_shared: Vec<u32>,
+    /// Items in the order in which pods of them were chosen, with how many.
     chosen: Vec<(usize, u32)>,
+    steps: u64,
+    best: u64,
+    best_chosen: Vec<(usize, u32)>,
 }
 
 /// Fills `room` with items (sorted by worth, largest first).
@@ -60,55 +66,66 @@ pub(super) fn fill<const D: usize>(
         alone: None,
     };
     let choices: Vec<Choice<D>> = items.iter().map(choice).collect();
+    let mut groups: Vec<usize> = Vec::new();
+    let mut shared = |item: &Item<D>| {
+        let (group, _) = item.solo?;
+        Some(groups.iter().position(|known| *known == group).unwrap_or_else(|| {
+            groups.push(group);
+            groups.len() - 1
+        }))
+    };
     let mut filler = Filler {
         items,
         unit: prices(&choices, room),
         used: vec![0; items.len()],
-        steps: 0,
-        best: Pattern::default(),
+        shared: items.iter().map(&mut shared).collect(),
+        used_shared: vec![0; groups.len()],
         chosen: Vec::new(),
+        steps: 0,
+        best: 0,
+        best_chosen: Vec::new(),
     };
     let mut room = *room;
     let worth = filler.strides(&mut room);
-    filler.best = Pattern { pods: filler.chosen.clone(), worth };
+    (filler.best, filler.best_chosen) = (worth, filler.chosen.clone());
     filler.finish(&room, worth, budget);
     *steps += filler.steps;
-    let mut best = filler.best;
-    for (item, _) in &mut best.pods {
-        *item = items[*item].bucket;
+    // Which pods come first matters to those that draw them.
+    let mut pods: Vec<(usize, u32)> = Vec::new();
+    for (at, count) in filler.best_chosen {
+        let bucket = items[at].bucket;
+        match pods.iter_mut().find(|(known, _)| *known == bucket) {
+            Some((_, n)) => *n += count,
+            None => pods.push((bucket, count)),
+        }
     }
-    best
+    Pattern { pods, worth: filler.best }
 }
 
 impl<const D: usize> Filler<'_, D> {
     fn limit(&self, at: usize) -> u32 {
         let item = &self.items[at];
-        let left = item.most - self.used[at].min(item.most);
-        let Some((group, cap)) = item.solo else { return left };
-        let shared: u32 = self
-            .chosen
-            .iter()
-            .filter(|(other, _)| self.items[*other].solo.is_some_and(|(g, _)| g == group))
-            .map(|(_, n)| n)
-            .sum();
-        left.min(cap.saturating_sub(shared))
+        let left = item.most.saturating_sub(self.used[at]);
+        match (self.shared[at], item.solo) {
+            (Some(shared), Some((_, cap))) => left.min(cap.saturating_sub(self.used_shared[shared])),
+            _ => left,
+        }
     }
 
     fn choose(&mut self, at: usize, count: u32) {
         self.used[at] += count;
-        match self.chosen.iter_mut().find(|(other, _)| *other == at) {
-            Some((_, n)) => *n += count,
-            None => self.chosen.push((at, count)),
+        self.chosen.push((at, count));
+        if let Some(shared) = self.shared[at] {
+            self.used_shared[shared] += count;
         }
     }
 
+    /// Takes the last choice back, of one pod.
     fn unchoose(&mut self, at: usize) {
         self.used[at] -= 1;
-        if let Some(ix) = self.chosen.iter().position(|(other, _)| *other == at) {
-            self.chosen[ix].1 -= 1;
-            if self.chosen[ix].1 == 0 {
-                self.chosen.remove(ix);
-            }
+        self.chosen.pop();
+        if let Some(shared) = self.shared[at] {
+            self.used_shared[shared] -= 1;
         }
     }
 
@@ -167,14 +184,15 @@ impl<const D: usize> Filler<'_, D> {
     }
 
     fn descend(&mut self, from: usize, room: &Amounts<D>, worth: u64, until: u64) {
-        if worth > self.best.worth {
-            self.best = Pattern { pods: self.chosen.clone(), worth };
+        if worth > self.best {
+            self.best = worth;
+            self.best_chosen.clone_from(&self.chosen);
         }
         let mut hope = 0u128;
         for (price, room) in self.unit.iter().zip(&room.0) {
             hope = hope.saturating_add(u128::from(*price) * u128::from(*room));
         }
-        if u128::from(worth) + (hope >> UNIT_BITS) <= u128::from(self.best.worth) {
+        if u128::from(worth) + (hope >> UNIT_BITS) <= u128::from(self.best) {
             return;
         }
         for at in from..self.items.len() {

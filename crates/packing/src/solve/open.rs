@@ -19,6 +19,9 @@ const LADDER: usize = 14;
 /// A place costs this part of the cheapest machine: small pods are kept for the gaps that only they fill.
 const PLACE_SHARE: u64 = 100;
 
+/// Several small machines are taken instead of a last large one if they cost less with this part (1/8) on top.
+const SMALLER_SHARE: u64 = 8;
+
 /// Patterns found so far, by seed, region and offering: the best ones while their pods last.
 type Patterns = BTreeMap<(Option<usize>, Region, usize), Pattern>;
 
@@ -257,21 +260,30 @@ impl<const D: usize> State<'_, D> {
             None => (Amounts::ZERO, 0),
         };
         let candidates = self.candidates(market, families, region, seed, &items);
-        let mut best = self.best_of(candidates, &items, (seed, region), (load, own), patterns);
+        let best = self.best_of(candidates, &items, (seed, region), (load, own), patterns);
         let takes_all = |best: &Proposal| {
             let taken: u64 = best.pattern.pods.iter().map(|(_, n)| u64::from(*n)).sum();
             taken == items.iter().map(|item| u64::from(item.most)).sum::<u64>()
         };
-        if seed.is_none() && best.as_ref().is_some_and(takes_all) {
-            // What suits many pods may be far too large for the last few.
-            let small = self.smallest(families, region, &items);
-            let small = self.best_of(small, &items, (seed, region), (load, own), patterns);
-            best = match (small, best) {
-                (Some(small), Some(best)) if small.cost < best.cost => Some(small),
-                (_, best) => best,
-            };
+        if seed.is_some() {
+            return best;
         }
-        if seed.is_some() { best } else { Some(self.or_last(market, families, &items, best?)) }
+        let all = takes_all(best.as_ref()?);
+        let last = self.or_last(market, families, &items, best?);
+        if !all {
+            return Some(last);
+        }
+        // What suits many pods may be far too large for the last few. The first small machine is the best of them, so
+        // the others count a little more.
+        let small = self.smallest(families, region, &items);
+        let small = self.best_of(small, &items, (seed, region), (load, own), patterns);
+        let price = |one: &Proposal| self.catalog.offers[one.offering].price;
+        let cover = |small: &Proposal| {
+            let times = last.pattern.worth.div_ceil(small.pattern.worth.max(1));
+            let price = price(small).saturating_mul(times);
+            price.saturating_add(price / SMALLER_SHARE)
+        };
+        Some(small.filter(|small| cover(small) < price(&last)).unwrap_or(last))
     }
 
     /// For each item the cheapest machine that holds one.
