@@ -189,16 +189,19 @@ impl Controller {
             namespace: self.config.namespace.clone(),
             status_map: self.config.status.config_map.clone(),
             limit: self.config.call_timeout(),
+            fence: fence.clone(),
         };
         let drain = tokio::spawn(drain.run(queue));
         let (client, config) = (self.client.clone(), self.config.clone());
         // On the heap: whoever holds our future shall not have to carry the whole loop's.
         let result = Box::pin(Loop::new(self, fence.clone(), writer).run(shutdown, leading)).await;
+        // Asked to end because somebody else leads, we leave what is said of the cluster to them.
+        let leads = fence.allows(config.call_timeout());
         fence.close();
         // What is queued is still written, for a bounded time.
         let _ = tokio::time::timeout(GRACE_AT_EXIT, drain).await;
         // One that lies beside the ledger was taken away by the loop: it alone may write that object.
-        if result.is_ok() && config.status.enabled && !config.shares_status() {
+        if leads && result.is_ok() && config.status.enabled && !config.shares_status() {
             remove_status(&client, &config.namespace, &config.status.config_map, config.call_timeout()).await;
         }
         if let Some(election) = election {

@@ -10,6 +10,7 @@ use intake::slim::HorizontalNodeAutoscaler;
 use k8s_openapi::api::core::v1::{ConfigMap, Event};
 use kube::Client;
 use kube::api::{Api, DeleteParams, ObjectMeta, Patch, PatchParams, PostParams};
+use leadership::Fence;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -69,6 +70,8 @@ pub(crate) struct Drain {
     pub(crate) namespace: String,
     pub(crate) status_map: String,
     pub(crate) limit: Duration,
+    /// A status speaks for the leader: whoever may lead no more leaves it to the next one.
+    pub(crate) fence: Fence,
 }
 
 impl Drain {
@@ -76,6 +79,7 @@ impl Drain {
         while let Some(write) = queue.recv().await {
             let (what, result) = match &write {
                 Write::Event(event) => ("event", self.event(event).await),
+                Write::RuleStatus(_) | Write::Status(_) if !self.fence.allows(self.limit) => continue,
                 Write::RuleStatus(write) => ("status of node rules", self.rule_status(write).await),
                 Write::Status(status) => ("status", self.status(&status.text, &status.updated).await),
             };

@@ -41,7 +41,7 @@ pub(crate) fn real_control_plane() -> Outcome {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.env("TIDELINE_REAL_CONTROL_PLANE", "1");
     // All of the workspace, so that nothing is compiled again with another choice of features.
-    let tests = ["control_plane", "real_api_server", "transcripts", "real_cluster", "installed"];
+    let tests = ["control_plane", "real_api_server", "transcripts", "real_cluster", "installed", "handover"];
     started(
         command,
         "cargo",
