@@ -10,6 +10,7 @@ mod config;
 mod context;
 mod error;
 mod events;
+mod exit;
 mod figures;
 mod ihpa;
 mod portrait;
@@ -23,5 +24,6 @@ mod watch;
 
 pub use config::Config;
 pub use error::ScalerError;
+pub use exit::{Handed, hand_back};
 pub use figures::Figures;
 pub use run::Scaler;

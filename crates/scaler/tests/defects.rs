@@ -361,6 +361,27 @@ async fn b17_standby_pods_serve_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_cluster_is_handed_back() {
+    let mut world = standing(START, 5, json!({"scaleDown": gray("Cutoff", 50, 300, 300)})).await;
+    tell_fixed(&world, "told-told", 1).await;
+    world.until_shown(30, "nginx-0+ nginx-1+ nginx-2+ nginx-3-Cutoff nginx-4-Cutoff").await;
+    world.kill();
+    let config = scaler::Config {
+        leader_election: leadership::LeaderElection { enabled: false, ..Default::default() },
+        ..scaler::Config::default()
+    };
+    let would = scaler::hand_back(&world.client, world.clock, &config, true).await.unwrap();
+    world.until_shown(1, "nginx-0+ nginx-1+ nginx-2+ nginx-3-Cutoff nginx-4-Cutoff").await;
+    let did = scaler::hand_back(&world.client, world.clock, &config, false).await.unwrap();
+    assert_eq!((&would, did.done.len(), did.left.len()), (&did, 4, 0), "{did:?}");
+    world.until_shown(10, "nginx-0+ nginx-1+ nginx-2+ nginx-3+ nginx-4+").await;
+    let again = scaler::hand_back(&world.client, world.clock, &config, false).await.unwrap();
+    assert_eq!(again, scaler::Handed::default());
+    world.delete::<Ihpa>("told").await;
+    world.until(10, true, async |world| world.api::<Ihpa>().get_opt("told").await.unwrap().is_none()).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn b24_a_scale_by_hand_is_corrected() {
     let world = standing(START, 3, json!({})).await;
     world.patch::<StatefulSet>("nginx", json!({"spec": {"replicas": 5}})).await;

@@ -96,13 +96,17 @@ impl World {
 
     /// Starts the shell; one that runs already must have been stopped.
     pub(crate) fn start(&mut self) {
+        self.start_with(self.sandbox.client("scaler"));
+    }
+
+    /// The same through another client, such as one that meets faults.
+    pub(crate) fn start_with(&mut self, client: Client) {
         assert!(self.running.is_none());
         let config = Config {
             leader_election: LeaderElection { enabled: false, ..LeaderElection::default() },
             watch: WatchSettings { timeout_seconds: 0, ..WatchSettings::default() },
             ..Config::default()
         };
-        let client = self.sandbox.client("scaler");
         let source = ResourceApi::new(client.clone(), self.clock, ResourceApiSettings::default());
         let scaler = Scaler::new(client, self.clock, config, Arc::new(source)).unwrap();
         let (stop, stopped) = oneshot::channel::<()>();

@@ -5,13 +5,13 @@
 use super::{client, print, runtime};
 use crate::error::CommandError;
 use clock::Clock;
-use controller::Config;
+use controller::{Config, LeaderElection};
 use std::path::PathBuf;
 
 /// Hands a cluster back: takes every mark of Tideline off it, and leaves sizes as they are.
 ///
 /// Stop the controller first (scale its Deployment to 0): this command takes its Lease, and says who holds it where it
-/// cannot. Taints, cordons, annotations and the ledger go; custom resource definitions and your own objects stay. It can
+/// cannot. Taints, cordons, annotations and the ledger go, pods that are cut off come back online; custom resource definitions and your own objects stay. It can
 /// be run again.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -37,7 +37,20 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CommandError> {
         let client = client(arguments.kubeconfig.as_deref()).await?;
         let handed =
             Box::pin(controller::hand_back(&client, Clock::system(), &config, arguments.dry_run)).await;
-        handed.map_err(CommandError::from)
+        let mut handed = handed?;
+        let workloads = scaler::Config {
+            namespace: arguments.namespace.clone(),
+            leader_election: LeaderElection {
+                name: api::kapacity::LEASE.to_owned(),
+                ..LeaderElection::default()
+            },
+            ..scaler::Config::default()
+        };
+        let also =
+            Box::pin(scaler::hand_back(&client, Clock::system(), &workloads, arguments.dry_run)).await?;
+        handed.done.extend(also.done);
+        handed.left.extend(also.left);
+        Ok::<_, CommandError>(handed)
     })?;
     let would = if arguments.dry_run { "would: " } else { "" };
     let mut text = String::new();
