@@ -18,11 +18,14 @@ use std::time::Instant;
 const RUNS: usize = 5;
 
 fn main() {
-    for rules in [false, true] {
-        let size = Size { pools: 20, nodes: 700, pods_on_node: 140, kinds: 200, zones: 3, ended: 45, rules };
-        measure(&format!("700 nodes, 20 pools, rules {rules}"), &City::random(1, &size));
+    for (rules, ended) in [(false, 30), (true, 30), (true, 60)] {
+        let size =
+            Size { pools: 20, nodes: 700, pods_on_node: 400, kinds: 200, zones: 3, ended, rules, part: 3 };
+        let what = format!("20 pools, {ended} % of pods ended, topology rules: {rules}");
+        measure(&what, &City::random(1, &size));
     }
-    let size = Size { pools: 1, nodes: 60, pods_on_node: 24, kinds: 10, zones: 3, ended: 30, rules: false };
+    let size =
+        Size { pools: 1, nodes: 60, pods_on_node: 24, kinds: 10, zones: 3, ended: 30, rules: false, part: 1 };
     measure("1,000 pods of which 300 have ended", &City::random(2, &size));
 }
 

@@ -48,7 +48,7 @@ pub struct Terms {
 
 impl Default for Terms {
     fn default() -> Self {
-        Self { allowances: Vec::new(), least_permille: 50, least_per_pod: 0, steps: 20_000_000 }
+        Self { allowances: Vec::new(), least_permille: 50, least_per_pod: 0, steps: 40_000_000 }
     }
 }
 
@@ -154,6 +154,8 @@ struct Search<'a> {
     rank: Vec<u32>,
     world: Vec<Standing>,
     drafts: Vec<Draft>,
+    /// Price of the answer to each problem that was solved, by the problem's hash; `None`: pods were left.
+    solved: BTreeMap<u64, Option<u64>>,
     allowances: Vec<u32>,
     steps: u64,
 }
@@ -181,6 +183,7 @@ impl Room {
             choice: vec![0; self.class_count()],
             worth: vec![0; self.class_count()],
             drafts: Vec::new(),
+            solved: BTreeMap::new(),
             allowances: terms.allowances.clone(),
             steps: 0,
         };

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 const SMALL: Size =
-    Size { pools: 2, nodes: 14, pods_on_node: 14, kinds: 12, zones: 3, ended: 55, rules: true };
+    Size { pools: 2, nodes: 14, pods_on_node: 14, kinds: 12, zones: 3, ended: 55, rules: true, part: 1 };
 
 fn search(city: &City, terms: &Terms) -> Consolidation {
     let (room, _, leavers) = city.room();
@@ -137,7 +137,8 @@ fn the_order_in_which_nodes_are_named_changes_nothing() {
 
 #[test]
 fn many_nodes_become_fewer_and_cheaper_ones() {
-    let size = Size { pools: 1, nodes: 9, pods_on_node: 40, kinds: 8, zones: 1, ended: 75, rules: false };
+    let size =
+        Size { pools: 1, nodes: 9, pods_on_node: 40, kinds: 8, zones: 1, ended: 75, rules: false, part: 1 };
     let mut fewer = 0;
     for seed in 0..20 {
         let city = City::random(seed, &size);

@@ -4,6 +4,7 @@
 //! replaced; what is left over of all companies is tried together at the end. A move costs what it moves.
 
 use super::{Draft, Origin, Search, Standing};
+use crate::intern::hash_of;
 use crate::solve::{Answer, Effort, solve};
 use crate::{ClassIx, Group, Market, Room, SpotIx, size_units};
 use std::cmp::Reverse;
@@ -14,6 +15,9 @@ use std::sync::Arc;
 const MOST_AT_ONCE: usize = 16;
 /// Steps of local search for one set.
 const SEARCH_STEPS: u64 = 0;
+
+/// Of what is bought, this part (1/32) at least stays unused: sets that promise no more are not tried.
+const UNUSED_SHARE: u128 = 32;
 
 /// The state in the making.
 struct Trial {
@@ -137,7 +141,8 @@ impl Search<'_> {
         let mark = trial.room.mark();
         let price: u64 = allowed.iter().map(|at| self.world[*at].price).sum();
         let groups = self.displace(trial, &allowed, false);
-        let offer = self.offer(trial, groups);
+        let offer = self
+            .offer(trial, groups, &|search, cost| search.is_worth_it(&allowed, price.saturating_sub(cost)));
         let saving = offer.as_ref().map_or(0, |offer| price.saturating_sub(offer.answer.price));
         match offer {
             Some(offer) if saving > 0 && self.is_worth_it(&allowed, saving) => {
@@ -188,17 +193,29 @@ impl Search<'_> {
         homeless
     }
 
-    /// The cheapest machines for pods without a place; `None` where they cannot be had.
-    fn offer(&mut self, trial: &mut Trial, groups: Vec<Group>) -> Option<Offer> {
+    /// The cheapest machines for pods without a place; `None` where they cannot be had, or were too dear the last time
+    /// that the same was asked: most of a state is as it was in the one before.
+    fn offer(
+        &mut self,
+        trial: &mut Trial,
+        groups: Vec<Group>,
+        will_do: &dyn Fn(&Self, u64) -> bool,
+    ) -> Option<Offer> {
         if groups.is_empty() {
             return Some(Offer { answer: Answer::default(), groups, makes: Vec::new() });
         }
         let makes = self.goods_for(&groups);
         trial.market.makes = makes.iter().map(|at| self.market.makes[*at].clone()).collect();
         let question = trial.room.question(&trial.market, &groups);
+        let hash = hash_of(&question.problem);
+        if self.solved.get(&hash).is_some_and(|known| known.is_none_or(|cost| !will_do(self, cost))) {
+            return None;
+        }
         let answer = solve(&question.problem, Effort { steps: SEARCH_STEPS, ..Effort::default() }).ok()?;
         self.steps += answer.steps;
-        answer.unplaced.is_empty().then_some(Offer { answer, groups, makes })
+        let complete = answer.unplaced.is_empty();
+        self.solved.insert(hash, complete.then_some(answer.price));
+        complete.then_some(Offer { answer, groups, makes })
     }
 
     /// Puts the machines of an offer into the room. `false`: volumes, of which the optimiser knows nothing, forbid it.
@@ -276,11 +293,12 @@ impl Search<'_> {
         taken.into_iter().all(|(at, n)| self.allowances.get(at).is_none_or(|left| n <= *left))
     }
 
-    /// Micro-USD that a set costs beyond what its pods are worth.
+    /// Micro-USD that a set costs beyond what its pods are worth, and what machines never do without.
     fn spare(&self, set: &[usize]) -> i128 {
         let one = |at: &usize| {
             let standing = &self.world[*at];
             let worth = self.worth_of(&standing.moving) / 1000;
+            let worth = worth + worth / UNUSED_SHARE;
             i128::from(standing.price) - i128::try_from(worth).unwrap_or(i128::MAX)
         };
         set.iter().map(one).sum()

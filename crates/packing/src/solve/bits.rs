@@ -5,7 +5,7 @@
 const WORD: usize = 64;
 
 /// A set of indices below a length that the owner knows.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BitSet {
     words: Vec<u64>,
 }

@@ -12,7 +12,7 @@ pub const HOSTNAME: usize = 0;
 pub const NO_DOMAIN: u32 = u32::MAX;
 
 /// Counts pods that a selector matches, by domain of one topology key.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Tally {
     /// Index into [`Problem::keys`].
     pub key: usize,
@@ -31,7 +31,7 @@ pub struct Tally {
 }
 
 /// A hard topology rule of a class. The class counts in the rule's tally iff it is in its [`Class::counts_in`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Rule {
     /// Pods in the pod's domain may exceed those in the emptiest domain by at most `max_skew`.
     Spread { tally: usize, max_skew: u32, min_domains: u32 },
@@ -50,7 +50,7 @@ impl Rule {
 }
 
 /// A preference. For new machines it is kept like a rule until it would leave a pod out.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Soft {
     /// Topology like a hard rule.
     Rule(Rule),
@@ -59,7 +59,7 @@ pub enum Soft {
 }
 
 /// Pods that are alike in everything that placing looks at.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Class {
     pub count: u32,
     /// By resource; the pod itself (1) is one of the resources.
@@ -78,7 +78,7 @@ pub struct Class {
 }
 
 /// One machine type in one zone at one price.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Offering {
     pub pool: usize,
     /// Numbers the machine type within the problem: equal types in other zones share it.
@@ -97,7 +97,7 @@ pub struct Offering {
 }
 
 /// Where new machines come from.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Pool {
     /// Higher is used first, whatever the price.
     pub priority: i32,
@@ -112,7 +112,7 @@ pub struct Pool {
 }
 
 /// A node that exists or is on its way.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Spot {
     /// Nodes of one kind are accepted or refused alike by lasting filters.
     pub kind: usize,
@@ -122,7 +122,7 @@ pub struct Spot {
 }
 
 /// Everything that one solve looks at.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Problem {
     /// Width of all vectors of resources.
     pub resources: usize,

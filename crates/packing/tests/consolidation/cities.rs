@@ -58,6 +58,8 @@ pub(crate) struct Size {
     /// Of a hundred pods so many have ended since.
     pub(crate) ended: u64,
     pub(crate) rules: bool,
+    /// Requests are divided by this.
+    pub(crate) part: u64,
 }
 
 fn text(value: &str) -> Arc<str> {
@@ -175,11 +177,11 @@ impl City {
 
 fn kind(at: usize, size: &Size, dice: &mut Dice) -> Kind {
     let cpu = [100, 250, 250, 500, 500, 1000, 2000][dice.below(7) as usize];
-    let memory = [1, 2, 4, 4, 8, 16][dice.below(6) as usize];
+    let memory = [1, 2, 4, 4, 8, 16][dice.below(6) as usize].max(size.part) / size.part;
     let app = format!("app-{at}");
     let own = labels(&[("app", &app)]);
     let selector = Some(LabelSelector { match_labels: own.clone(), match_expressions: Vec::new() });
-    let mut shape = PodShape { requests: amounts(cpu, memory, 1), ..PodShape::default() };
+    let mut shape = PodShape { requests: amounts(cpu / size.part, memory, 1), ..PodShape::default() };
     if dice.below(2) == 0 && size.pools > 1 {
         shape.node_selector = labels(&[(POOL, &format!("pool-{}", at % size.pools))]);
     }
