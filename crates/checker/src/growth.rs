@@ -72,7 +72,11 @@ fn check_demand(case: &mut Case<'_>, buy: &Buy) {
     }
     for served in buy.serves.iter() {
         let real = match &served {
-            Served::Pod(key) => case.cluster.pods().get(key).is_some_and(|pod| pod.is_unschedulable()),
+            Served::Pod(key) => case
+                .cluster
+                .pods()
+                .get(key)
+                .is_some_and(|pod| pod.is_unschedulable() || loses_its_node(case, pod)),
             Served::Missing { workload, replicas } => {
                 case.cluster.workloads().get(workload).is_some_and(|found| {
                     found.desired.saturating_sub(case.cluster.live_pods_of(&found.uid)) >= *replicas
@@ -95,6 +99,15 @@ fn check_demand(case: &mut Case<'_>, buy: &Buy) {
             );
         }
     }
+}
+
+/// Whether a pod runs on a machine of a direct pool that goes or waits for its replacement.
+fn loses_its_node(case: &Case<'_>, pod: &Pod) -> bool {
+    let Some(name) = &pod.node else { return false };
+    let Some(node) = case.cluster.nodes().get(name) else { return false };
+    let machine = case.cluster.machine_of(node).filter(|machine| machine.direct.is_some());
+    let going = machine.is_some_and(|machine| machine.state == MachineState::Deleting || node.deleting);
+    going || (machine.is_some() && case.decision.ledger.replacing.contains_key(name))
 }
 
 pub(crate) fn check_lower(case: &mut Case<'_>, lower: &Lower) {

@@ -141,6 +141,10 @@ pub(crate) fn check_release(case: &mut Case<'_>, release: &Release) {
             }
         }
         Some(node) => {
+            // A claimed machine is drained by its claim.
+            if machine.is_some_and(|machine| machine.direct.is_some()) {
+                return;
+            }
             let left: Vec<PodKey> =
                 movable_on(case.cluster, node, case.now).iter().map(|pod| pod.key.clone()).collect();
             if let Some(pod) = left.first() {

@@ -109,5 +109,7 @@ pub(crate) fn cause_word(cause: RemovalCause) -> &'static str {
         RemovalCause::UnderUsed => "underutilized",
         RemovalCause::Unready => "unready",
         RemovalCause::NeverJoined => "never-joined",
+        RemovalCause::Drifted => "drifted",
+        RemovalCause::Expired => "expired",
     }
 }

@@ -6,6 +6,7 @@
 //! leaves that object out and says so.
 
 mod catalogue;
+mod disruption;
 mod duration;
 mod error;
 pub mod files;

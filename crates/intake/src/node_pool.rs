@@ -1,15 +1,15 @@
 //! `karpenter.sh/v1` NodePools as direct pools.
 //!
-//! Owns what of a NodePool decides which machines it may launch: requirements, labels, taints, limits and weight.
-//! Disruption settings, node classes and status are read when such pools are served.
+//! Owns what of a NodePool decides which machines it may launch and which of them may go: requirements, labels, taints,
+//! limits, weight and disruption. Node classes and status are the business of whoever serves such pools.
 
 use crate::catalogue::requirement;
 use crate::{IntakeError, node, quantity};
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use model::{
-    Bytes, DirectPool, DirectSpec, InstanceType, Labels, MilliCpu, Pool, PoolId, PoolKind, PoolLimits,
-    PoolOptions, PoolRequirement, Profile, ProviderKind, ResourceName, Taint,
+    Bytes, DirectPool, DirectSpec, DisruptionPolicy, InstanceType, Labels, MilliCpu, Pool, PoolId, PoolKind,
+    PoolLimits, PoolOptions, PoolRequirement, Profile, ProviderKind, ResourceName, Taint,
 };
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,6 +32,7 @@ pub struct NodePool {
     taints: Vec<Taint>,
     startup_taints: Vec<Taint>,
     limits: PoolLimits,
+    disruption: DisruptionPolicy,
 }
 
 impl NodePool {
@@ -47,6 +48,7 @@ impl NodePool {
             taints: Vec::new(),
             startup_taints: Vec::new(),
             limits: PoolLimits::default(),
+            disruption: DisruptionPolicy::default(),
         }
     }
 
@@ -63,6 +65,7 @@ impl NodePool {
             taints: self.taints,
             startup_taints: self.startup_taints,
             limits: self.limits,
+            disruption: self.disruption,
             asked,
         };
         let max = spec.limits.nodes.unwrap_or(u32::MAX);
@@ -122,6 +125,10 @@ fn read(object: &Value, name: &str) -> Result<NodePool, IntakeError> {
     pool.startup_taints = taints(template, "startupTaints")?;
     if let Some(limits) = map(object.pointer("/spec/limits"), "spec.limits")? {
         pool.limits = limits_of(limits).map_err(|error| error.under("spec.limits"))?;
+    }
+    if let Some(disruption) = object.pointer("/spec/disruption").filter(|value| !value.is_null()) {
+        pool.disruption =
+            crate::disruption::policy(disruption).map_err(|error| error.under("spec.disruption"))?;
     }
     if let Some(weight) = object.pointer("/spec/weight").filter(|value| !value.is_null()) {
         let weight =

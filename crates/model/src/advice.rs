@@ -200,6 +200,7 @@ impl Reason {
             | Self::TooYoung { .. }
             | Self::AwaitsScheduler
             | Self::TakesMovedPods
+            | Self::DisruptionBudget { .. }
             | Self::Unneeded { .. }
             | Self::InCoolDown { after: CoolDown::AfterDeletion | CoolDown::AfterFailure, .. }
             | Self::PoolCoolDown { .. }

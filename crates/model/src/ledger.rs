@@ -198,6 +198,24 @@ pub struct LastChanges {
     pub failure_at: Option<Timestamp>,
 }
 
+/// A machine of a direct pool that goes as soon as its pods have room elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Replacing {
+    pub cause: RemovalCause,
+    pub since: Timestamp,
+    pub node_uid: Uid,
+}
+
+/// Since when the pods of a node have been the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Quiet {
+    /// Which pods, as a number.
+    pub pods: u64,
+    pub since: Timestamp,
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Ledger {
@@ -225,6 +243,11 @@ pub struct Ledger {
     /// Soft taints that are being changed.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub soft_taints: BTreeMap<NodeName, SoftTaintChange>,
+    /// Machines of direct pools that wait for their replacement.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub replacing: BTreeMap<NodeName, Replacing>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub quiet: BTreeMap<NodeName, Quiet>,
     /// Machines without a node that are being given back.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub orphans: BTreeMap<MachineId, Removal>,

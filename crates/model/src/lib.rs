@@ -9,6 +9,7 @@
 
 mod advice;
 mod cluster;
+mod disruption;
 mod ids;
 mod labels;
 mod launch;
@@ -33,6 +34,9 @@ mod workload;
 
 pub use advice::Advice;
 pub use cluster::{Change, Cluster, Cohort, Input, InputState, Storage, StorageChange};
+pub use disruption::{
+    BudgetWindow, Consolidation, DisruptionBudget, DisruptionPolicy, DisruptionReason, Share,
+};
 pub use ids::{
     DaemonSetKey, IntentId, MachineId, NodeName, PdbKey, PodKey, PoolId, RuleSetKey, Uid, VolumeClaimKey,
     VolumeName, WorkloadKey,
@@ -40,8 +44,8 @@ pub use ids::{
 pub use labels::{LabelSelector, Labels, NodeSelectorTerm, Operator, Requirement};
 pub use launch::{DirectMachine, Launch, claim_name, claim_of, claimed_machine};
 pub use ledger::{
-    Asked, BackOff, EvictionState, LastChanges, Ledger, Removal, RemovalPhase, ScaleUp, SoftTaintChange,
-    Unremovable,
+    Asked, BackOff, EvictionState, LastChanges, Ledger, Quiet, Removal, RemovalPhase, Replacing, ScaleUp,
+    SoftTaintChange, Unremovable,
 };
 pub use money::MicroUsdPerHour;
 pub use names::PodNames;

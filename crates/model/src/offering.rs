@@ -144,6 +144,8 @@ pub struct DirectSpec {
     pub startup_taints: Vec<Taint>,
     #[serde(default)]
     pub limits: PoolLimits,
+    #[serde(default)]
+    pub disruption: crate::DisruptionPolicy,
     /// Label values that pods ask for, by key: where the pool may choose a label's value, it offers these too.
     #[serde(default)]
     pub asked: BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,

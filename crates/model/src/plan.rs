@@ -23,6 +23,10 @@ pub enum RemovalCause {
     Unready,
     /// A machine that its provider reports as failed, or that never became a node in time.
     NeverJoined,
+    /// It is no longer what its pool asks for.
+    Drifted,
+    /// It has reached the age at which machines of its pool are replaced.
+    Expired,
 }
 
 /// A demand that a purchase serves.

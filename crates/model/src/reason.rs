@@ -230,6 +230,11 @@ pub enum Reason {
     },
     /// Pods that move off nodes that go are to find their place here.
     TakesMovedPods,
+    /// The disruption budgets of its pool allow no more nodes to go now.
+    DisruptionBudget {
+        pool: PoolId,
+        cause: RemovalCause,
+    },
     Unneeded {
         cause: RemovalCause,
         since: Timestamp,

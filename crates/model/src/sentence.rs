@@ -147,6 +147,8 @@ impl fmt::Display for RemovalCause {
             Self::UnderUsed => "underutilized",
             Self::Unready => "unready",
             Self::NeverJoined => "never joined",
+            Self::Drifted => "drifted",
+            Self::Expired => "expired",
         })
     }
 }
@@ -276,6 +278,9 @@ impl Reason {
                 "kept: pod {pod} fits on other nodes, but may be left without a place when the scheduler binds \
                  others there first"
             ),
+            Self::DisruptionBudget { pool, cause } => {
+                write!(f, "kept: {cause}, and the disruption budgets of pool {pool} allow no more now")
+            }
             Self::TakesMovedPods => f.write_str("kept: takes the pods of nodes that go"),
             Self::Unneeded { cause, since, removable_at } => {
                 write!(f, "{cause} since {since:.0}; may be removed from {removable_at:.0}")

@@ -3,6 +3,7 @@
 //! Owns the order; what each step decides is in the file of its name.
 
 use crate::budgets::Budgets;
+use crate::disruption::{self, Allowance};
 use crate::fleet::Fleet;
 use crate::freshness::Freshness;
 use crate::planted::Planted;
@@ -52,13 +53,16 @@ fn run(mut round: Round<'_>) -> Decision {
 
     let mut supply = Supply::of(&mut round, &fleet);
     let demand = demand::gather(&mut round, &fresh, &mut supply.room);
-    let unmet = supply.serve(&mut round, demand);
+    let mut unmet = supply.serve(&mut round, demand);
+    let mut budgets = Budgets::of(&round);
+    let mut allowance = Allowance::of(&round, &fleet);
+    unmet.extend(disruption::replace(&mut round, &fleet, &fresh, &mut supply, &budgets, &mut allowance));
     growth::buy(&mut round, &mut fleet, &fresh, &mut supply.room, unmet);
     rules::apply(&mut round, &mut fleet, &fresh, &mut supply);
 
-    let mut budgets = Budgets::of(&round);
     drains::advance(&mut round, &fleet, &fresh, &mut supply, &mut budgets);
     idle::review(&mut round, &fleet, &fresh, &mut supply, &mut budgets);
+    disruption::consolidate(&mut round, &fleet, &fresh, &mut supply, &mut budgets, &mut allowance);
     soft_taints::review(&mut round, &fleet, &fresh);
     round.conclude()
 }

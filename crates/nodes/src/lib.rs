@@ -6,6 +6,7 @@
 //! observations (`intake`, `clouds`) and the carrying out of steps (the controller). No I/O, no clock, no logging:
 //! equal input gives equal output, byte for byte.
 
+mod allowances;
 mod appraisal;
 mod assurance;
 mod assured;
@@ -18,6 +19,7 @@ mod cluster_minimum;
 mod decide;
 mod deliveries;
 mod demand;
+mod disruption;
 mod drain_rules;
 mod drains;
 mod evictions;

@@ -8,7 +8,7 @@ use crate::appraisal::Appraisal;
 use crate::ceiling::Ceiling;
 use crate::fleet::{Fleet, PoolAccount};
 use crate::growth::{self, Candidate};
-use crate::launches::{Sales, Sold};
+use crate::launches::{self, Sales, Sold};
 use crate::round::Round;
 use crate::supply::{self, Unmet};
 use model::{
@@ -157,7 +157,7 @@ impl Fair {
         most: Option<u32>,
     ) {
         let pool = &account.pool;
-        let limits = Limits::of(round, pool.name.as_ref(), &direct.spec().limits);
+        let limits = Limits::of(round, &pool.id, pool.name.as_ref(), &direct.spec().limits);
         let mut values = Values::of(direct);
         let mut types: BTreeMap<&Arc<str>, u32> = BTreeMap::new();
         for (at, (flavour, node)) in direct.flavours().iter().zip(direct.nodes()).enumerate() {
@@ -356,12 +356,24 @@ struct Limits {
 
 impl Limits {
     /// What is left after the pool's nodes, which carry its name as a label.
-    fn of(round: &Round<'_>, pool: &str, limits: &PoolLimits) -> Self {
+    fn of(round: &Round<'_>, id: &PoolId, pool: &str, limits: &PoolLimits) -> Self {
         let mut used = Resources::default();
         let mut nodes = 0;
         let ours = |labels: &Labels| labels.get("karpenter.sh/nodepool").is_some_and(|name| **name == *pool);
-        for node in round.cluster.nodes().values().filter(|node| ours(&node.labels)) {
+        let alone = |node: &&Arc<model::Node>| {
+            ours(&node.labels)
+                && round.cluster.machine_of(node).is_none_or(|machine| machine.direct.is_none())
+        };
+        for node in round.cluster.nodes().values().filter(alone) {
             used.add(&node.allocatable);
+            nodes += 1;
+        }
+        // A claim counts from the moment it is ordered.
+        let machines = round.cluster.machines_of(id).filter_map(|machine| machine.direct.as_ref());
+        let ordered = round.ledger.scale_ups.get(id).map(|order| launches::unseen(round, order));
+        let ordered = ordered.iter().flatten().map(|(launch, _)| &launch.flavour);
+        for flavour in machines.map(|direct| &direct.flavour).chain(ordered) {
+            used.add(&flavour.capacity);
             nodes += 1;
         }
         let names: Vec<ResourceName> = limits.extended.keys().cloned().collect();

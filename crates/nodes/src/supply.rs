@@ -259,6 +259,16 @@ impl Supply {
         }
     }
 
+    /// Keeps room for pods that move: so many on nodes that are there, so many on machines that are coming.
+    pub(crate) fn keep_room(&mut self, class: ClassIx, count: u32) -> (u32, u32) {
+        let sum = |placed: Vec<Placed>| placed.iter().map(|placed| placed.count).sum::<u32>();
+        let here = sum(self.room.place(class, count, 0..self.ready_end));
+        if here == count {
+            return (here, 0);
+        }
+        (here, sum(self.room.place(class, count - here, self.standing_end..self.coming_end)))
+    }
+
     /// Puts pods where they were bought for; several machines of one kind take them in their order.
     fn fill_reserved(&mut self, groups: &[DemandGroup], within: &Range<usize>, put: &mut Put<'_>) {
         let mut by_shape: BTreeMap<u64, Vec<usize>> = BTreeMap::new();

@@ -1,0 +1,385 @@
+//! Which machines of direct pools go although nobody took them: drifted, expired, empty, or under-used.
+//!
+//! Owns who is a candidate, in which order, and within which budget; every cause passes the same guards. A machine whose
+//! pods have no room elsewhere goes only after its replacement has come. What follows the decision (drain in tiers,
+//! termination) is the claim's own life, which the shell keeps.
+
+use crate::allowances;
+use crate::budgets::Budgets;
+use crate::claims::Fnv;
+use crate::fleet::{Fleet, FleetNode, NodeState, PoolAccount};
+use crate::freshness::Freshness;
+use crate::round::{Round, after};
+use crate::supply::{Supply, Unmet, class_of};
+use jiff::Timestamp;
+use model::{
+    BlockedPod, Consolidation, DirectMachine, DisruptionReason, NodeName, Pod, PodBlock, PodNames, PoolId,
+    Quiet, Reason, Removal, RemovalCause, RemovalPhase, Replacing, SafeToEvict,
+};
+use packing::SpotIx;
+use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+const DO_NOT_DISRUPT: &str = "karpenter.sh/do-not-disrupt";
+/// Under-used machines that one round tries to empty on paper.
+const MOST_TRIALS: u32 = 100;
+
+/// What each pool's budgets still allow in this round.
+pub(crate) struct Allowance {
+    total: BTreeMap<PoolId, u32>,
+    going: BTreeMap<PoolId, u32>,
+}
+
+impl Allowance {
+    pub(crate) fn of(round: &Round<'_>, fleet: &Fleet) -> Self {
+        let mut this = Self { total: BTreeMap::new(), going: BTreeMap::new() };
+        for (name, node) in &fleet.nodes {
+            let Some((machine, direct)) = direct_of(node) else { continue };
+            if direct.initialized_at.is_none() {
+                continue;
+            }
+            *this.total.entry(machine.pool.clone()).or_default() += 1;
+            let leaves =
+                round.ledger.removals.contains_key(name) || round.ledger.replacing.contains_key(name);
+            if leaves || node.state != NodeState::Ready {
+                *this.going.entry(machine.pool.clone()).or_default() += 1;
+            }
+        }
+        this
+    }
+
+    /// Takes one disruption of a pool; false where its budgets allow none.
+    fn take(&mut self, round: &mut Round<'_>, account: &PoolAccount, reason: DisruptionReason) -> bool {
+        let Some(direct) = account.pool.direct() else { return false };
+        let policy = &direct.spec().disruption;
+        let total = self.total.get(&account.pool.id).copied().unwrap_or(0);
+        let going = self.going.entry(account.pool.id.clone()).or_default();
+        if allowances::allowed(policy, reason, total, round.now).is_some_and(|most| *going >= most) {
+            if let Some(at) = allowances::next_change(policy, round.now) {
+                round.wake(at);
+            }
+            return false;
+        }
+        *going += 1;
+        true
+    }
+}
+
+fn direct_of(node: &FleetNode) -> Option<(&model::Machine, &DirectMachine)> {
+    let machine = node.machine.as_deref()?;
+    Some((machine, machine.direct.as_deref()?))
+}
+
+/// Drifted and expired machines, oldest first: one that can be emptied goes, for another a replacement is asked.
+/// Answers the pods that need new machines, those of machines that somebody deleted included.
+pub(crate) fn replace(
+    round: &mut Round<'_>,
+    fleet: &Fleet,
+    fresh: &Freshness,
+    supply: &mut Supply,
+    budgets: &Budgets,
+    allowance: &mut Allowance,
+) -> Vec<Unmet> {
+    if !fresh.for_removal() {
+        return Vec::new();
+    }
+    forget(round, fleet, budgets);
+    choose(round, fleet, supply, budgets, allowance);
+    let mut unserved = Vec::new();
+    for (name, node) in &fleet.nodes {
+        if direct_of(node).is_none() {
+            continue;
+        }
+        if node.state == NodeState::Leaving {
+            settle_elsewhere(round, supply, name, None, &mut unserved);
+        } else if let Some(entry) = round.ledger.replacing.get(name).cloned()
+            && let Some(spot) = supply.spot(name)
+            && settle_elsewhere(round, supply, name, Some(spot), &mut unserved)
+        {
+            round.ledger.replacing.remove(name);
+            remove(round, name, node, entry.cause);
+        }
+    }
+    unserved
+}
+
+/// Replacements whose machine went, changed its mind, or may not be disturbed any more.
+fn forget(round: &mut Round<'_>, fleet: &Fleet, budgets: &Budgets) {
+    let entries: Vec<(NodeName, Replacing)> =
+        round.ledger.replacing.iter().map(|(name, entry)| (name.clone(), entry.clone())).collect();
+    for (name, entry) in entries {
+        let node = fleet.nodes.get(&name).filter(|node| node.node.uid == entry.node_uid);
+        let stands = node.is_some_and(|node| {
+            node.state == NodeState::Ready
+                && cause_of(round, node).is_some_and(|(cause, _)| cause == entry.cause)
+                && blocked(round, budgets, &name).is_none()
+        });
+        if !stands {
+            round.ledger.replacing.remove(&name);
+        }
+    }
+}
+
+/// Why a machine is to be replaced whatever runs on it, and since when.
+fn cause_of(round: &mut Round<'_>, node: &FleetNode) -> Option<(RemovalCause, Timestamp)> {
+    let (machine, direct) = direct_of(node)?;
+    let created_at = machine.created_at;
+    let (drifted, expires_at) = (direct.drifted.is_some(), direct.expires_at);
+    if expires_at.is_some_and(|at| round.reached(at)) {
+        return Some((RemovalCause::Expired, expires_at.unwrap_or(created_at)));
+    }
+    drifted.then_some((RemovalCause::Drifted, created_at))
+}
+
+/// Begins replacements, as far as budgets and guards allow.
+fn choose(
+    round: &mut Round<'_>,
+    fleet: &Fleet,
+    supply: &Supply,
+    budgets: &Budgets,
+    allowance: &mut Allowance,
+) {
+    let mut due = Vec::new();
+    for (name, node) in &fleet.nodes {
+        if is_candidate(round, fleet, supply, name, node).is_some()
+            && let Some((cause, since)) = cause_of(round, node)
+        {
+            due.push((since, name, node, cause));
+        }
+    }
+    due.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
+    for (since, name, node, cause) in due {
+        if let Some(reason) = blocked(round, budgets, name) {
+            round.say(name, reason);
+            continue;
+        }
+        let Some(account) = account_of(fleet, node) else { continue };
+        let reason = match cause {
+            RemovalCause::Expired => DisruptionReason::Expired,
+            _ => DisruptionReason::Drifted,
+        };
+        if !allowance.take(round, account, reason) {
+            round.say(name, Reason::DisruptionBudget { pool: account.pool.id.clone(), cause });
+            continue;
+        }
+        let entry = Replacing { cause, since: round.now, node_uid: node.node.uid.clone() };
+        round.say(name, Reason::Unneeded { cause, since, removable_at: round.now });
+        round.ledger.replacing.insert(name.clone(), entry);
+    }
+}
+
+fn account_of<'f>(fleet: &'f Fleet, node: &FleetNode) -> Option<&'f PoolAccount> {
+    fleet.pools.get(&node.machine.as_ref()?.pool)
+}
+
+/// A machine that may be disturbed at all; nothing is said of others.
+fn is_candidate<'n>(
+    round: &Round<'_>,
+    fleet: &Fleet,
+    supply: &Supply,
+    name: &NodeName,
+    node: &'n FleetNode,
+) -> Option<&'n DirectMachine> {
+    let (_, direct) = direct_of(node)?;
+    let account = account_of(fleet, node)?;
+    let ours = account.fresh && account.pool.direct().is_some() && account.pool.frozen.is_none();
+    let free = !round.ledger.removals.contains_key(name) && !round.ledger.replacing.contains_key(name);
+    let kept = node.node.annotations.get(DO_NOT_DISRUPT).is_some_and(|value| &**value == "true");
+    let awaited = supply.spot(name).is_none_or(|spot| supply.awaited.contains(&spot));
+    let whole = node.state == NodeState::Ready && direct.initialized_at.is_some();
+    (ours && free && whole && !kept && !awaited && round.policies.scale_down_enabled).then_some(direct)
+}
+
+/// A pod that keeps its node: it asks not to be disturbed, or a budget forbids it now.
+fn blocked(round: &Round<'_>, budgets: &Budgets, node: &NodeName) -> Option<Reason> {
+    let mut pods = Vec::new();
+    for pod in round.cluster.pods_on(node).filter(|pod| stays_alive(pod)) {
+        let mut by = Vec::new();
+        if pod.safe_to_evict == SafeToEvict::No {
+            by.push(PodBlock::NotSafeToEvictAnnotation);
+        }
+        if !pod.daemon
+            && !pod.mirror
+            && let Some(pdb) = budgets.forbidding(pod)
+        {
+            by.push(PodBlock::NotEnoughPdb { pdb: Arc::from(pdb.to_string()) });
+        }
+        if !by.is_empty() {
+            pods.push(BlockedPod { pod: pod.key.clone(), by });
+        }
+    }
+    (!pods.is_empty()).then_some(Reason::BlockedBy { pods })
+}
+
+fn stays_alive(pod: &Pod) -> bool {
+    pod.occupies() && !pod.terminal && pod.deletion_at.is_none()
+}
+
+/// The pods that need a place when their node goes.
+fn moving(round: &Round<'_>, node: &NodeName) -> Vec<Arc<Pod>> {
+    let moves = |pod: &&Arc<Pod>| stays_alive(pod) && !pod.daemon && !pod.mirror;
+    round.cluster.pods_on(node).filter(moves).map(Arc::clone).collect()
+}
+
+/// Keeps room for a node's pods: on nodes that are there, then on machines that are coming; what is left needs new ones.
+/// True where all of them have a place on nodes that are there.
+fn settle_elsewhere(
+    round: &mut Round<'_>,
+    supply: &mut Supply,
+    name: &NodeName,
+    own: Option<SpotIx>,
+    unserved: &mut Vec<Unmet>,
+) -> bool {
+    if let Some(spot) = own {
+        supply.room.close(spot);
+    }
+    let mut ready = true;
+    let pods = moving(round, name);
+    let mut by_class: BTreeMap<packing::ClassIx, Vec<Arc<Pod>>> = BTreeMap::new();
+    for pod in pods {
+        let class = class_of(&mut supply.room, &pod);
+        by_class.entry(class).or_default().push(pod);
+    }
+    for (class, pods) in by_class {
+        let count = u32::try_from(pods.len()).unwrap_or(u32::MAX);
+        let (here, coming) = supply.keep_room(class, count);
+        ready &= here == count;
+        let left = count.saturating_sub(here + coming) as usize;
+        if left > 0 {
+            let homeless = pods.iter().rev().take(left);
+            let names: PodNames = homeless.map(|pod| pod.key.clone()).collect();
+            unserved.push(Unmet {
+                class,
+                shape: Arc::clone(&pods[0].shape),
+                pods: names,
+                missing: Vec::new(),
+            });
+        }
+    }
+    ready
+}
+
+fn remove(round: &mut Round<'_>, name: &NodeName, node: &FleetNode, cause: RemovalCause) {
+    let Some(machine) = &node.machine else { return };
+    let mut removal = Removal::begin(
+        round.new_intent("remove"),
+        node.node.uid.clone(),
+        machine.pool.clone(),
+        machine.id.clone(),
+        cause,
+        RemovalPhase::Releasing,
+        round.now,
+    );
+    removal.drains = !moving(round, name).is_empty();
+    round.say(name, Reason::BeingRemoved { cause, phase: RemovalPhase::Releasing, since: round.now });
+    round.ledger.quiet.remove(name);
+    round.ledger.removals.insert(name.clone(), removal);
+}
+
+/// Empty machines, all at once; then the under-used, as far as their pods have room elsewhere.
+pub(crate) fn consolidate(
+    round: &mut Round<'_>,
+    fleet: &Fleet,
+    fresh: &Freshness,
+    supply: &mut Supply,
+    budgets: &mut Budgets,
+    allowance: &mut Allowance,
+) {
+    if !fresh.for_removal() {
+        return;
+    }
+    round.ledger.quiet.retain(|name, _| fleet.nodes.contains_key(name));
+    let mut fullest_last = Vec::new();
+    for (name, node) in &fleet.nodes {
+        let Some(direct) = is_candidate(round, fleet, supply, name, node) else { continue };
+        let Some(account) = account_of(fleet, node) else { continue };
+        let Some(policy) = account.pool.direct().map(|direct| direct.spec().disruption.clone()) else {
+            continue;
+        };
+        let Some(wait) = policy.after else { continue };
+        let since = quiet_since(round, name, direct);
+        let removable_at = after(since, wait);
+        let empty = moving(round, name).is_empty();
+        let cause = if empty { RemovalCause::Empty } else { RemovalCause::UnderUsed };
+        if !empty && policy.consolidation == Consolidation::WhenEmpty {
+            continue;
+        }
+        if !round.reached(removable_at) {
+            round.say(name, Reason::Unneeded { cause, since, removable_at });
+            continue;
+        }
+        if let Some(reason) = blocked(round, budgets, name) {
+            round.say(name, reason);
+        } else if !empty {
+            let load = supply.utilization.get(name).map_or(0, |utilization| utilization.permille());
+            fullest_last.push((load, name, node, account));
+        } else if allowance.take(round, account, DisruptionReason::Empty) {
+            remove(round, name, node, cause);
+        } else {
+            round.say(name, Reason::DisruptionBudget { pool: account.pool.id.clone(), cause });
+        }
+    }
+    fullest_last.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
+    for (_, name, node, account) in fullest_last.into_iter().take(MOST_TRIALS as usize) {
+        empty_one(round, supply, budgets, allowance, (name, node, account));
+    }
+}
+
+/// Takes an under-used machine away where all of its pods have room on nodes that stay.
+fn empty_one(
+    round: &mut Round<'_>,
+    supply: &mut Supply,
+    budgets: &mut Budgets,
+    allowance: &mut Allowance,
+    (name, node, account): (&NodeName, &FleetNode, &PoolAccount),
+) {
+    let Some(spot) = supply.spot(name) else { return };
+    let pods = moving(round, name);
+    let mark = supply.room.mark();
+    let received = supply.room.received(spot).to_vec();
+    supply.room.close(spot);
+    let mut homeless = crate::drains::find_places(supply, pods.iter());
+    for (class, count) in received {
+        let (here, _) = supply.keep_room(class, count);
+        if here < count {
+            homeless = homeless.or_else(|| pods.first().cloned());
+        }
+    }
+    if let Some(pod) = homeless {
+        supply.room.rollback(mark);
+        let utilization_permille = supply.utilization.get(name).map_or(0, |u| u.permille());
+        round.say(name, Reason::NoPlaceFor { pod: pod.key.clone(), utilization_permille });
+        return;
+    }
+    if let Some(reason) = blocked(round, budgets, name) {
+        supply.room.rollback(mark);
+        round.say(name, reason);
+        return;
+    }
+    if !allowance.take(round, account, DisruptionReason::Underutilized) {
+        supply.room.rollback(mark);
+        let cause = RemovalCause::UnderUsed;
+        round.say(name, Reason::DisruptionBudget { pool: account.pool.id.clone(), cause });
+        return;
+    }
+    for pod in &pods {
+        budgets.debit(pod);
+    }
+    remove(round, name, node, RemovalCause::UnderUsed);
+}
+
+/// Since when no pod has come to a node or left it, `DaemonSet`s' apart.
+fn quiet_since(round: &mut Round<'_>, name: &NodeName, direct: &DirectMachine) -> Timestamp {
+    let mut hasher = Fnv::default();
+    for pod in moving(round, name) {
+        pod.uid.hash(&mut hasher);
+    }
+    let pods = hasher.finish();
+    let now = round.now;
+    let entry = round.ledger.quiet.entry(name.clone()).or_insert(Quiet { pods, since: now });
+    if entry.pods != pods {
+        *entry = Quiet { pods, since: now };
+    }
+    entry.since.max(direct.initialized_at.unwrap_or(entry.since))
+}
