@@ -44,8 +44,15 @@ const FAMILIES: &[Family] = &[
     ("r5", "r", 5, 8, 63_000, "amd64", COMMON),
     ("r6a", "r", 6, 8, 56_700, "amd64", COMMON),
 ];
-/// Thousandths of the price that a spot machine costs.
-const SPOT_PERMILLE: u64 = 350;
+/// Thousandths of the price that a spot machine costs: large ones are sought more.
+fn spot_permille(cores: u64) -> u64 {
+    match cores {
+        0..=2 => 300,
+        3..=4 => 340,
+        5..=8 => 380,
+        _ => 420,
+    }
+}
 
 /// The types of a class.
 pub(crate) fn of_class(spec: &SimulatedNodeClassSpec) -> Result<Vec<InstanceType>, IntakeError> {
@@ -92,7 +99,7 @@ fn built(family: &Family, size: &str, cores: u64, zones: &[&str]) -> InstanceTyp
             available: true,
             remaining: None,
         };
-        [offer(CapacityType::OnDemand, price), offer(CapacityType::Spot, price * SPOT_PERMILLE / 1000)]
+        [offer(CapacityType::OnDemand, price), offer(CapacityType::Spot, price * spot_permille(cores) / 1000)]
     });
     let label = |key: &str, value: &str| is(key, value);
     InstanceType {

@@ -9,7 +9,8 @@ use crate::conditions::{Conditions, LAUNCHED};
 use crate::pool_status::{self, PoolCase};
 use crate::shortages::Shortages;
 use crate::simulated::SimulatedCloud;
-use crate::{ending, joining, launching};
+use crate::{ending, joining, launching, translation};
+use api::karpenter::v1alpha5::{AwsNodeTemplate, Machine, Provisioner};
 use api::karpenter::{Ec2NodeClass, NODE_POOL, NodeClaim, NodePool, SimulatedNodeClass, TERMINATION};
 use api::simulated::SimulatedMachine;
 use clock::Clock;
@@ -182,7 +183,7 @@ impl Shared {
 }
 
 /// Writes an object's finalizers without ours; the version that was read guards those of others.
-async fn without_finalizer<K>(api: &Api<K>, object: &K, limit: Duration) -> Result<(), StepError>
+pub(crate) async fn without_finalizer<K>(api: &Api<K>, object: &K, limit: Duration) -> Result<(), StepError>
 where
     K: Resource + Clone + serde::de::DeserializeOwned + std::fmt::Debug + Serialize,
 {
@@ -201,7 +202,7 @@ where
     unless_gone(within(limit, api.patch(&name, &PatchParams::default(), &Patch::Merge(&patch))).await)
 }
 
-fn unless_gone<T>(answer: kube::Result<T>) -> Result<(), StepError> {
+pub(crate) fn unless_gone<T>(answer: kube::Result<T>) -> Result<(), StepError> {
     match answer {
         Ok(_) => Ok(()),
         Err(error) if code(&error) == Some(404) => Ok(()),
@@ -215,6 +216,12 @@ enum Task {
     Pool(String),
     /// A machine whose claim is not there.
     Orphan(String),
+    /// A Provisioner, to be translated.
+    Provisioner(String),
+    /// An AWSNodeTemplate, to be translated.
+    Template(String),
+    /// The Machine of a claim.
+    Mirror(String),
 }
 
 enum Event {
@@ -224,6 +231,9 @@ enum Event {
     Machine(Seen<SimulatedMachine>),
     Simulated(Seen<SimulatedNodeClass>),
     Ec2(Seen<Ec2NodeClass>),
+    Provisioner(Seen<Provisioner>),
+    Template(Seen<AwsNodeTemplate>),
+    Mirror(Seen<Machine>),
 }
 
 type Look = BoxFuture<'static, (Task, Result<Next, StepError>)>;
@@ -237,6 +247,9 @@ pub struct Keeper {
     claims: Mirror<NodeClaim>,
     nodes: Mirror<Node>,
     machines: Mirror<SimulatedMachine>,
+    provisioners: Mirror<Provisioner>,
+    templates: Mirror<AwsNodeTemplate>,
+    mirrors: Mirror<Machine>,
     due: BTreeMap<Task, Timestamp>,
     busy: BTreeSet<Task>,
 }
@@ -268,6 +281,9 @@ impl Keeper {
             claims: Mirror::new(),
             nodes: Mirror::new(),
             machines: Mirror::new(),
+            provisioners: Mirror::new(),
+            templates: Mirror::new(),
+            mirrors: Mirror::new(),
             due: BTreeMap::new(),
             busy: BTreeSet::new(),
         }
@@ -325,6 +341,9 @@ impl Keeper {
             of(self, "simulatedmachines", Event::Machine),
             of(self, "simulatednodeclasses", Event::Simulated),
             of(self, "ec2nodeclasses", Event::Ec2),
+            of(self, "provisioners", Event::Provisioner),
+            of(self, "awsnodetemplates", Event::Template),
+            of(self, "machines", Event::Mirror),
         ])
         .boxed()
     }
@@ -372,6 +391,26 @@ impl Keeper {
                 let claims = self.claims_of(name);
                 let case = PoolCase { pool, class, claims };
                 Some(Box::pin(async move { (named, pool_status::keep(&shared, &case).await) }))
+            }
+            Task::Provisioner(name) => {
+                let old = self.provisioners.get(name)?.clone();
+                Some(Box::pin(async move { (named, translation::provisioner(&shared, &old).await) }))
+            }
+            Task::Template(name) => {
+                let old = self.templates.get(name)?.clone();
+                Some(Box::pin(async move { (named, translation::template(&shared, &old).await) }))
+            }
+            Task::Mirror(name) => {
+                let (claim, machine) = (self.claims.get(name).cloned(), self.mirrors.get(name).cloned());
+                let pool = claim.as_ref().and_then(|claim| claim.labels().get(NODE_POOL));
+                let old = pool
+                    .and_then(|pool| self.pools.get(pool))
+                    .is_some_and(|pool| pool.annotations().contains_key(crate::legacy::TRANSLATED_FROM));
+                (old || machine.is_some()).then(|| -> Look {
+                    Box::pin(async move {
+                        (named, translation::mirror(&shared, claim.as_deref(), machine.as_deref()).await)
+                    })
+                })
             }
             Task::Orphan(name) => {
                 let launch = self.machines.get(name)?.spec.launch.clone()?;
@@ -465,7 +504,23 @@ impl Keeper {
                         self.now(Task::Pool(pool));
                     }
                     self.machine_changed(&name);
+                    self.now(Task::Mirror(name.clone()));
                     self.now(Task::Claim(name));
+                }
+            }
+            Event::Provisioner(seen) => {
+                for name in self.provisioners.take(seen) {
+                    self.now(Task::Provisioner(name));
+                }
+            }
+            Event::Template(seen) => {
+                for name in self.templates.take(seen) {
+                    self.now(Task::Template(name));
+                }
+            }
+            Event::Mirror(seen) => {
+                for name in self.mirrors.take(seen) {
+                    self.now(Task::Mirror(name));
                 }
             }
             Event::Node(seen) => {

@@ -12,11 +12,13 @@ mod ending;
 mod joining;
 mod keeper;
 mod launching;
+pub mod legacy;
 mod orders;
 mod pool_status;
 mod provider;
 mod shortages;
 mod simulated;
+mod translation;
 mod view;
 
 pub use keeper::Keeper;
