@@ -124,6 +124,13 @@ impl Predictor {
     /// Learns from minutes in the order of time.
     pub fn learn(settings: PredictorSettings, history: &[Observed]) -> Result<Self, NotPredictable> {
         settings.check()?;
+        // What lies before the first value of anything says nothing.
+        let told = |row: &Observed| {
+            row.used.is_finite()
+                || row.ready_replicas.is_finite()
+                || row.traffic.iter().any(|v| v.is_finite())
+        };
+        let history = &history[history.iter().position(told).unwrap_or(history.len())..];
         let load = Load::learn(history, &settings.load)?;
         let mut traffic = Vec::new();
         for (metric, _) in load.counts().into_iter().enumerate().filter(|(_, counts)| *counts) {

@@ -18,6 +18,19 @@ pub struct Config {
     pub watch: WatchSettings,
     /// Whether Kubernetes events are written.
     pub events: bool,
+    pub algorithm_jobs: AlgorithmJobs,
+}
+
+/// What is filled into the CronJobs of portraits whose algorithm is a job.
+#[derive(Clone, Debug, Default)]
+pub struct AlgorithmJobs {
+    /// Where they live; without one such portraits are refused.
+    pub namespace: Option<String>,
+    pub service_account: Option<String>,
+    /// `host:port` of the metrics service.
+    pub metrics_server: Option<String>,
+    /// Image of a container `algorithm` of a predictive portrait that names none.
+    pub image: Option<String>,
 }
 
 impl Default for Config {
@@ -32,6 +45,7 @@ impl Default for Config {
             call_timeout: Duration::from_secs(10),
             watch: WatchSettings::default(),
             events: true,
+            algorithm_jobs: AlgorithmJobs::default(),
         }
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! Owns the one way in which calls are made: under a time-out, and writes only while the lead surely lasts.
 
-use crate::cache::{Cache, Kind};
+use crate::cache::{Cache, Key, Kind};
 use crate::events::Recorder;
+use crate::portrait::{Job, Predictions};
 use crate::{Config, Figures, ScalerError};
 use clock::Clock;
 use clouds::watching::{code, describe, within};
@@ -27,6 +28,8 @@ pub(crate) struct Context {
     cache: Mutex<Cache>,
     histories: Mutex<BTreeMap<String, History>>,
     resources: Mutex<BTreeMap<Kind, ApiResource>>,
+    predictions: Mutex<Predictions>,
+    jobs: Mutex<BTreeMap<Key, Job>>,
 }
 
 impl Context {
@@ -51,6 +54,8 @@ impl Context {
             cache: Mutex::default(),
             histories: Mutex::default(),
             resources: Mutex::default(),
+            predictions: Mutex::default(),
+            jobs: Mutex::default(),
         }
     }
 
@@ -67,6 +72,16 @@ impl Context {
     /// Kinds that were discovered.
     pub(crate) fn resources(&self) -> MutexGuard<'_, BTreeMap<Kind, ApiResource>> {
         self.resources.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was learned for predictive portraits.
+    pub(crate) fn predictions(&self) -> MutexGuard<'_, Predictions> {
+        self.predictions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether portraits have a CronJob, as far as that was looked up.
+    pub(crate) fn jobs(&self) -> MutexGuard<'_, BTreeMap<Key, Job>> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A call that changes nothing.

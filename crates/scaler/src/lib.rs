@@ -14,6 +14,7 @@ mod exit;
 mod figures;
 mod ihpa;
 mod portrait;
+mod prediction;
 mod profile;
 mod queue;
 mod run;
@@ -22,8 +23,9 @@ mod target;
 mod triggers;
 mod watch;
 
-pub use config::Config;
+pub use config::{AlgorithmJobs, Config};
 pub use error::ScalerError;
 pub use exit::{Handed, hand_back};
 pub use figures::Figures;
+pub use prediction::{Once, OnceError};
 pub use run::Scaler;

@@ -3,14 +3,20 @@
 //! Owns which algorithm makes a portrait and what becomes of one that can no longer be made. A further algorithm is a
 //! further arm of `Generator`. Reading portraits is the autoscaler's business.
 
-mod reactive;
+mod job;
+mod predictive;
+pub(crate) mod reactive;
+
+pub(crate) use job::Job;
+pub(crate) use predictive::Predictions;
 
 use crate::ScalerError;
 use crate::cache::Key;
 use crate::conditions::{self, Say};
 use crate::context::Context;
 use api::kapacity::{
-    HorizontalPortrait, HorizontalPortraitStatus, PORTRAIT_COMPONENT, PortraitData, PortraitSpec,
+    HorizontalPortrait, HorizontalPortraitStatus, PORTRAIT_COMPONENT, PortraitData, PortraitForecast,
+    PortraitSpec,
 };
 use jiff::{SignedDuration, Timestamp};
 use kube::api::{Api, PostParams};
@@ -21,7 +27,13 @@ pub(crate) const GENERATED: &str = "PortraitGenerated";
 const RELIED_ON: SignedDuration = SignedDuration::from_mins(5);
 
 /// Reasons that are worth a warning, once, when they become true.
-const WARNINGS: &[&str] = &["FailedGetPortraitGenerator", "FailedGeneratePortrait"];
+const WARNINGS: &[&str] = &[
+    "FailedGetPortraitGenerator",
+    "FailedGeneratePortrait",
+    job::NOT_RECONCILED,
+    job::NOT_FETCHED,
+    job::NOT_CLEANED_UP,
+];
 
 /// Who makes a portrait.
 enum Generator {
@@ -29,6 +41,10 @@ enum Generator {
     Foreign,
     /// The algorithm of the Kubernetes HPA.
     KubeHpa,
+    /// Our own forecasts of traffic.
+    Native,
+    /// A job that leaves its result in a ConfigMap.
+    Job,
     /// Nobody here.
     Unserved(String),
 }
@@ -40,9 +56,11 @@ impl Generator {
         }
         match (&*portrait.portrait_type, &*portrait.algorithm.type_) {
             ("Reactive", "KubeHPA") => Self::KubeHpa,
+            ("Predictive", "Native") => Self::Native,
+            (_, "ExternalJob") => Self::Job,
             (kind, algorithm) => Self::Unserved(format!(
-                "portraitType {kind} with algorithm.type {algorithm} is not served; use Reactive with KubeHPA, or name \
-                 who serves it in externalGeneratorName"
+                "portraitType {kind} with algorithm.type {algorithm} is not served; use Reactive with KubeHPA, \
+                 Predictive with Native or ExternalJob, or name who serves it in externalGeneratorName"
             )),
         }
     }
@@ -51,6 +69,8 @@ impl Generator {
 /// What an algorithm brought.
 pub(crate) struct Made {
     pub(crate) data: PortraitData,
+    /// What the forecast behind it is worth.
+    pub(crate) forecast: Option<PortraitForecast>,
     /// When to make it anew.
     pub(crate) again: Option<Timestamp>,
 }
@@ -70,10 +90,25 @@ pub(crate) async fn look(context: &Context, key: &Key) -> Result<Option<Timestam
         (cache.portraits.get(key).cloned(), cache.peer().is_some())
     };
     let going = |portrait: &HorizontalPortrait| portrait.metadata.deletion_timestamp.is_some();
-    let Some(portrait) = portrait.filter(|portrait| !peer && !going(portrait)) else { return Ok(None) };
-    let made = match Generator::of(&portrait.spec.portrait) {
-        Generator::Foreign => return Ok(None),
+    if peer {
+        return Ok(None);
+    }
+    let generator = portrait
+        .as_ref()
+        .filter(|portrait| !going(portrait))
+        .map_or(Generator::Foreign, |portrait| Generator::of(&portrait.spec.portrait));
+    if !matches!(generator, Generator::Native) {
+        context.predictions().remove(key);
+    }
+    let cleaned =
+        if matches!(generator, Generator::Job) { Ok(()) } else { job::clean_up(context, key).await };
+    let Some(portrait) = portrait.filter(|portrait| !going(portrait)) else { return cleaned.map(|()| None) };
+    let made = match generator {
+        Generator::Foreign => return cleaned.map(|()| None),
+        _ if cleaned.is_err() => Err(job::not_cleaned_up(context, cleaned)),
         Generator::KubeHpa => reactive::generate(context, key, &portrait.spec).await,
+        Generator::Native => Box::pin(predictive::generate(context, key, &portrait)).await,
+        Generator::Job => Box::pin(job::generate(context, key, &portrait)).await,
         Generator::Unserved(message) => {
             Err(Failure { reason: "FailedGetPortraitGenerator", message, again: None })
         }
@@ -108,6 +143,7 @@ fn told(
     match made {
         Ok(made) => {
             status.portrait_data = Some(made.data);
+            status.forecast = made.forecast;
             let message = "portrait has been successfully generated";
             let say = Say::yes(GENERATED, "SucceededGeneratePortrait", message);
             conditions::set(&mut status.conditions, &say, generation, now);
@@ -121,6 +157,7 @@ fn told(
             let until = since.saturating_add(RELIED_ON).unwrap_or(Timestamp::MAX);
             if until <= now {
                 status.portrait_data = None;
+                status.forecast = None;
                 return (status, failure.again);
             }
             // What is relied on runs out even where nothing else happens.

@@ -195,8 +195,33 @@ pub struct ConfigMapSource {}
 pub struct HorizontalPortraitStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub portrait_data: Option<PortraitData>,
+    /// What the forecast behind the data rests on, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub forecast: Option<PortraitForecast>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
+}
+
+/// A forecast of traffic, and what it is worth.
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PortraitForecast {
+    /// What each traffic metric's forecast rests on, such as `qps: ridge+trees/week`.
+    pub model: String,
+    /// Whether it is trusted, and why not.
+    pub trust: String,
+    /// Traffic that is expected at the first time of the data, as a decimal.
+    pub expected: String,
+    /// Traffic that replicas are planned for: a quantile, as a decimal.
+    pub upper: String,
+    /// Mean error of forecasts an hour ahead over the last days, in percent of the level.
+    pub error_percent: i32,
+    /// How pods' use follows traffic, on history that was kept back: correlation and mean error in percent.
+    pub fit_correlation_percent: i32,
+    pub fit_error_percent: i32,
+    /// When it was made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub made_at: Option<Time>,
 }
 
 #[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -9,7 +9,7 @@ use crate::context::Context;
 use crate::target::{self, Target};
 use api::kapacity::{DataType, HorizontalPortraitSpec, KubeHpa, MetricSpec, PortraitData, StaticPortrait};
 use jiff::SignedDuration;
-use k8s_openapi::api::autoscaling::v2::{MetricIdentifier, MetricTarget};
+use k8s_openapi::api::autoscaling::v2::{MetricIdentifier, MetricTarget, ObjectMetricSource};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use metrics::{GroupKind, Latest, Metric, Objects, Query};
 use std::sync::Arc;
@@ -43,7 +43,7 @@ pub(super) async fn generate(
         static_: Some(StaticPortrait { replicas }),
         ..PortraitData::default()
     };
-    Ok(Made { data, again })
+    Ok(Made { data, forecast: None, again })
 }
 
 async fn replicas(
@@ -145,15 +145,7 @@ impl Asker<'_> {
             }
             "Object" => {
                 let source = metric.object.as_ref().ok_or_else(|| absent("object"))?;
-                let described = &source.described_object;
-                let version = described.api_version.as_deref().unwrap_or_default();
-                let group = version.rsplit_once('/').map_or("", |(group, _)| group);
-                let query = Query::Object {
-                    kind: GroupKind { group: Arc::from(group), kind: Arc::from(described.kind.as_str()) },
-                    namespace: Some(self.namespace.clone()),
-                    objects: Objects::Named(vec![Arc::from(described.name.as_str())]),
-                    metric: identified(&source.metric)?,
-                };
+                let query = object(self.namespace, source)?;
                 let usage = total(&self.ask(&query).await?);
                 single(usage, &source.target, &source.target.type_)
                     .ok_or_else(|| unusable("object", &source.target))?
@@ -245,7 +237,20 @@ fn milli(quantity: &Quantity) -> Result<i64, String> {
     i64::try_from(milli).map_err(|_| format!("{} is too large", quantity.0))
 }
 
-fn identified(metric: &MetricIdentifier) -> Result<Metric, String> {
+/// A metric that describes one object.
+pub(crate) fn object(namespace: &Arc<str>, source: &ObjectMetricSource) -> Result<Query, String> {
+    let described = &source.described_object;
+    let version = described.api_version.as_deref().unwrap_or_default();
+    let group = version.rsplit_once('/').map_or("", |(group, _)| group);
+    Ok(Query::Object {
+        kind: GroupKind { group: Arc::from(group), kind: Arc::from(described.kind.as_str()) },
+        namespace: Some(namespace.clone()),
+        objects: Objects::Named(vec![Arc::from(described.name.as_str())]),
+        metric: identified(&source.metric)?,
+    })
+}
+
+pub(crate) fn identified(metric: &MetricIdentifier) -> Result<Metric, String> {
     let selector = metric.selector.as_ref().map(intake::label_selector).transpose();
     let selector = selector.map_err(|error| format!("metric {}: selector: {error}", metric.name))?;
     Ok(Metric { name: Arc::from(metric.name.as_str()), selector: selector.unwrap_or_default() })

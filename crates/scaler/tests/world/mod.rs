@@ -12,10 +12,10 @@ use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams
 use kube::core::ApiResource;
 use kube::{Client, Resource, ResourceExt as _};
 use leadership::LeaderElection;
-use metrics::ResourceApi;
 use metrics::resource_api::ResourceApiSettings;
+use metrics::{MetricSource, ResourceApi};
 use sandbox::{Options, Sandbox};
-use scaler::{Config, Scaler};
+use scaler::{AlgorithmJobs, Config, Scaler};
 use serde_json::{Value, json};
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -28,17 +28,23 @@ pub(crate) struct World {
     pub(crate) sandbox: Sandbox,
     pub(crate) clock: Clock,
     pub(crate) client: Client,
+    source: Option<Arc<dyn MetricSource>>,
     running: Option<(oneshot::Sender<()>, tokio::task::JoinHandle<()>)>,
 }
 
 impl World {
     /// A cluster at a moment, with the workload of the document and the shell running.
     pub(crate) async fn at(moment: &str) -> Self {
+        Self::with_source(moment, None).await
+    }
+
+    /// The same with metrics from somewhere else.
+    pub(crate) async fn with_source(moment: &str, source: Option<Arc<dyn MetricSource>>) -> Self {
         let clock = Clock::starting_at(moment.parse().unwrap());
         let options = Options { cluster_api: false, ..Options::new(clock, 7) };
         let sandbox = Sandbox::start(options).unwrap();
         let client = sandbox.client("test");
-        let mut world = Self { sandbox, clock, client, running: None };
+        let mut world = Self { sandbox, clock, client, source, running: None };
         let room = json!({"cpu": "64", "memory": "256Gi", "pods": "500"});
         let node = json!({
             "apiVersion": "v1", "kind": "Node", "metadata": {"name": "docker-desktop"},
@@ -105,10 +111,18 @@ impl World {
         let config = Config {
             leader_election: LeaderElection { enabled: false, ..LeaderElection::default() },
             watch: WatchSettings { timeout_seconds: 0, ..WatchSettings::default() },
+            algorithm_jobs: AlgorithmJobs {
+                namespace: Some("kapacity-system".into()),
+                service_account: Some("kapacity-algorithm-job".into()),
+                metrics_server: Some("kapacity-grpc-service:9090".into()),
+                image: Some("example.com/tideline:1".into()),
+            },
             ..Config::default()
         };
-        let source = ResourceApi::new(client.clone(), self.clock, ResourceApiSettings::default());
-        let scaler = Scaler::new(client, self.clock, config, Arc::new(source)).unwrap();
+        let source = self.source.clone().unwrap_or_else(|| {
+            Arc::new(ResourceApi::new(client.clone(), self.clock, ResourceApiSettings::default()))
+        });
+        let scaler = Scaler::new(client, self.clock, config, source).unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let task = tokio::spawn(async move {
             let shutdown = async move {
