@@ -263,6 +263,21 @@ pub const PERMISSIONS: &[Permission] = &[
         SEE,
         "Whether an HPA scales the same workload: then there is no fight.",
     ),
+    everywhere(
+        Feature::Workloads,
+        "batch",
+        &["cronjobs"],
+        &["create", "update", "delete"],
+        "The jobs of portraits whose algorithm is a job.",
+    ),
+    everywhere(Feature::Workloads, "batch", &["cronjobs"], &["get"], ""),
+    everywhere(
+        Feature::Workloads,
+        "",
+        &["configmaps"],
+        &["get"],
+        "What such jobs leave beside their portraits.",
+    ),
     everywhere(Feature::Workloads, "", &["events"], &["create", "patch"], "Saying what was scaled."),
     everywhere(Feature::Workloads, "", &["pods"], SEE, "Which pods are online."),
     everywhere(

@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 pub(crate) mod alert_triggered_autoscaler;
+pub(crate) mod algorithm;
 pub(crate) mod command_reference;
 pub(crate) mod controller;
 pub(crate) mod crds;

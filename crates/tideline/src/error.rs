@@ -42,6 +42,8 @@ pub(crate) enum CommandError {
     Workloads(#[from] scaler::ScalerError),
     #[error(transparent)]
     Provider(#[from] clouds::external::ServeError),
+    #[error(transparent)]
+    Algorithm(#[from] scaler::OnceError),
     #[error("could not {attempted}: {source}")]
     Api { attempted: String, source: Box<kube::Error> },
 }

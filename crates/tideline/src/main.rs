@@ -34,8 +34,8 @@ mod workload_flags;
 
 use clap::{Parser, Subcommand};
 use commands::{
-    alert_triggered_autoscaler, command_reference, controller, crds, doctor, exit, explain, forecast, import,
-    kapacity_manager, manifests, plan, provider, replay, report, sandbox, simulate, status,
+    alert_triggered_autoscaler, algorithm, command_reference, controller, crds, doctor, exit, explain,
+    forecast, import, kapacity_manager, manifests, plan, provider, replay, report, sandbox, simulate, status,
 };
 use error::CommandError;
 use std::ffi::{OsStr, OsString};
@@ -57,6 +57,7 @@ enum Command {
     Controller(Box<controller::Arguments>),
     AlertTriggeredAutoscaler(Box<alert_triggered_autoscaler::Arguments>),
     KapacityManager(Box<kapacity_manager::Arguments>),
+    Algorithm(Box<algorithm::Arguments>),
     Plan(Box<plan::Arguments>),
     Status(status::Arguments),
     Top(status::TopArguments),
@@ -91,6 +92,7 @@ fn main() -> ExitCode {
         Command::Controller(arguments) => controller::run(&arguments),
         Command::AlertTriggeredAutoscaler(arguments) => alert_triggered_autoscaler::run(&arguments),
         Command::KapacityManager(arguments) => kapacity_manager::run(&arguments),
+        Command::Algorithm(arguments) => algorithm::run(&arguments),
         Command::Plan(arguments) => plan::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Top(arguments) => status::top(&arguments),
@@ -153,6 +155,12 @@ fn prepared(mut arguments: Vec<OsString>) -> Result<Vec<OsString>, CommandError>
         }
         _ => {}
     }
+    // The image of the predictive algorithm has no commands, so its containers give flags only.
+    let flags_of_the_algorithm = ["--re-", "--tsf-", "--scaling-freq"];
+    let first = arguments.get(1).and_then(|first| first.to_str()).unwrap_or_default();
+    if flags_of_the_algorithm.iter().any(|flag| first.starts_with(flag)) {
+        arguments.insert(1, OsString::from("algorithm"));
+    }
     if arguments.get(1).is_none_or(|command| command != "controller") {
         return Ok(arguments);
     }
@@ -198,5 +206,7 @@ mod tests {
             prepared(words("/kapacity-manager --leader-elect --zap-log-level=1 --kube-api-qps=100")).unwrap();
         assert!(CommandLine::try_parse_from(line).is_ok());
         assert_eq!(prepared(words("tideline crds")).unwrap(), words("tideline crds"));
+        let line = prepared(words("/tideline --tsf-model-path=/m --re-history-len=24H")).unwrap();
+        assert_eq!(line[1], "algorithm");
     }
 }

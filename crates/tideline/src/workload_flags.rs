@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use kube::Client;
 use leadership::LeaderElection;
 use metrics::MetricSource;
-use scaler::{Config, Scaler};
+use scaler::{AlgorithmJobs, Config, Scaler};
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -27,6 +27,18 @@ pub(crate) struct WorkloadFlags {
     /// Autoscalers, portraits and profiles worked on at once
     #[arg(long, value_name = "COUNT", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=256))]
     reconcile_concurrency: u32,
+    /// Namespace of the CronJobs of portraits whose algorithm is a job [default: the namespace of the Lease]
+    #[arg(long, value_name = "NAMESPACE")]
+    algorithm_job_namespace: Option<String>,
+    /// Service account of such jobs that name none
+    #[arg(long, value_name = "NAME")]
+    algorithm_job_default_service_account: Option<String>,
+    /// Metrics service that such jobs are told of
+    #[arg(long, value_name = "HOST:PORT")]
+    algorithm_job_default_metrics_server_addr: Option<String>,
+    /// Image of predictive jobs' container `algorithm` that names neither image nor command; ours does what is needed
+    #[arg(long, value_name = "IMAGE")]
+    algorithm_job_default_image_horizontal_predictive: Option<String>,
     /// For trials of schedules on a cluster that is yours alone: a clock that begins at this time and runs so many times
     /// as fast
     #[arg(long, value_name = "TIME[xRATE]", value_parser = trial_clock, hide = true)]
@@ -56,6 +68,12 @@ impl WorkloadFlags {
             namespace: namespace.to_owned(),
             leader_election: LeaderElection { name: api::kapacity::LEASE.to_owned(), ..election },
             concurrency: usize::try_from(self.reconcile_concurrency).unwrap_or(1),
+            algorithm_jobs: AlgorithmJobs {
+                namespace: Some(self.algorithm_job_namespace.clone().unwrap_or_else(|| namespace.to_owned())),
+                service_account: self.algorithm_job_default_service_account.clone(),
+                metrics_server: self.algorithm_job_default_metrics_server_addr.clone(),
+                image: self.algorithm_job_default_image_horizontal_predictive.clone(),
+            },
             ..Config::default()
         };
         Ok(Scaler::new(client, self.clock(), config, source)?)

@@ -73,14 +73,6 @@ struct WithoutEffect {
     object_field_selector: Option<String>,
     #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     serve_admission_webhooks: Option<String>,
-    #[arg(long, hide = true)]
-    algorithm_job_namespace: Option<String>,
-    #[arg(long, hide = true)]
-    algorithm_job_default_service_account: Option<String>,
-    #[arg(long, hide = true)]
-    algorithm_job_default_metrics_server_addr: Option<String>,
-    #[arg(long, hide = true)]
-    algorithm_job_default_image_horizontal_predictive: Option<String>,
     #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     zap_devel: Option<String>,
     #[arg(long, hide = true)]
@@ -108,7 +100,6 @@ impl WithoutEffect {
         }
         let logs = "logs go to standard error; use -v or RUST_LOG";
         let few = "requests are few: the watches carry the state";
-        let jobs = "no algorithm runs as a job";
         for (flag, given, why) in [
             ("--log-path", &self.log_path, logs),
             ("--log-file-max-age", &self.log_file_max_age, logs),
@@ -121,18 +112,6 @@ impl WithoutEffect {
             ("--kube-api-qps", &self.kube_api_qps, few),
             ("--kube-api-burst", &self.kube_api_burst, few),
             ("--serve-admission-webhooks", &self.serve_admission_webhooks, "use --readiness-gates"),
-            ("--algorithm-job-namespace", &self.algorithm_job_namespace, jobs),
-            ("--algorithm-job-default-service-account", &self.algorithm_job_default_service_account, jobs),
-            (
-                "--algorithm-job-default-metrics-server-addr",
-                &self.algorithm_job_default_metrics_server_addr,
-                jobs,
-            ),
-            (
-                "--algorithm-job-default-image-horizontal-predictive",
-                &self.algorithm_job_default_image_horizontal_predictive,
-                jobs,
-            ),
         ] {
             if given.is_some() {
                 tracing::info!(flag, why, "has no effect");
