@@ -6,8 +6,9 @@
 use super::{client, runtime};
 use crate::error::CommandError;
 use crate::logs;
+use clock::Clock;
 use forecast::{LoadSettings, PredictorSettings};
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use metrics::grpc::{ProviderClient, ProviderClientSettings};
 use scaler::Once;
 use std::path::PathBuf;
@@ -100,7 +101,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CommandError> {
     runtime()?.block_on(async {
         let source = ProviderClient::new(settings).map_err(CommandError::Usage)?;
         let client = client(arguments.kubeconfig.as_deref()).await?;
-        let map = once.run(&client, &source, Timestamp::now()).await?;
+        let map = once.run(&client, &source, Clock::system().now()).await?;
         let series = map.data.unwrap_or_default();
         let planned = series.get("timeSeries").map_or("", String::as_str);
         tracing::info!(planned, "the plan was left in the ConfigMap");
