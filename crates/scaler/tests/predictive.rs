@@ -1,5 +1,7 @@
 //! Predictive portraits in the embedded cluster: our own, and those that a job makes.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod world;
 
 use api::kapacity::{HorizontalPortrait, IntelligentHorizontalPodAutoscaler as Ihpa};
@@ -68,7 +70,7 @@ impl MetricSource for Waves {
     }
 }
 
-fn metrics(target: Value) -> Value {
+fn metrics(target: &Value) -> Value {
     json!([
         {"type": "Resource", "resource": {"name": "cpu", "target": target}},
         {"type": "Pods", "pods": {"metric": {"name": "kube_pod_status_ready"}, "target": {"type": "NA"}}},
@@ -81,7 +83,7 @@ fn metrics(target: Value) -> Value {
     ])
 }
 
-fn predictive(metrics: Value, algorithm: Value) -> Value {
+fn predictive(metrics: &Value, algorithm: &Value) -> Value {
     json!({"portraitProviders": [{"type": "Dynamic", "priority": 1, "dynamic": {
         "portraitType": "Predictive", "metrics": metrics, "algorithm": algorithm,
     }}]})
@@ -109,7 +111,7 @@ async fn a_native_portrait_scales_before_the_traffic_comes_and_leaves_no_gap() {
     let world = World::with_source("2026-01-05T10:00:00Z", Some(waves.clone())).await;
     let target = json!({"type": "AverageValue", "averageValue": "300m"});
     let algorithm = json!({"type": "Native", "config": {"historyLength": "24h"}});
-    world.autoscale("sample", predictive(metrics(target), algorithm)).await;
+    world.autoscale("sample", predictive(&metrics(&target), &algorithm)).await;
     world.until(120, "SucceededGeneratePortrait".to_owned(), async |world| generated(world).await.0).await;
     let first = waves.asked_minutes.load(Ordering::Relaxed);
     let status = portrait(&world).await.status.unwrap();
@@ -138,7 +140,7 @@ async fn a_dead_metric_ends_a_native_portrait_and_replicas_stay() {
     let world = World::with_source("2026-01-05T10:25:00Z", Some(waves.clone())).await;
     let target = json!({"type": "Utilization", "averageUtilization": 300});
     let algorithm = json!({"type": "Native", "config": {"historyLength": "24h"}});
-    world.autoscale("sample", predictive(metrics(target), algorithm)).await;
+    world.autoscale("sample", predictive(&metrics(&target), &algorithm)).await;
     world.until(120, "SucceededGeneratePortrait".to_owned(), async |world| generated(world).await.0).await;
     waves.until.store(u64::try_from(world.clock.now().as_second()).unwrap(), Ordering::Relaxed);
     world.until(7_200, "FailedGeneratePortrait".to_owned(), async |world| generated(world).await.0).await;
@@ -152,9 +154,9 @@ async fn a_dead_metric_ends_a_native_portrait_and_replicas_stay() {
 #[tokio::test(start_paused = true)]
 async fn metrics_against_the_convention_are_named() {
     let world = World::with_source("2026-01-05T10:00:00Z", Some(Arc::new(Waves::default()))).await;
-    let mut wrong = metrics(json!({"type": "AverageValue", "averageValue": "300m"}));
+    let mut wrong = metrics(&json!({"type": "AverageValue", "averageValue": "300m"}));
     wrong[1] = wrong[2].clone();
-    world.autoscale("sample", predictive(wrong, json!({"type": "Native"}))).await;
+    world.autoscale("sample", predictive(&wrong, &json!({"type": "Native"}))).await;
     world.until(120, "FailedGeneratePortrait".to_owned(), async |world| generated(world).await.0).await;
     assert!(generated(&world).await.1.contains("metrics[1]: it must be of type Pods"));
     assert_eq!(world.pods().await.len(), 1);
@@ -194,7 +196,7 @@ async fn a_job_gets_what_is_left_out_and_its_result_scales() {
     let world = World::at("2026-01-05T10:00:00Z").await;
     with_namespace(&world).await;
     let target = json!({"type": "AverageValue", "averageValue": "1m"});
-    world.autoscale("sample", predictive(metrics(target), external_job())).await;
+    world.autoscale("sample", predictive(&metrics(&target), &external_job())).await;
     let failed = "FailedFetchExternalAlgorithmJobResult ConfigMap default/sample-predictive-result is not there yet: the job \
                   has not left a result";
     world.until(120, failed.to_owned(), said).await;
@@ -239,7 +241,7 @@ async fn one_run_of_the_algorithm_leaves_a_result_that_the_controller_reads() {
     let world = World::at("2026-01-05T10:00:00Z").await;
     with_namespace(&world).await;
     let target = json!({"type": "AverageValue", "averageValue": "300m"});
-    world.autoscale("sample", predictive(metrics(target), external_job())).await;
+    world.autoscale("sample", predictive(&metrics(&target), &external_job())).await;
     let failed = "FailedFetchExternalAlgorithmJobResult ConfigMap default/sample-predictive-result is not there yet: the job \
                   has not left a result";
     world.until(120, failed.to_owned(), said).await;
