@@ -6,7 +6,7 @@
 pub(crate) mod pods;
 
 use crate::ScalerError;
-use crate::cache::{Key, PodRecord};
+use crate::cache::{Key, Kind, PodRecord};
 use crate::conditions::{self, Say};
 use crate::context::Context;
 use crate::target::{self, Target};
@@ -14,7 +14,7 @@ use api::kapacity::{
     FINALIZER, PROFILE_COMPONENT, PodSorterType, ReplicaProfile, ReplicaProfileStatus, ScalingDirection,
     TrafficControllerType,
 };
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use pods::bring;
 use serde_json::json;
@@ -41,6 +41,8 @@ const WARNINGS: &[&str] = &[
     "FailedUpdateScale",
     "ReadinessGateMissing",
 ];
+/// Between looks at a workload of a kind that is not watched: the period of metrics.
+const UNWATCHED_WAIT: SignedDuration = SignedDuration::from_secs(15);
 /// Pods named in one message.
 const MOST_NAMED: usize = 50;
 
@@ -69,10 +71,14 @@ pub(crate) async fn look(context: &Context, key: &Key) -> Result<Option<Timestam
     }
     let Some(profile) = context.cache().profiles.get(key).cloned() else { return Ok(None) };
     let (status, result) = Look { context, profile: &profile, now: context.clock.now() }.run().await;
+    let well = conditions::find(&status.conditions, ENSURED).is_some_and(|ensured| ensured.status == "True");
     if Some(&status) != profile.status.as_ref() {
         write_status(context, &api, key, &profile, status).await?;
     }
-    result.map(|()| None)
+    // Kinds that are not watched are looked at again until all is well.
+    let custom = matches!(Kind::of(&profile.spec.scale_target_ref), Kind::Custom { .. });
+    let again = context.clock.now().saturating_add(UNWATCHED_WAIT).ok().filter(|_| custom && !well);
+    result.map(|()| again)
 }
 
 async fn set_finalizers(
