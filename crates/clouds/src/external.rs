@@ -6,7 +6,7 @@
 
 mod ask;
 mod config;
-mod connection;
+pub(crate) mod connection;
 mod facts;
 mod orders;
 pub mod protocol;

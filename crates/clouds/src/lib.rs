@@ -9,6 +9,8 @@ pub mod alibaba;
 pub mod aws;
 pub mod cluster_api;
 #[cfg(feature = "external")]
+pub mod expander;
+#[cfg(feature = "external")]
 pub mod external;
 pub mod objects;
 #[cfg(feature = "polling")]

@@ -1,4 +1,4 @@
-//! Nodes in Kubernetes' protobuf form, in which external programs send and take them.
+//! Nodes and pods in Kubernetes' protobuf form, in which external programs send and take them.
 //!
 //! Owns the way between that form and the model's templates. Fields that say nothing of where a pod may run are
 //! skipped.
@@ -11,7 +11,7 @@ use crate::tags::effect_of;
 use generated as wire;
 use intake::quantity;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use model::{Effect, NodeTemplate, Resources, Taint};
+use model::{Effect, Labels, NodeTemplate, Pod, Resources, Taint, Toleration, TolerationOperator};
 use prost::Message as _;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -84,6 +84,42 @@ pub(crate) fn node(name: &str, template: &NodeTemplate) -> Vec<u8> {
     node.encode_to_vec()
 }
 
+/// A pod in protobuf form: what of it decides where it may run, its requests as those of one container.
+pub(crate) fn pod(pod: &Pod) -> Vec<u8> {
+    let shape = &pod.shape;
+    let text = |text: &Arc<str>| text.to_string();
+    let pairs = |labels: &Labels| labels.iter().map(|(key, value)| (text(key), text(value))).collect();
+    let toleration = |one: &Toleration| wire::Toleration {
+        key: one.key.as_ref().map(text).unwrap_or_default(),
+        operator: match one.operator {
+            TolerationOperator::Equal => "Equal".to_owned(),
+            TolerationOperator::Exists => "Exists".to_owned(),
+        },
+        value: text(&one.value),
+        effect: one.effect.map(|effect| effect_name(effect).to_owned()).unwrap_or_default(),
+    };
+    // A request for the pod's own place is not one that a container makes.
+    let requests = quantities(&Resources { pods: 0, ..shape.requests.clone() });
+    let container =
+        wire::Container { name: "all".to_owned(), resources: Some(wire::ResourceRequirements { requests }) };
+    let pod = wire::Pod {
+        metadata: Some(wire::ObjectMeta {
+            name: text(&pod.key.name),
+            namespace: text(&pod.key.namespace),
+            uid: pod.uid.to_string(),
+            labels: pairs(&pod.labels),
+            ..wire::ObjectMeta::default()
+        }),
+        spec: Some(wire::PodSpec {
+            containers: vec![container],
+            node_selector: pairs(&shape.node_selector),
+            tolerations: shape.tolerations.iter().map(toleration).collect(),
+            priority: shape.priority,
+        }),
+    };
+    pod.encode_to_vec()
+}
+
 fn effect_name(effect: Effect) -> &'static str {
     match effect {
         Effect::NoSchedule => "NoSchedule",
@@ -99,7 +135,9 @@ fn quantities(resources: &Resources) -> HashMap<String, wire::Quantity> {
     };
     add("cpu", format!("{}m", resources.cpu.0));
     add("memory", resources.memory.0.to_string());
-    add("pods", resources.pods.to_string());
+    if resources.pods > 0 {
+        add("pods", resources.pods.to_string());
+    }
     if resources.ephemeral_storage.0 > 0 {
         add("ephemeral-storage", resources.ephemeral_storage.0.to_string());
     }

@@ -67,6 +67,9 @@ impl PoolRejection {
             Self::NodeCeiling { .. } => says("raise --max-nodes-total"),
             Self::ResourceCeiling => says("raise --cores-total or --memory-total, or use smaller machines"),
             Self::RoundLimit { .. } => None,
+            Self::NotChosen => {
+                says("see why the program of --grpc-expander-url chose others; it is asked again")
+            }
             Self::LimitReached => says("raise the pool's spec.limits"),
             Self::NothingAvailable => {
                 says("widen the pool's requirements: more types, zones or capacity types")
@@ -199,6 +202,7 @@ impl Reason {
             | Self::Nominated { .. }
             | Self::TooYoung { .. }
             | Self::AwaitsScheduler
+            | Self::AwaitsExpander
             | Self::TakesMovedPods
             | Self::DisruptionBudget { .. }
             | Self::Unneeded { .. }

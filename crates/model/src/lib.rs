@@ -10,6 +10,7 @@
 mod advice;
 mod cluster;
 mod disruption;
+mod expander;
 mod ids;
 mod labels;
 mod launch;
@@ -37,6 +38,7 @@ pub use cluster::{Change, Cluster, Cohort, Input, InputState, Storage, StorageCh
 pub use disruption::{
     BudgetWindow, Consolidation, DisruptionBudget, DisruptionPolicy, DisruptionReason, Share,
 };
+pub use expander::{ExpanderAnswer, ExpanderOption, ExpanderQuestion};
 pub use ids::{
     DaemonSetKey, IntentId, MachineId, NodeName, PdbKey, PodKey, PoolId, RuleSetKey, Uid, VolumeClaimKey,
     VolumeName, WorkloadKey,

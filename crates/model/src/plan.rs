@@ -250,6 +250,9 @@ pub struct Growth {
     pub machines: Vec<NewMachine>,
     /// No plan that serves the same pods costs less; zero where nothing is known.
     pub bound: MicroUsdPerHour,
+    /// What somebody outside has to answer before more is bought.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub question: Option<crate::ExpanderQuestion>,
 }
 
 /// What a round concludes.

@@ -110,6 +110,8 @@ pub enum PoolRejection {
     RoundLimit {
         max_per_round: u32,
     },
+    /// The program that chooses among pools has chosen others.
+    NotChosen,
     /// A direct pool's own limits.
     LimitReached,
     /// No machine type meets the pool's wishes, or none of those is on offer.
@@ -208,6 +210,8 @@ pub enum Reason {
     Gated,
     /// The scheduler has not looked at it yet; room is kept for it.
     AwaitsScheduler,
+    /// The program that chooses among pools has not answered yet.
+    AwaitsExpander,
 
     // Of nodes.
     NotAutoscaled,

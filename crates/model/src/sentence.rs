@@ -64,6 +64,7 @@ impl fmt::Display for PoolRejection {
             Self::ProviderStale => f.write_str("its provider does not answer"),
             Self::NodeCeiling { .. } => f.write_str("max total nodes in cluster reached"),
             Self::ResourceCeiling => f.write_str("max total cpu or memory in cluster reached"),
+            Self::NotChosen => f.write_str("not chosen by the expander grpc"),
             Self::LimitReached => f.write_str("the pool's limits would be exceeded"),
             Self::NothingAvailable => f.write_str("no machine type that suits the pool is on offer"),
             Self::TooManyResources => {
@@ -249,6 +250,7 @@ impl fmt::Display for Reason {
             Self::ScaleUpDisabled => f.write_str("scale-up is switched off"),
             Self::NoReadyNodes => f.write_str("no node is ready, and scale-up from zero is switched off"),
             Self::Gated => f.write_str("held back by its scheduling gates"),
+            Self::AwaitsExpander => f.write_str("the expander grpc has not answered yet"),
             Self::AwaitsScheduler => f.write_str("the scheduler has not looked at it yet"),
             of_a_node => of_a_node.fmt_node(f),
         }

@@ -8,7 +8,7 @@
 //!
 //! Cluster Autoscaler's expanders are such ways. Those that look at what is bought (least-waste, least-nodes, price) say
 //! what a machine counts as; those that look at pools (priority, random) say their tiers. `most-pods` says nothing: a
-//! joint solve serves as many as can be served anyway. What a pool's own priority says goes before all of them.
+//! joint solve serves as many as can be served anyway; `grpc` leaves pools out, which is `consultation`'s. What a pool's own priority says goes before all of them.
 
 use model::{Choice, Expander, Flavour, Pool, PoolId};
 use packing::{Template, size_units};
@@ -44,7 +44,7 @@ impl Appraisal {
             Expander::LeastWaste => Some(Basis::Size),
             Expander::LeastNodes => Some(Basis::One),
             Expander::Price => Some(usual),
-            Expander::Random | Expander::MostPods | Expander::Priority => None,
+            Expander::Random | Expander::MostPods | Expander::Priority | Expander::Grpc => None,
         });
         Self { basis: basis.unwrap_or(usual), tiers: tiers(choice, salt, &pools) }
     }

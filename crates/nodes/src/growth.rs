@@ -4,6 +4,7 @@
 //! be served gets one from each pool. What to buy is one decision over all pools and is `market`'s.
 
 use crate::claims::{self, fingerprint};
+use crate::consultation::{self, Consultation};
 use crate::fleet::{Fleet, PoolAccount};
 use crate::freshness::Freshness;
 use crate::launches;
@@ -54,13 +55,22 @@ pub(crate) fn buy(
         return;
     }
     let mut candidates = candidates(round, fleet, room);
-    let waiting = unmet.iter().map(|group| (group.class, group.pods.clone())).collect();
     let open = open_pools(round, fleet, fresh);
-    let (refused, sales) = if unmet.is_empty() {
-        (Refused::new(), BTreeMap::new())
-    } else {
-        market::buy(round, fleet, room, &mut candidates, &mut unmet, &open)
-    };
+    let consultation = consultation::consult(round, fleet, room, &candidates, &unmet, &open);
+    if matches!(consultation, Consultation::Awaited) {
+        for group in unmet.drain(..) {
+            round.verdicts.pods.say(group.pods, Reason::AwaitsExpander);
+        }
+    }
+    let waiting = unmet.iter().map(|group| (group.class, group.pods.clone())).collect();
+    let (mut refused, mut sales) = (Refused::new(), BTreeMap::new());
+    if !unmet.is_empty() {
+        let chosen = consultation.leaves(&open);
+        (refused, sales) = market::buy(round, fleet, room, &mut candidates, &mut unmet, &chosen);
+        for pool in open.keys().filter(|pool| !chosen.contains_key(*pool)) {
+            refused.extend((0..unmet.len()).map(|group| ((group, pool.clone()), PoolRejection::NotChosen)));
+        }
+    }
     balance::spread(round, fleet, room, &mut candidates, &open);
     market::name_pods(round, room, waiting);
     if raises {

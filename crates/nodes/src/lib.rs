@@ -16,6 +16,7 @@ mod budgets;
 mod ceiling;
 mod claims;
 mod cluster_minimum;
+mod consultation;
 mod decide;
 mod deliveries;
 mod demand;

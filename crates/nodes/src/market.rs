@@ -74,6 +74,27 @@ pub(crate) fn buy(
     (Refused::new(), fair.sales)
 }
 
+/// What one group alone would bring: machines, and how many of each group of demand they serve.
+pub(crate) fn alone(
+    round: &Round<'_>,
+    fleet: &Fleet,
+    room: &mut Room,
+    candidate: &Candidate,
+    unmet: &[Unmet],
+    most: Option<u32>,
+) -> Option<(u32, Vec<u32>)> {
+    let open = BTreeMap::from([(candidate.id.clone(), most)]);
+    let fair = Fair::open(round, fleet, room, std::slice::from_ref(candidate), &open);
+    let question = room.question(&fair.market, &growth::groups_of(unmet));
+    let effort = Effort { steps: round.policies.optimiser_steps, ..Effort::default() };
+    let answer = fair.answer(&question, effort).ok()?;
+    let mut served = vec![0; unmet.len()];
+    for (group, count) in answer.machines.iter().flat_map(|machine| &machine.pods) {
+        served[*group] += count;
+    }
+    (!answer.machines.is_empty()).then_some((answer.machines.len() as u32, served))
+}
+
 impl Fair {
     fn open(
         round: &Round<'_>,

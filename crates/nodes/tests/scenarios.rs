@@ -119,6 +119,7 @@ fn make(world: &mut World, word: &str, name: &str, a: &Attributes<'_>, line: &st
         "workload" => world.make_workload(name, a),
         "daemonset" => world.make_daemon_set(name, a),
         "pdb" => world.make_pdb(name, a),
+        "chooses" => choose(world, name),
         "ruleset" => world.make_rule_set(name, a),
         "rule" => world.make_rule(name, a),
         "gone" => gone(world, name, a),
@@ -130,6 +131,17 @@ fn make(world: &mut World, word: &str, name: &str, a: &Attributes<'_>, line: &st
         "fails" => fail_machines(world, name, a),
         _ => panic!("what is: {line}"),
     }
+}
+
+/// The program outside answers what it would be asked now: these pools, or `none`.
+fn choose(world: &mut World, pools: &str) {
+    world.policies.choice.answer = None;
+    let decision = nodes::decide(&world.cluster, &world.policies, &world.ledger, world.now);
+    let question = decision.growth.question.expect("a question");
+    let chosen = question.options.iter().filter(|option| pools.split(',').any(|name| name == &*option.name));
+    let pools = chosen.map(|option| option.pool.clone()).collect();
+    let until = world.now.checked_add(SignedDuration::from_secs(30)).unwrap();
+    world.policies.choice.answer = Some(model::ExpanderAnswer { digest: question.digest, pools, until });
 }
 
 fn happen<'t>(world: &mut World, word: &str, mut words: impl Iterator<Item = &'t str>) {

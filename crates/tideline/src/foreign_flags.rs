@@ -96,8 +96,6 @@ const NOT_SERVED: &[(&str, &str)] = &[
     ("check-capacity-provisioning-request-max-batch-size", "ProvisioningRequests are not read"),
     ("check-capacity-provisioning-request-batch-timebox", "ProvisioningRequests are not read"),
     ("enable-dynamic-resource-allocation", "pods with resource claims are left to the scheduler"),
-    ("grpc-expander-url", "use the expander priority"),
-    ("grpc-expander-cert", "use the expander priority"),
 ];
 
 /// What became of Cluster Autoscaler's flags that `controller` does not define itself.

@@ -22,6 +22,7 @@ mod foreign_flags;
 mod group_flags;
 mod logs;
 mod metrics_flags;
+mod outside_expander;
 mod page;
 mod policy_flags;
 mod priorities;

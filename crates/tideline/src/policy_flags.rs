@@ -229,7 +229,7 @@ struct ListFlags {
     /// Pools are alike when these labels are, whatever else differs; once for each
     #[arg(long, value_name = "KEY")]
     balancing_label: Vec<Arc<str>>,
-    /// How a purchase is chosen among several: random, most-pods, least-waste, least-nodes, price, priority, or some
+    /// How a purchase is chosen among several: random, most-pods, least-waste, least-nodes, price, priority, grpc, or some
     /// of them in order, with commas between [default: the pools' priority, their price, then least-waste]
     #[arg(long, value_name = "NAMES", value_parser = expanders)]
     expander: Option<Expanders>,

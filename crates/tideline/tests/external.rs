@@ -1,9 +1,15 @@
+//! Programs outside that are asked by gRPC: one whose machines are ours to order, and one that chooses which pools grow.
+//!
 //! Nodes of an external program, end to end by two binaries: `tideline provider serve` offers the sandbox's simulated
 //! pools by gRPC with mutual TLS, `tideline controller --cloud-provider=externalgrpc` grows and drains them.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "external/chooser.rs"]
+mod chooser;
+
 use api::simulated::SimulatedPool;
+use chooser::Chooser;
 use clock::Clock;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Node, Pod};
@@ -44,18 +50,45 @@ impl Cluster {
             "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
         });
         std::fs::write(&kubeconfig, config.to_string()).unwrap();
+        let client = sandbox.client("test");
+        let cluster = Self { client, folder, kubeconfig, _sandbox: sandbox };
+        cluster.pool("general", 1, "0.192").await;
+        cluster
+    }
+
+    async fn pool(&self, name: &str, min: u32, price: &str) {
         let pool = json!({
-            "apiVersion": "tideline.dev/v1alpha1", "kind": "SimulatedPool", "metadata": {"name": "general"},
+            "apiVersion": "tideline.dev/v1alpha1", "kind": "SimulatedPool", "metadata": {"name": name},
             "spec": {
-                "min": 1, "max": 6, "replicas": 1, "pricePerHourUsd": "0.192",
+                "min": min, "max": 6, "replicas": min, "pricePerHourUsd": price,
                 "boot": {"minSeconds": 0, "maxSeconds": 1},
                 "template": {"allocatable": {"cpu": "4", "memory": "16Gi"}},
             },
         });
-        let client = sandbox.client("test");
-        let pools: Api<SimulatedPool> = Api::all(client.clone());
+        let pools: Api<SimulatedPool> = Api::all(self.client.clone());
         pools.create(&PostParams::default(), &serde_json::from_value(pool).unwrap()).await.unwrap();
-        Self { client, folder, kubeconfig, _sandbox: sandbox }
+    }
+
+    async fn replicas(&self, pool: &str) -> i32 {
+        Api::<SimulatedPool>::all(self.client.clone()).get(pool).await.unwrap().spec.replicas
+    }
+
+    /// A Deployment whose pods ask for so much.
+    async fn deploy(&self, replicas: u32, cpu: &str) {
+        let labels = json!({"app": "web"});
+        let container = json!({"name": "c", "image": "i", "resources": {"requests": {"cpu": cpu}}});
+        let deployment = json!({
+            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"},
+            "spec": {
+                "replicas": replicas, "selector": {"matchLabels": labels},
+                "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
+            },
+        });
+        let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), "default");
+        deployments
+            .create(&PostParams::default(), &serde_json::from_value(deployment).unwrap())
+            .await
+            .unwrap();
     }
 
     fn file(&self, name: &str, text: &str) -> PathBuf {
@@ -190,25 +223,45 @@ async fn nodes_follow_pods_over_grpc_with_mutual_tls() {
     let config = cluster.file("cloud.yaml", &cloud_config(&address, Some([&server_ca, &own, &own_key])));
     let arguments = controller(&config);
     let _controller = cluster.run("controller", &arguments.iter().map(String::as_str).collect::<Vec<_>>());
-    let labels = json!({"app": "web"});
-    let container = json!({"name": "c", "image": "i", "resources": {"requests": {"cpu": "1500m"}}});
-    let deployment = json!({
-        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"},
-        "spec": {
-            "replicas": 6, "selector": {"matchLabels": labels},
-            "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
-        },
-    });
-    let deployments: Api<Deployment> = Api::namespaced(cluster.client.clone(), "default");
-    deployments.create(&PostParams::default(), &serde_json::from_value(deployment).unwrap()).await.unwrap();
+    cluster.deploy(6, "1500m").await;
     cluster.settled(6, 3).await;
     // Two pods are left; the node with one of them is drained onto the other's.
     cluster.scale(2).await;
     cluster.settled(2, 1).await;
     cluster.scale(0).await;
     cluster.settled(0, 1).await;
-    let pool = Api::<SimulatedPool>::all(cluster.client.clone()).get("general").await.unwrap();
-    assert_eq!((pool.spec.replicas, pool.spec.min), (1, 1));
+    assert_eq!(cluster.replicas("general").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_chooses_which_pool_grows_and_one_that_is_ill_stops_nothing() {
+    let cluster = Cluster::start().await;
+    cluster.pool("dear", 0, "9.99").await;
+    let [authority, cert, key] = certificates(&cluster, "server", "localhost");
+    let chooser = Chooser::default();
+    *chooser.wants.lock().unwrap() = Some("dear".to_owned());
+    let port = chooser.serve(&cert, &key).await;
+    let url = format!("--grpc-expander-url=localhost:{port}");
+    let authority = format!("--grpc-expander-cert={authority}");
+    let flags =
+        ["controller", "--address=", "--expander=grpc", &url, &authority, "--scale-down-enabled=false"];
+    let _controller = cluster.run("controller", &flags);
+    cluster.deploy(4, "3").await;
+    // One on the node that is there, three on machines of the pool that nobody else would choose.
+    cluster.settled(4, 4).await;
+    assert_eq!((cluster.replicas("general").await, cluster.replicas("dear").await), (1, 3));
+    let asked = chooser.asked.lock().unwrap().clone();
+    let options: Vec<&str> = asked[0].options.iter().map(|option| option.node_group_id.as_str()).collect();
+    assert_eq!(options, ["dear", "general"]);
+    let option = &asked.last().unwrap().options[0];
+    assert!(!option.pod_bytes.is_empty() && option.pod == option.pod_bytes);
+    assert!(asked[0].node_bytes_map.contains_key("dear") && asked[0].node_map.len() == 2);
+
+    *chooser.wants.lock().unwrap() = None;
+    cluster.scale(5).await;
+    cluster.settled(5, 5).await;
+    assert_eq!((cluster.replicas("general").await, cluster.replicas("dear").await), (2, 3));
+    assert!(cluster.said("controller").contains("every pool may grow"), "{}", cluster.said("controller"));
 }
 
 #[tokio::test]
@@ -221,6 +274,9 @@ async fn wrong_files_and_open_doors_end_the_program_with_the_fix() {
         ("controller --cloud-provider=externalgrpc --cloud-config=/nowhere", "", "/nowhere"),
         (&format!("controller {given}"), "address: a", "write host:port"),
         (&format!("controller {given}"), "address: a:1\ngrpc_timeout: 1h", "calls.timeoutSeconds"),
+        ("controller --expander=grpc", "", "needs --grpc-expander-url=HOST:PORT"),
+        ("controller --grpc-expander-url=a:1", "", "add it"),
+        ("controller --expander=grpc --grpc-expander-url=a:1 --grpc-expander-cert=/nowhere", "", "/nowhere"),
         ("provider serve --address=0.0.0.0:0", "", "add --cert, --key and --cacert"),
         ("provider serve --address=", "", "write 127.0.0.1:8086"),
     ];

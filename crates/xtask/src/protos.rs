@@ -30,6 +30,12 @@ const DEFINITIONS: &[Definition] = &[
     },
     Definition {
         folder: "crates/clouds/proto",
+        proto: "expander.proto",
+        package: "grpcplugin",
+        generated: "crates/clouds/src/expander/protocol/generated.rs",
+    },
+    Definition {
+        folder: "crates/clouds/proto",
         proto: "node.proto",
         package: "k8s.io.api.core.v1",
         generated: "crates/clouds/src/protobuf/generated.rs",

@@ -71,3 +71,47 @@ pub struct Quantity {
     #[prost(string, tag = "1")]
     pub string: ::prost::alloc::string::String,
 }
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Pod {
+    #[prost(message, optional, tag = "1")]
+    pub metadata: ::core::option::Option<ObjectMeta>,
+    #[prost(message, optional, tag = "2")]
+    pub spec: ::core::option::Option<PodSpec>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PodSpec {
+    #[prost(message, repeated, tag = "2")]
+    pub containers: ::prost::alloc::vec::Vec<Container>,
+    #[prost(map = "string, string", tag = "7")]
+    pub node_selector: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+    #[prost(message, repeated, tag = "22")]
+    pub tolerations: ::prost::alloc::vec::Vec<Toleration>,
+    #[prost(int32, tag = "25")]
+    pub priority: i32,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Container {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "8")]
+    pub resources: ::core::option::Option<ResourceRequirements>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ResourceRequirements {
+    #[prost(map = "string, message", tag = "2")]
+    pub requests: ::std::collections::HashMap<::prost::alloc::string::String, Quantity>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Toleration {
+    #[prost(string, tag = "1")]
+    pub key: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub operator: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub value: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub effect: ::prost::alloc::string::String,
+}

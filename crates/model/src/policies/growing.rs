@@ -51,11 +51,20 @@ pub enum Expander {
     LeastNodes,
     Price,
     Priority,
+    /// A program outside.
+    Grpc,
 }
 
 impl Expander {
-    pub const ALL: [Self; 6] =
-        [Self::Random, Self::MostPods, Self::LeastWaste, Self::LeastNodes, Self::Price, Self::Priority];
+    pub const ALL: [Self; 7] = [
+        Self::Random,
+        Self::MostPods,
+        Self::LeastWaste,
+        Self::LeastNodes,
+        Self::Price,
+        Self::Priority,
+        Self::Grpc,
+    ];
 
     /// The name in flags and configuration.
     pub fn name(self) -> &'static str {
@@ -66,6 +75,7 @@ impl Expander {
             Self::LeastNodes => "least-nodes",
             Self::Price => "price",
             Self::Priority => "priority",
+            Self::Grpc => "grpc",
         }
     }
 }
@@ -80,6 +90,9 @@ pub struct Choice {
     /// `cluster-autoscaler-priority-expander` while it runs.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub priorities: BTreeMap<i32, Vec<Arc<str>>>,
+    /// The last word of the expander `grpc`; whoever asks it keeps it here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answer: Option<crate::ExpanderAnswer>,
     /// Seed of the expander `random`.
     pub seed: u64,
     /// Whether pools whose machines are alike grow evenly.
@@ -100,6 +113,7 @@ impl Default for Choice {
         Self {
             expanders: Vec::new(),
             priorities: BTreeMap::new(),
+            answer: None,
             seed: 0,
             balance_similar: false,
             balancing_ignored_labels: Vec::new(),

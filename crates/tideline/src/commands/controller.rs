@@ -10,6 +10,7 @@ use crate::configuration::Watched;
 use crate::error::CommandError;
 use crate::group_flags::GroupFlags;
 use crate::metrics_flags::MetricsFlags;
+use crate::outside_expander::OutsideExpanderFlags;
 use crate::policy_flags::PolicyFlags;
 use crate::rule_flags::RuleFlags;
 use crate::shell_flags::ShellFlags;
@@ -86,6 +87,8 @@ pub(crate) struct Arguments {
     admission: AdmissionFlags,
     #[command(flatten)]
     workloads: WorkloadFlags,
+    #[command(flatten)]
+    outside_expander: OutsideExpanderFlags,
     #[command(flatten)]
     policies: PolicyFlags,
 }
@@ -200,6 +203,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CommandError> {
         }
         let (told, policies) = watch::channel(config.policies.clone());
         controller = controller.with_policies(policies);
+        let outside = &arguments.outside_expander;
+        if let Some(hook) = outside.start(&config.policies, limits, clock, told.clone())? {
+            controller = controller.with_hook(hook);
+        }
         tokio::spawn(priorities::follow(client, config.namespace.clone(), told.clone()));
         if let Some(file) = file {
             let (arguments, running) = (arguments.clone(), config);
@@ -270,6 +277,7 @@ pub(crate) fn configured(arguments: &Arguments, file: Option<(&str, &str)>) -> R
     }
     arguments.election.apply(&mut config.leader_election);
     config.validate()?;
+    arguments.outside_expander.check(&config.policies)?;
     Ok(config)
 }
 

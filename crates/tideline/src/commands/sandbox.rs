@@ -20,7 +20,7 @@ use jiff::SignedDuration;
 use kube::ResourceExt as _;
 use kube::api::{Api, PostParams};
 use metrics::resource_api::{ResourceApi, ResourceApiSettings};
-use model::Policies;
+use model::{Expander, Policies};
 use sandbox::{Options, Sandbox};
 use scaler::Scaler;
 use std::fmt::Write as _;
@@ -83,6 +83,12 @@ async fn start(arguments: &Arguments) -> Result<(), CommandError> {
     let pools = create_pools(&cluster).await?;
     let mut policies = pleasant();
     arguments.policies.apply(&mut policies);
+    if policies.choice.expanders.contains(&Expander::Grpc) {
+        return Err(CommandError::Usage(
+            "--expander=grpc is of `tideline controller`, which asks the program; run one on the sandbox"
+                .to_owned(),
+        ));
+    }
     let config = Config {
         policies: policies.clone(),
         leader_election: LeaderElection { enabled: false, ..LeaderElection::default() },
