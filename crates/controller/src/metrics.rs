@@ -6,7 +6,8 @@
 use crate::wording::{cause_word, outcome_word, verb};
 use jiff::{SignedDuration, Timestamp};
 use model::{
-    Cluster, Input, InputState, Ledger, MachineState, Node, Outcome, OutcomeKind, Reason, Step, Verdicts,
+    Ceilings, Cluster, Input, InputState, Ledger, MachineState, Node, Outcome, OutcomeKind, Policies,
+    PoolRejection, Reason, RemovalCause, Step, Verdicts,
 };
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -20,6 +21,8 @@ use std::sync::atomic::AtomicU64;
 /// Prefix of Cluster Autoscaler's metrics, which become `tideline_` for us.
 const PEER: &str = "cluster_autoscaler_";
 
+const BYTES_PER_GIB: f64 = (1u64 << 30) as f64;
+
 type Labels = Vec<(String, String)>;
 type Float = Gauge<f64, AtomicU64>;
 
@@ -32,16 +35,19 @@ pub(crate) struct Metrics {
     pub(crate) poison: Counter,
     event_to_plan: Histogram,
     decide: Histogram,
+    /// The same under Cluster Autoscaler's name and label, where that is wanted.
+    functions: Family<Labels, Histogram, fn() -> Histogram>,
     pod_wait: Histogram,
     steps: Family<Labels, Counter>,
     scaled_up: Counter,
+    never_joined: Counter,
     scaled_down: Family<Labels, Counter>,
     failed_scale_ups: Family<Labels, Counter>,
     evicted: Family<Labels, Counter>,
 }
 
 /// Gauges: name, help.
-const GAUGES: [(&str, &str); 20] = [
+const GAUGES: [(&str, &str); 23] = [
     ("cluster_autoscaler_cluster_safe_to_autoscale", "1 while every input is up to date"),
     ("cluster_autoscaler_nodes_count", "Nodes by state"),
     ("cluster_autoscaler_node_groups_count", "Pools by provider"),
@@ -49,6 +55,9 @@ const GAUGES: [(&str, &str); 20] = [
     ("cluster_autoscaler_max_nodes_count", "Ceiling on all nodes of the cluster, 0 = none"),
     ("cluster_autoscaler_cluster_cpu_current_cores", "Allocatable cores of all nodes"),
     ("cluster_autoscaler_cluster_memory_current_bytes", "Allocatable memory of all nodes"),
+    ("cluster_autoscaler_cpu_limits_cores", "Cores of the whole cluster, at least and at most"),
+    ("cluster_autoscaler_memory_limits_bytes", "Memory of the whole cluster, at least and at most"),
+    ("cluster_autoscaler_node_group_healthiness", "0 while too many nodes of a pool are not ready"),
     ("cluster_autoscaler_node_group_min_count", "Minimum of a pool"),
     ("cluster_autoscaler_node_group_max_count", "Maximum of a pool"),
     ("cluster_autoscaler_node_group_target_count", "Size that a pool's provider is asked for"),
@@ -63,6 +72,10 @@ const GAUGES: [(&str, &str); 20] = [
     ("tideline_steps_under_way", "Steps that the executor is at or has queued"),
     ("tideline_dropped_writes", "Events and status writes dropped because their queue was full"),
 ];
+
+fn latency() -> Histogram {
+    Histogram::new(exponential_buckets(0.001, 2.0, 22))
+}
 
 /// The names under which a metric is registered: ours, and Cluster Autoscaler's where it has one and it is wanted.
 fn names(name: &str, peers: bool) -> Vec<String> {
@@ -95,7 +108,6 @@ impl Metrics {
                 (*name, family)
             })
             .collect();
-        let latency = || Histogram::new(exponential_buckets(0.001, 2.0, 22));
         let metrics = Self {
             registry: Registry::default(),
             gauges,
@@ -104,9 +116,11 @@ impl Metrics {
             poison: Counter::default(),
             event_to_plan: latency(),
             decide: latency(),
+            functions: Family::new_with_constructor(latency),
             pod_wait: latency(),
             steps: Family::default(),
             scaled_up: Counter::default(),
+            never_joined: Counter::default(),
             scaled_down: Family::default(),
             failed_scale_ups: Family::default(),
             evicted: Family::default(),
@@ -127,6 +141,15 @@ impl Metrics {
         r.register("tideline_steps", "Steps that ended, by kind and outcome", self.steps.clone());
         register(r, peers, "cluster_autoscaler_errors", "Errors by type", &self.errors);
         register(r, peers, "cluster_autoscaler_scaled_up_nodes", "Nodes ordered", &self.scaled_up);
+        if peers {
+            let help = "Time that a round takes to be decided";
+            r.register("cluster_autoscaler_function_duration_seconds", help, self.functions.clone());
+        }
+        let (name, help) = (
+            "cluster_autoscaler_old_unregistered_nodes_removed_count",
+            "Machines given back that never joined",
+        );
+        register(r, peers, name, help, &self.never_joined);
         let (name, help) = ("cluster_autoscaler_scaled_down_nodes", "Nodes removed, by reason");
         register(r, peers, name, help, &self.scaled_down);
         let (name, help) = ("cluster_autoscaler_failed_scale_ups", "Purchases that failed, by reason");
@@ -155,12 +178,25 @@ pub fn metric_names() -> BTreeSet<String> {
     names.map(str::to_owned).collect()
 }
 
+/// Limits on the whole cluster.
+#[derive(Clone, Debug)]
+pub(crate) struct Limits {
+    max_nodes_total: u32,
+    ceilings: Ceilings,
+}
+
+impl Limits {
+    pub(crate) fn of(policies: &Policies) -> Self {
+        Self { max_nodes_total: policies.max_nodes_total, ceilings: policies.ceilings.clone() }
+    }
+}
+
 /// What the gauges are computed from.
 pub(crate) struct Observed<'a> {
     pub(crate) cluster: &'a Cluster,
     pub(crate) verdicts: &'a Verdicts,
     pub(crate) ledger: Option<&'a Ledger>,
-    pub(crate) max_nodes_total: u32,
+    pub(crate) limits: &'a Limits,
     pub(crate) now: Timestamp,
     pub(crate) last_round: Option<Timestamp>,
     pub(crate) steps_under_way: usize,
@@ -179,6 +215,7 @@ impl Metrics {
             self.event_to_plan.observe(waited.as_secs_f64() + decide.as_secs_f64());
         }
         self.decide.observe(decide.as_secs_f64());
+        self.functions.get_or_create(&label("function", "main")).observe(decide.as_secs_f64());
     }
 
     pub(crate) fn note_pod_placed(&self, waited: SignedDuration) {
@@ -197,6 +234,9 @@ impl Metrics {
                 self.failed_scale_ups.get_or_create(&label("reason", code)).inc();
             }
             (Step::Release(release), OutcomeKind::Done) => {
+                if release.cause == RemovalCause::NeverJoined {
+                    self.never_joined.inc();
+                }
                 self.scaled_down.get_or_create(&label("reason", cause_word(release.cause))).inc();
             }
             (Step::Evict(_), _) => {
@@ -253,7 +293,15 @@ impl Metrics {
         let unschedulable = cluster.waiting_pods().filter(|pod| pod.is_unschedulable()).count();
         let labels = label("type", "unschedulable");
         self.set("cluster_autoscaler_unschedulable_pods_count", &labels, unschedulable as f64);
-        self.set("cluster_autoscaler_max_nodes_count", &none, f64::from(observed.max_nodes_total));
+        self.set("cluster_autoscaler_max_nodes_count", &none, f64::from(observed.limits.max_nodes_total));
+        let Ceilings { cores, memory_gib } = &observed.limits.ceilings;
+        for (name, bounds, unit) in [
+            ("cluster_autoscaler_cpu_limits_cores", cores, 1.0),
+            ("cluster_autoscaler_memory_limits_bytes", memory_gib, BYTES_PER_GIB),
+        ] {
+            self.set(name, &label("direction", "minimum"), bounds.min as f64 * unit);
+            self.set(name, &label("direction", "maximum"), bounds.max as f64 * unit);
+        }
         let mut safe = true;
         for (input, state) in cluster.inputs() {
             let fresh = *state == InputState::Fresh;
@@ -276,6 +324,11 @@ impl Metrics {
             self.set("cluster_autoscaler_node_group_target_count", &labels, f64::from(pool.target));
             let back_off = observed.ledger.and_then(|ledger| ledger.back_offs.get(&pool.id));
             let resting = back_off.is_some_and(|back_off| back_off.until > observed.now);
+            let ill = matches!(
+                observed.verdicts.pools.get(&pool.id),
+                Some(Reason::PoolRejected { rejection: PoolRejection::NotHealthy { .. } })
+            );
+            self.set("cluster_autoscaler_node_group_healthiness", &labels, f64::from(u8::from(!ill)));
             let status = f64::from(u8::from(resting));
             self.set("cluster_autoscaler_node_group_backoff_status", &labels, status);
         }

@@ -7,7 +7,7 @@ use crate::events::Events;
 use crate::explain::{self, Moment};
 use crate::http::{Answering, Question, Standing};
 use crate::journal::Recorder;
-use crate::metrics::{Metrics, Observed};
+use crate::metrics::{Limits, Metrics, Observed};
 use crate::observe::Poison;
 use crate::rule_status::RuleStatuses;
 use crate::start::Round;
@@ -28,7 +28,7 @@ const MOST_DECISIONS: usize = 200;
 
 pub(crate) struct Reporter {
     clock: Clock,
-    max_nodes_total: u32,
+    limits: Limits,
     dry_run: bool,
     hooks: Vec<RoundHook>,
     recorder: Option<Recorder>,
@@ -58,7 +58,7 @@ impl Reporter {
     ) -> Self {
         Self {
             clock,
-            max_nodes_total: config.policies.max_nodes_total,
+            limits: Limits::of(&config.policies),
             dry_run: config.policies.dry_run,
             hooks,
             recorder,
@@ -76,9 +76,9 @@ impl Reporter {
         }
     }
 
-    /// The ceiling that metrics name from now on.
-    pub(crate) fn set_max_nodes_total(&mut self, max_nodes_total: u32) {
-        self.max_nodes_total = max_nodes_total;
+    /// The limits that metrics name from now on.
+    pub(crate) fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
     }
 
     /// Before a round is acted on. `waited` is the time since its first change, `decide` what deciding took.
@@ -289,7 +289,7 @@ impl Reporter {
                     cluster,
                     verdicts: &self.verdicts,
                     ledger,
-                    max_nodes_total: self.max_nodes_total,
+                    limits: &self.limits,
                     now,
                     last_round: self.last_round,
                     steps_under_way,

@@ -6,6 +6,7 @@
 use crate::executor::Executor;
 use crate::http::{LEADING, Standing};
 use crate::ledger_store::{Found, LedgerStore, Saved};
+use crate::metrics::Limits;
 use crate::observe::{Joins, News, Observer};
 use crate::planted::{Planted, PlantedBug};
 use crate::report::Reporter;
@@ -266,7 +267,7 @@ impl Loop {
         }
         if self.config.policies != policies {
             tracing::info!("new policies hold from the next round on");
-            self.reporter.set_max_nodes_total(policies.max_nodes_total);
+            self.reporter.set_limits(Limits::of(&policies));
             self.config.policies = policies;
             self.touch();
         }

@@ -74,6 +74,8 @@ struct Registered {
     total: u32,
     ready: u32,
     not_started: u32,
+    /// No provider here can suspend nodes; readers of the form expect it.
+    suspended: u32,
     being_deleted: u32,
     unready: Unready,
 }
