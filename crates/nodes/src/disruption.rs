@@ -7,11 +7,12 @@
 use crate::allowances;
 use crate::budgets::Budgets;
 use crate::claims::Fnv;
+use crate::exchanges;
 use crate::fleet::{Fleet, FleetNode, NodeState, PoolAccount};
 use crate::freshness::Freshness;
 use crate::round::{Round, after};
 use crate::supply::{Supply, Unmet, class_of};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use model::{
     BlockedPod, Consolidation, DirectMachine, DisruptionReason, NodeName, Pod, PodBlock, PodNames, PoolId,
     Quiet, Reason, Removal, RemovalCause, RemovalPhase, Replacing, SafeToEvict,
@@ -24,6 +25,9 @@ use std::sync::Arc;
 const DO_NOT_DISRUPT: &str = "karpenter.sh/do-not-disrupt";
 /// Under-used machines that one round tries to empty on paper.
 const MOST_TRIALS: u32 = 100;
+
+/// What was decided to be replaced is looked at again, and bought, this much later.
+const SECOND_LOOK: SignedDuration = SignedDuration::from_secs(1);
 
 /// What each pool's budgets still allow in this round.
 pub(crate) struct Allowance {
@@ -47,6 +51,15 @@ impl Allowance {
             }
         }
         this
+    }
+
+    /// How many more of a pool may be disturbed for a reason.
+    fn left(&self, round: &Round<'_>, account: &PoolAccount, reason: DisruptionReason) -> u32 {
+        let Some(direct) = account.pool.direct() else { return 0 };
+        let total = self.total.get(&account.pool.id).copied().unwrap_or(0);
+        let going = self.going.get(&account.pool.id).copied().unwrap_or(0);
+        let most = allowances::allowed(&direct.spec().disruption, reason, total, round.now);
+        most.map_or(u32::MAX, |most| most.saturating_sub(going))
     }
 
     /// Takes one disruption of a pool; false where its budgets allow none.
@@ -112,13 +125,23 @@ fn forget(round: &mut Round<'_>, fleet: &Fleet, budgets: &Budgets) {
         let node = fleet.nodes.get(&name).filter(|node| node.node.uid == entry.node_uid);
         let stands = node.is_some_and(|node| {
             node.state == NodeState::Ready
-                && cause_of(round, node).is_some_and(|(cause, _)| cause == entry.cause)
+                && still_due(round, fleet, node, &entry)
                 && blocked(round, budgets, &name).is_none()
         });
         if !stands {
             round.ledger.replacing.remove(&name);
         }
     }
+}
+
+/// Whether the reason for a replacement holds. One that was to save money does until it has taken too long.
+fn still_due(round: &mut Round<'_>, fleet: &Fleet, node: &FleetNode, entry: &Replacing) -> bool {
+    if entry.cause == RemovalCause::UnderUsed {
+        let own = account_of(fleet, node).and_then(|account| account.pool.options.max_provision_time);
+        let limit = own.unwrap_or(round.policies.max_provision_time);
+        return !round.reached(after(entry.since, limit));
+    }
+    cause_of(round, node).is_some_and(|(cause, _)| cause == entry.cause)
 }
 
 /// Why a machine is to be replaced whatever runs on it, and since when.
@@ -321,8 +344,40 @@ pub(crate) fn consolidate(
         }
     }
     fullest_last.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
-    for (_, name, node, account) in fullest_last.into_iter().take(MOST_TRIALS as usize) {
+    for (_, name, node, account) in fullest_last.iter().take(MOST_TRIALS as usize) {
         empty_one(round, supply, budgets, allowance, (name, node, account));
+    }
+    let kept = fullest_last.iter().filter(|(_, name, ..)| !round.ledger.removals.contains_key(*name));
+    let candidates: Vec<exchanges::Candidate<'_>> = kept
+        .map(|(_, name, node, account)| exchanges::Candidate {
+            name,
+            node,
+            account,
+            moving: moving(round, name),
+        })
+        .collect();
+    exchange(round, fleet, fresh, supply, allowance, &candidates);
+}
+
+/// Has sets of machines replaced by cheaper ones.
+fn exchange(
+    round: &mut Round<'_>,
+    fleet: &Fleet,
+    fresh: &Freshness,
+    supply: &mut Supply,
+    allowance: &mut Allowance,
+    candidates: &[exchanges::Candidate<'_>],
+) {
+    let left = |account: &PoolAccount| allowance.left(round, account, DisruptionReason::Underutilized);
+    let sets = exchanges::find(round, fleet, fresh, supply, candidates, left);
+    for candidate in sets.into_iter().flatten().map(|at| &candidates[at]) {
+        if allowance.take(round, candidate.account, DisruptionReason::Underutilized) {
+            let (cause, node_uid) = (RemovalCause::UnderUsed, candidate.node.node.uid.clone());
+            let entry = Replacing { cause, since: round.now, node_uid };
+            round.say(candidate.name, Reason::Unneeded { cause, since: round.now, removable_at: round.now });
+            round.ledger.replacing.insert(candidate.name.clone(), entry);
+            round.wake(after(round.now, SECOND_LOOK));
+        }
     }
 }
 

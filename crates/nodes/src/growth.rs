@@ -126,7 +126,11 @@ fn raise_to_minimum(
 }
 
 /// Pools that may grow, and by how many machines at most; `None` = any number.
-fn open_pools(round: &Round<'_>, fleet: &Fleet, fresh: &Freshness) -> BTreeMap<PoolId, Option<u32>> {
+pub(crate) fn open_pools(
+    round: &Round<'_>,
+    fleet: &Fleet,
+    fresh: &Freshness,
+) -> BTreeMap<PoolId, Option<u32>> {
     let may = |(_, account): &(&PoolId, &PoolAccount)| pool_rejection(round, fleet, fresh, account).is_none();
     let open = fleet.pools.iter().filter(may);
     open.map(|(id, account)| (id.clone(), limit_of(round, account))).collect()

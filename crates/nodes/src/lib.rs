@@ -24,6 +24,7 @@ mod disruption;
 mod drain_rules;
 mod drains;
 mod evictions;
+mod exchanges;
 mod fleet;
 mod freshness;
 mod growth;

@@ -95,6 +95,17 @@ pub(crate) fn alone(
     (!answer.machines.is_empty()).then_some((answer.machines.len() as u32, served))
 }
 
+/// What direct pools among `open` sell, at prices; `None` where machines are not compared by what they cost.
+pub(crate) fn priced(
+    round: &Round<'_>,
+    fleet: &Fleet,
+    room: &mut Room,
+    open: &BTreeMap<PoolId, Option<u32>>,
+) -> Option<Market> {
+    let fair = Fair::open(round, fleet, room, &[], open);
+    (fair.appraisal.is_price() && !fair.market.makes.is_empty()).then_some(fair.market)
+}
+
 impl Fair {
     fn open(
         round: &Round<'_>,
