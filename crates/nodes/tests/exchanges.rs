@@ -244,7 +244,7 @@ fn a_budget_bounds_what_is_replaced_at_once() {
     for (name, pod) in [("n-1", "a"), ("n-2", "b"), ("n-3", "c")] {
         world.machine(name, large.clone(), &[pod]);
     }
-    world.round();
+    let _quiet = world.round();
     world.pass(61);
     assert_eq!(world.round().ledger.replacing.len(), 1);
     world.pass(1);
