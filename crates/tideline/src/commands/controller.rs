@@ -177,30 +177,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CommandError> {
         // No call of the cloud's may outlast the time for which the Lease is known to be ours.
         let timeout = Duration::from_secs(u64::from(config.calls.timeout_seconds));
         let limits = CallLimits { timeout, seed: config.seed, ..CallLimits::default() };
-        if on_alibaba {
-            let provider = arguments.alibaba.provider(&arguments.groups, limits, clock).await?;
-            controller = controller.with_provider(provider);
-        }
-        if config.providers.contains(&ProviderKind::Aws) {
-            controller = controller.with_provider(aws(&arguments.groups, limits, clock).await?);
-        }
-        if config.providers.contains(&ProviderKind::Karpenter) {
-            let settings = claims::Settings {
-                watches: config.watch_settings(),
-                simulate_clouds: arguments.simulate_clouds,
-            };
-            let (direct, keeper) = claims::start(&client, clock, &settings);
-            controller = controller.with_provider(direct);
-            let handle = controller.handle();
-            if !config.policies.dry_run {
-                tokio::spawn(keeper.run(move || handle.leads()));
-            }
-        }
-        if config.providers.contains(&ProviderKind::ExternalGrpc) {
-            let provider =
-                external_flags::provider(&arguments.groups, &config, limits, client.clone(), clock)?;
-            controller = controller.with_provider(provider);
-        }
+        controller = with_clouds(controller, arguments, &config, &client, limits, clock).await?;
         let (told, policies) = watch::channel(config.policies.clone());
         controller = controller.with_policies(policies);
         let outside = &arguments.outside_expander;
@@ -220,6 +197,40 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CommandError> {
         tracing::info!("tideline controller ends");
         Ok(())
     })
+}
+
+/// The controller with every provider that needs more than the cluster's own API.
+async fn with_clouds(
+    mut controller: Controller,
+    arguments: &Arguments,
+    config: &Config,
+    client: &kube::Client,
+    limits: CallLimits,
+    clock: Clock,
+) -> Result<Controller, CommandError> {
+    let serves = |kind| config.providers.contains(&kind);
+    if serves(ProviderKind::Alicloud) {
+        let provider = arguments.alibaba.provider(&arguments.groups, limits, clock).await?;
+        controller = controller.with_provider(provider);
+    }
+    if serves(ProviderKind::Aws) {
+        controller = controller.with_provider(aws(&arguments.groups, limits, clock).await?);
+    }
+    if serves(ProviderKind::Karpenter) {
+        let settings =
+            claims::Settings { watches: config.watch_settings(), simulate_clouds: arguments.simulate_clouds };
+        let (direct, keeper) = claims::start(client, clock, &settings);
+        controller = controller.with_provider(direct);
+        let handle = controller.handle();
+        if !config.policies.dry_run {
+            tokio::spawn(keeper.run(move || handle.leads()));
+        }
+    }
+    if serves(ProviderKind::ExternalGrpc) {
+        let provider = external_flags::provider(&arguments.groups, config, limits, client.clone(), clock)?;
+        controller = controller.with_provider(provider);
+    }
+    Ok(controller)
 }
 
 #[cfg(feature = "aws")]
