@@ -3,10 +3,12 @@
 //! Owns the records and their recorder. Where they lie is `sink`'s business, deciding them again `replay`'s. A
 //! record is one line of JSON that carries its own digest, so that damage is noticed at the line where it is.
 
+mod comparison;
 mod moment;
 mod replay;
 mod sink;
 
+pub use comparison::{Comparison, Deed, Doer, Episode, compare};
 pub use moment::{Reached, Sample, moment};
 pub use replay::{Difference, ReplayReport, open, replay};
 pub use sink::{DirectorySink, MemorySink, Sink};

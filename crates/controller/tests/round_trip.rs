@@ -4,7 +4,7 @@
 
 mod world;
 
-use controller::journal::{MemorySink, ReplayReport, replay};
+use controller::journal::{Doer, MemorySink, ReplayReport, compare, replay};
 use k8s_openapi::api::core::v1::{ConfigMap, Event};
 use kube::api::{Api, ListParams};
 use sandbox::fault::{FaultPlan, FaultRule, Faults};
@@ -108,6 +108,36 @@ async fn a_dry_run_says_what_it_would_do_and_leaves_no_trace() {
     let mut report = ReplayReport::default();
     replay(&mut sink.text().as_bytes(), nodes::decide, &mut report).unwrap();
     assert!(report.is_same() && report.rounds > 3, "{report:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dry_run_is_compared_with_whoever_acted_beside_it() {
+    let world = World::new(Machines::Simulated).await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut watching = config();
+    watching.policies.dry_run = true;
+    watching.journal = Some(controller::JournalConfig::at(folder.path().to_owned()));
+    let watching = world.controller(world.sandbox.client("tideline"), watching);
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let watching = tokio::spawn(watching.run(async { drop(stopped.await) }));
+    let acting = world.controller(world.sandbox.client("present"), config());
+    let acting = tokio::spawn(acting.run(std::future::pending()));
+    world.populate(6).await;
+    world.settle(6, 2, PATIENCE).await;
+    world.scale(0).await;
+    world.settle(0, 0, PATIENCE).await;
+    stop.send(()).unwrap();
+    watching.await.unwrap().unwrap();
+    acting.abort();
+
+    let told = compare(folder.path(), nodes::decide).unwrap();
+    assert_eq!(told.machines(Doer::Present), (2, 2), "{told:?}");
+    let (more, fewer) = told.machines(Doer::Tideline);
+    assert!(more >= 2 && fewer >= 1, "{told:?}");
+    let episode = told.episodes.first().unwrap();
+    assert_eq!(episode.pods, 6, "{told:?}");
+    assert!(episode.present_answered_after_seconds.is_some(), "{told:?}");
+    assert!(episode.tideline_answered_after_seconds.is_some(), "{told:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,6 +3,7 @@
 pub(crate) mod alert_triggered_autoscaler;
 pub(crate) mod algorithm;
 pub(crate) mod command_reference;
+pub(crate) mod compare;
 pub(crate) mod controller;
 pub(crate) mod crds;
 pub(crate) mod doctor;

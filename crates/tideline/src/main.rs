@@ -35,8 +35,9 @@ mod workload_flags;
 
 use clap::{Parser, Subcommand};
 use commands::{
-    alert_triggered_autoscaler, algorithm, command_reference, controller, crds, doctor, exit, explain,
-    forecast, import, kapacity_manager, manifests, plan, provider, replay, report, sandbox, simulate, status,
+    alert_triggered_autoscaler, algorithm, command_reference, compare, controller, crds, doctor, exit,
+    explain, forecast, import, kapacity_manager, manifests, plan, provider, replay, report, sandbox,
+    simulate, status,
 };
 use error::CommandError;
 use std::ffi::{OsStr, OsString};
@@ -67,6 +68,7 @@ enum Command {
     Forecast(forecast::Arguments),
     Replay(replay::Arguments),
     Report(report::Arguments),
+    Compare(compare::Arguments),
     Exit(exit::Arguments),
     Doctor(doctor::Arguments),
     Manifests(manifests::Arguments),
@@ -102,6 +104,7 @@ fn main() -> ExitCode {
         Command::Forecast(arguments) => forecast::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
         Command::Report(arguments) => report::run(&arguments),
+        Command::Compare(arguments) => compare::run(&arguments),
         Command::Exit(arguments) => exit::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Manifests(arguments) => manifests::run(&arguments),

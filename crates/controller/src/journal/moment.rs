@@ -81,10 +81,20 @@ impl Reached {
 /// # Errors
 /// Where no file of it can be read, or it holds no round up to then.
 pub fn moment(path: &Path, until: Option<Timestamp>, decide: Decide) -> Result<Reached, ControllerError> {
+    walk(path, until, decide, &mut |_, _| {})
+}
+
+/// Reads a journal and shows each round that was decided again, with what was only rehearsed in it.
+pub(super) fn walk(
+    path: &Path,
+    until: Option<Timestamp>,
+    decide: Decide,
+    watch: &mut dyn FnMut(&Reached, &Plan),
+) -> Result<Reached, ControllerError> {
     let (mut reached, mut damage) = (None::<Reached>, None);
     for file in files(path)? {
         let mut reader = records(&file)?;
-        match read(&mut *reader, until, decide, &mut reached) {
+        match read(&mut *reader, until, decide, &mut reached, watch) {
             Read::Whole => {}
             Read::UpToTheMoment => break,
             Read::Damaged(why) => damage = Some(format!("{}: {why}", file.display())),
@@ -115,6 +125,7 @@ fn read(
     until: Option<Timestamp>,
     decide: Decide,
     reached: &mut Option<Reached>,
+    watch: &mut dyn FnMut(&Reached, &Plan),
 ) -> Read {
     loop {
         match next(reader) {
@@ -147,14 +158,16 @@ fn read(
                 if until.is_some_and(|until| round.now > until) {
                     return Read::UpToTheMoment;
                 }
-                reached.take_round(*round, decide);
+                let rehearsed = reached.take_round(*round, decide);
+                watch(reached, &rehearsed);
             }
         }
     }
 }
 
 impl Reached {
-    fn take_round(&mut self, round: RoundRecord, decide: Decide) {
+    /// What was only rehearsed.
+    fn take_round(&mut self, round: RoundRecord, decide: Decide) -> Plan {
         for change in round.changes {
             if let Change::Outcome(outcome) = &change
                 && let Some((_, view)) = self.decisions.iter_mut().find(|(step, _)| *step == outcome.step)
@@ -186,6 +199,7 @@ impl Reached {
         }
         self.now = round.now;
         self.round = round.number;
+        decision.rehearsed
     }
 
     fn note(&mut self, plan: &Plan, at: Timestamp, round: u64, before: &str) {
