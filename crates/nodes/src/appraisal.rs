@@ -4,11 +4,11 @@
 //! among those of one tier the sum of what the machines count as is made as small as it can be. A way of choosing is
 //! therefore a way of filling in these numbers: by price, by size (so that the least is left over), or one for each
 //! machine (the fewest machines). Which machines serve the pods is the solve's, whatever they count as.
-
 //!
 //! Cluster Autoscaler's expanders are such ways. Those that look at what is bought (least-waste, least-nodes, price) say
 //! what a machine counts as; those that look at pools (priority, random) say their tiers. `most-pods` says nothing: a
-//! joint solve serves as many as can be served anyway; `grpc` leaves pools out, which is `consultation`'s. What a pool's own priority says goes before all of them.
+//! joint solve serves as many as can be served anyway; `grpc` leaves pools out, which is `consultation`'s. What a pool's
+//! own priority says goes before all of them.
 
 use model::{Choice, Expander, Flavour, Pool, PoolId};
 use packing::{Template, size_units};
