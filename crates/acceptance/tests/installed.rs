@@ -63,9 +63,13 @@ impl Site {
     }
 
     async fn helm(&self, arguments: &[&str]) -> String {
+        self.helm_in(NAMESPACE, arguments).await
+    }
+
+    async fn helm_in(&self, namespace: &str, arguments: &[&str]) -> String {
         let output = Command::new(&self.helm)
             .args(arguments)
-            .args(["--namespace", NAMESPACE, "--kubeconfig"])
+            .args(["--namespace", namespace, "--kubeconfig"])
             .arg(self.cluster.kubeconfig())
             .env("HOME", self.cluster.dir())
             .output()
@@ -254,6 +258,39 @@ async fn the_chart_is_tried_takes_over_and_is_taken_out() {
 }
 
 /// Pods of half a core.
+/// The objects under Kapacity's names that users and scripts know, and the upgrade that its document has them type.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_chart_takes_kapacitys_place() {
+    const KAPACITY: &str = "kapacity-system";
+    let Some(helm) = helm().filter(|_| testbed::wanted("the chart in Kapacity's place")) else { return };
+    let (site, chart) = (Site::start(helm).await, chart());
+    site.helm_in(KAPACITY, &["install", "kapacity-manager", &chart, "--create-namespace"]).await;
+    let named = ["deployment/kapacity-manager", "configmap/kapacity-config", "service/kapacity-grpc-service"];
+    for name in named {
+        site.json(&["-n", KAPACITY, "get", name, "-o", "json"]).await;
+    }
+    let service = site.json(&["-n", KAPACITY, "get", "service", "kapacity-grpc-service", "-o", "json"]).await;
+    let address = format!("{}:9090", service["spec"]["clusterIP"].as_str().unwrap());
+    let set = format!("algorithmJob.defaultMetricsServerAddr={address}");
+    site.helm_in(KAPACITY, &["upgrade", "kapacity-manager", &chart, "--reuse-values", "--set", &set]).await;
+    let deployment = site.json(&["-n", KAPACITY, "get", "deployment", "kapacity-manager", "-o", "json"]).await;
+    let flags = deployment["spec"]["template"]["spec"]["containers"][0]["args"].to_string();
+    assert!(flags.contains(&format!("--algorithm-job-default-metrics-server-addr={address}")), "{flags}");
+    site.helm_in(KAPACITY, &["uninstall", "kapacity-manager"]).await;
+
+    // What the transcript of the document applies, where there is no helm.
+    let settings = ["--set", "workloads.readinessGates=template", "--set", "networkPolicy.enabled=false"];
+    let mut rendering = vec!["template", "kapacity-manager", &chart, "--kube-version", "1.33.0"];
+    rendering.extend(settings);
+    let file = source_root().join("tests/seeds/004-ihpa/kapacity-manager.yaml");
+    let rendered = site.helm_in(KAPACITY, &rendering).await;
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&file, &rendered).unwrap();
+    }
+    let committed = std::fs::read_to_string(&file).unwrap_or_default();
+    assert!(rendered == committed, "{} is stale: run this test with UPDATE_GOLDEN=1", file.display());
+}
+
 fn web(replicas: u32) -> Value {
     let labels = json!({"app": "web"});
     let container = json!({"name": "main", "image": "none", "resources": {"requests": {"cpu": "500m"}}});

@@ -41,7 +41,7 @@ impl Feature {
             Self::Nodes => None,
             Self::Simulated => Some(".Values.pools.simulated"),
             Self::ClusterApi => Some(".Values.pools.clusterApi"),
-            Self::Workloads => Some(".Values.workloads.enabled"),
+            Self::Workloads => Some("(include \"tideline.workloads\" .)"),
             Self::Karpenter => Some(".Values.pools.karpenter"),
         }
     }
