@@ -273,7 +273,8 @@ async fn the_chart_takes_kapacitys_place() {
     let address = format!("{}:9090", service["spec"]["clusterIP"].as_str().unwrap());
     let set = format!("algorithmJob.defaultMetricsServerAddr={address}");
     site.helm_in(KAPACITY, &["upgrade", "kapacity-manager", &chart, "--reuse-values", "--set", &set]).await;
-    let deployment = site.json(&["-n", KAPACITY, "get", "deployment", "kapacity-manager", "-o", "json"]).await;
+    let deployment =
+        site.json(&["-n", KAPACITY, "get", "deployment", "kapacity-manager", "-o", "json"]).await;
     let flags = deployment["spec"]["template"]["spec"]["containers"][0]["args"].to_string();
     assert!(flags.contains(&format!("--algorithm-job-default-metrics-server-addr={address}")), "{flags}");
     site.helm_in(KAPACITY, &["uninstall", "kapacity-manager"]).await;
