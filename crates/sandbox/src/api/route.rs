@@ -55,6 +55,8 @@ pub(crate) enum Route {
     },
     Version,
     Health,
+    /// What pods use, for Prometheus.
+    Metrics,
     OpenApiRoot,
     OpenApi {
         group: String,
@@ -71,6 +73,8 @@ pub(crate) fn parse(store: &Store, path: &str) -> Result<Route, ApiError> {
     match first.as_str() {
         "" => Ok(Route::Root),
         "version" => Ok(Route::Version),
+        // Not /metrics, where the controller shows its own beside this API.
+        "load" if rest.as_slice() == ["metrics"] => Ok(Route::Metrics),
         "healthz" | "readyz" | "livez" => Ok(Route::Health),
         "openapi" => open_api(&rest.collect::<Vec<_>>()),
         "api" => match rest.next() {

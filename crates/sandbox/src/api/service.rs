@@ -29,6 +29,7 @@ const LARGEST_BODY: usize = 3 * 1024 * 1024;
 pub struct Api {
     pub(super) store: Store,
     census: Arc<Mutex<Census>>,
+    counters: Arc<load::Counters>,
 }
 
 /// One request as handlers see it.
@@ -54,7 +55,7 @@ pub struct StaleRead {
 
 impl Api {
     pub fn new(store: Store) -> Self {
-        Self { store, census: Arc::default() }
+        Self { store, census: Arc::default(), counters: Arc::default() }
     }
 
     pub fn store(&self) -> &Store {
@@ -124,6 +125,7 @@ impl Api {
                 self.count(call, &target);
                 self.resource(call, &target)
             }
+            Route::Metrics => load::page(&self.store, &self.counters),
             Route::Health => Ok(reply::text("ok")),
             Route::Version => Ok(reply::json(200, &discovery::version())),
             Route::Root => Ok(reply::json(200, &discovery::root())),

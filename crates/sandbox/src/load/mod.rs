@@ -4,14 +4,18 @@
 //! shared evenly by the pods that are ready, so that a pod taken out of its Service goes quiet. The embedded API serves
 //! it from its store; [`serve`] does so beside a real control plane, as an aggregated API.
 
+mod page;
 mod rate;
 mod server;
 mod usage;
 
+pub(crate) use page::Counters;
 pub use server::{LoadServerError, serve};
 
 use crate::api::{ApiBody, Call, Selector, Target, render, reply};
-use crate::store::resource::{DEPLOYMENTS, NODE_METRICS, NODES, PODS, REPLICA_SETS, SERVICES, STATEFUL_SETS};
+use crate::store::resource::{
+    DEPLOYMENTS, INGRESSES, NODE_METRICS, NODES, PODS, REPLICA_SETS, SERVICES, STATEFUL_SETS,
+};
 use crate::store::{ApiError, Object, ResourceName, Store};
 use http::Response;
 use serde_json::json;
@@ -23,10 +27,12 @@ pub const GROUP: &str = "metrics.k8s.io";
 const LOADED: [ResourceName; 4] = [SERVICES, DEPLOYMENTS, REPLICA_SETS, STATEFUL_SETS];
 
 /// The objects that an answer is computed from.
+#[derive(Default)]
 struct Picture {
     nodes: Vec<Arc<Object>>,
     pods: Vec<Arc<Object>>,
     loaded: Vec<Arc<Object>>,
+    ingresses: Vec<Arc<Object>>,
 }
 
 /// Answers from the embedded cluster's own objects.
@@ -35,12 +41,23 @@ pub(crate) fn handle(store: &Store, call: &Call, target: &Target) -> Result<Resp
         Some(namespace) => store.list_in(resource, namespace),
         None => store.list(resource),
     };
-    let mut picture = Picture { nodes: Vec::new(), pods: of(PODS), loaded: Vec::new() };
+    let mut picture = Picture { pods: of(PODS), ..Picture::default() };
     if target.info.name == NODE_METRICS {
         picture.nodes = store.list(NODES);
     }
     picture.loaded = LOADED.into_iter().flat_map(of).collect();
     answer(store, call, target, &picture)
+}
+
+/// The page for Prometheus from the embedded cluster's own objects.
+pub(crate) fn page(store: &Store, counters: &Counters) -> Result<Response<ApiBody>, ApiError> {
+    let picture = Picture {
+        pods: store.list(PODS),
+        loaded: LOADED.into_iter().flat_map(|resource| store.list(resource)).collect(),
+        ingresses: store.list(INGRESSES),
+        ..Picture::default()
+    };
+    Ok(reply::text(counters.page(&picture, store.clock().now())?))
 }
 
 fn answer(

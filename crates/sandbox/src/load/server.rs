@@ -3,9 +3,9 @@
 //! Owns its registration (an `APIService`, and a Service that names the loopback address) and its certificate. Test
 //! equipment: whoever reaches the port is answered.
 
-use super::{GROUP, LOADED, Picture, answer};
-use crate::api::{Api, ApiBody, Call, Route, Target, refusal, route};
-use crate::store::resource::{NODE_METRICS, NODES, PODS};
+use super::{Counters, GROUP, LOADED, Picture, answer};
+use crate::api::{Api, ApiBody, Call, Route, refusal, reply, route};
+use crate::store::resource::{INGRESSES, NODE_METRICS, NODES, PODS};
 use crate::store::{ApiError, Object, ResourceName, Store, StoreOptions};
 use base64::Engine as _;
 use clock::Clock;
@@ -46,6 +46,7 @@ struct LoadServer {
     /// Paths, discovery and forms of answers; its store stays empty.
     api: Api,
     client: Client,
+    counters: Arc<Counters>,
 }
 
 /// Registers the API with the cluster and serves it until the listener fails or the future is dropped.
@@ -62,7 +63,7 @@ pub async fn serve(client: Client, clock: Clock, listener: TcpListener) -> Resul
     let mut connections = tls::incoming(listener, settings);
     register(&client, address, &issued.authority_pem).await?;
     let api = Api::new(Store::new(clock, &StoreOptions::default()));
-    let server = LoadServer { api, client };
+    let server = LoadServer { api, client, counters: Arc::default() };
     while let Some(Ok(stream)) = connections.next().await {
         let server = server.clone();
         tokio::spawn(async move {
@@ -123,18 +124,23 @@ impl LoadServer {
     async fn answer(&self, call: &Call, path: &str) -> Result<Response<ApiBody>, ApiError> {
         match route::parse(self.api.store(), path)? {
             Route::Resource(target) if target.group == GROUP => {
-                let picture = self.picture(&target).await?;
+                let wants_nodes = target.info.name == NODE_METRICS;
+                let picture = self.picture(target.in_namespace(), wants_nodes).await?;
                 answer(self.api.store(), call, &target, &picture)
+            }
+            Route::Metrics => {
+                let mut picture = self.picture(None, false).await?;
+                picture.ingresses = self.list(INGRESSES, None).await?;
+                let page = self.counters.page(&picture, self.api.store().clock().now())?;
+                Ok(reply::text(page))
             }
             _ => self.api.handle(call, path),
         }
     }
 
-    async fn picture(&self, target: &Target) -> Result<Picture, ApiError> {
-        let namespace = target.in_namespace();
-        let mut picture =
-            Picture { nodes: Vec::new(), pods: self.list(PODS, namespace).await?, loaded: Vec::new() };
-        if target.info.name == NODE_METRICS {
+    async fn picture(&self, namespace: Option<&str>, wants_nodes: bool) -> Result<Picture, ApiError> {
+        let mut picture = Picture { pods: self.list(PODS, namespace).await?, ..Picture::default() };
+        if wants_nodes {
             picture.nodes = self.list(NODES, None).await?;
         }
         for resource in LOADED {

@@ -27,10 +27,10 @@ const NODE_CORES: f64 = 0.05;
 const NODE_BYTES: u64 = 256 << 20;
 
 /// What one container uses.
-struct Use {
-    name: String,
-    cores: f64,
-    bytes: u64,
+pub(super) struct Use {
+    pub(super) name: String,
+    pub(super) cores: f64,
+    pub(super) bytes: u64,
 }
 
 /// The metrics of each pod that runs long enough.
@@ -84,7 +84,7 @@ fn amounts(cores: f64, bytes: u64) -> Value {
 }
 
 /// What every measured pod uses, by container, in the pods' order.
-fn uses(picture: &Picture, now: Timestamp) -> Result<Vec<(&Object, Vec<Use>)>, ApiError> {
+pub(super) fn uses(picture: &Picture, now: Timestamp) -> Result<Vec<(&Object, Vec<Use>)>, ApiError> {
     let rates = shares(picture, now)?;
     let mut all = Vec::new();
     for (pod, per_minute) in picture.pods.iter().zip(rates) {
@@ -108,11 +108,9 @@ fn shares(picture: &Picture, now: Timestamp) -> Result<Vec<f64>, ApiError> {
     let mut rates = vec![0.0; picture.pods.len()];
     let mut loads: Vec<(&Object, LabelSelector, f64)> = Vec::new();
     for object in &picture.loaded {
-        let Some(text) = object.annotation(REQUESTS_PER_MINUTE) else { continue };
-        let rate = Rate::parse(text).map_err(|why| bad(object, REQUESTS_PER_MINUTE, &why))?;
+        let Some(rate) = rate_of(object, now)? else { continue };
         let Some(selector) = selector_of(object) else { continue };
-        let since = object.text("metadata.creationTimestamp").and_then(|text| text.parse().ok());
-        loads.push((object, selector, rate.per_minute(since.unwrap_or(now), now)));
+        loads.push((object, selector, rate));
     }
     if loads.is_empty() {
         return Ok(rates);
@@ -137,6 +135,14 @@ fn shares(picture: &Picture, now: Timestamp) -> Result<Vec<f64>, ApiError> {
         }
     }
     Ok(rates)
+}
+
+/// Requests a minute that an object's annotation says.
+pub(super) fn rate_of(object: &Object, now: Timestamp) -> Result<Option<f64>, ApiError> {
+    let Some(text) = object.annotation(REQUESTS_PER_MINUTE) else { return Ok(None) };
+    let rate = Rate::parse(text).map_err(|why| bad(object, REQUESTS_PER_MINUTE, &why))?;
+    let since = object.text("metadata.creationTimestamp").and_then(|text| text.parse().ok());
+    Ok(Some(rate.per_minute(since.unwrap_or(now), now)))
 }
 
 /// Indexes of the pods that take requests, by namespace and label; under empty texts, all of a namespace.
@@ -252,7 +258,12 @@ mod tests {
         let node = json!({
             "metadata": {"name": "n"}, "status": {"conditions": [{"type": "Ready", "status": "True"}]},
         });
-        Picture { nodes: vec![object(NODES, node)], pods, loaded: vec![object(SERVICES, service)] }
+        Picture {
+            nodes: vec![object(NODES, node)],
+            pods,
+            loaded: vec![object(SERVICES, service)],
+            ingresses: Vec::new(),
+        }
     }
 
     const OLD: &str = "2026-01-01T00:00:00Z";

@@ -7,6 +7,7 @@ mod demo;
 
 use super::{asked_to_end, print, runtime, write};
 use crate::error::CommandError;
+use crate::metrics_flags::MetricsFlags;
 use crate::policy_flags::PolicyFlags;
 use crate::workload_flags::told;
 use crate::{duration, logs, page, steps};
@@ -19,14 +20,12 @@ use controller::{Config, Controller, JournalConfig, LeaderElection};
 use jiff::SignedDuration;
 use kube::ResourceExt as _;
 use kube::api::{Api, PostParams};
-use metrics::resource_api::{ResourceApi, ResourceApiSettings};
 use model::{Expander, Policies};
 use sandbox::{Options, Sandbox};
 use scaler::Scaler;
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tower::ServiceExt;
@@ -59,6 +58,8 @@ pub(crate) struct Arguments {
     /// Seeds everything that is drawn: boot times, names, the demo's noise
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    #[command(flatten)]
+    metrics: MetricsFlags,
     #[command(flatten)]
     policies: PolicyFlags,
 }
@@ -103,7 +104,7 @@ async fn start(arguments: &Arguments) -> Result<(), CommandError> {
         .with_hook(Box::new(narrate));
     let handle = controller.handle();
     let keeping = tokio::spawn(keeper.run(move || handle.leads()));
-    let scaler = scaler(&cluster, clock)?;
+    let scaler = scaler(&cluster, clock, &arguments.metrics).await?;
     let api =
         ServiceExt::<Request>::map_response(cluster.api().service(), |response| response.map(Body::new));
     let routes = page::router(controller.handle()).fallback_service(api);
@@ -149,15 +150,16 @@ async fn start(arguments: &Arguments) -> Result<(), CommandError> {
     }
 }
 
-/// What scales workloads, by the metrics of the sandbox's load model.
-fn scaler(cluster: &Sandbox, clock: Clock) -> Result<Scaler, CommandError> {
+/// What scales workloads: by the metrics of the sandbox's load model, or by a Prometheus that looks at it.
+async fn scaler(cluster: &Sandbox, clock: Clock, flags: &MetricsFlags) -> Result<Scaler, CommandError> {
     let client = cluster.client("tideline-workloads");
-    let source = ResourceApi::new(client.clone(), clock, ResourceApiSettings::default());
+    let source = flags.source(&client, api::kapacity::NAMESPACE, clock).await?;
+    flags.serve(source.clone()).await?;
     let config = scaler::Config {
         leader_election: LeaderElection { enabled: false, ..LeaderElection::default() },
         ..scaler::Config::default()
     };
-    Ok(Scaler::new(client, clock, config, Arc::new(source))?)
+    Ok(Scaler::new(client, clock, config, source)?)
 }
 
 /// The port that was asked for; without one the port that the documents name, or where that is taken a free one.
