@@ -216,6 +216,15 @@ pub struct Quiet {
     pub since: Timestamp,
 }
 
+/// When cheaper machines were last looked for, and in which state of the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Searched {
+    /// All that the search looks at, as a number.
+    pub picture: u64,
+    pub at: Timestamp,
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Ledger {
@@ -248,6 +257,9 @@ pub struct Ledger {
     pub replacing: BTreeMap<NodeName, Replacing>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub quiet: BTreeMap<NodeName, Quiet>,
+    /// The last search for cheaper machines.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub searched: Option<Searched>,
     /// Machines without a node that are being given back.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub orphans: BTreeMap<MachineId, Removal>,

@@ -47,7 +47,7 @@ pub use labels::{LabelSelector, Labels, NodeSelectorTerm, Operator, Requirement}
 pub use launch::{DirectMachine, Launch, claim_name, claim_of, claimed_machine};
 pub use ledger::{
     Asked, BackOff, EvictionState, LastChanges, Ledger, Quiet, Removal, RemovalPhase, Replacing, ScaleUp,
-    SoftTaintChange, Unremovable,
+    Searched, SoftTaintChange, Unremovable,
 };
 pub use money::MicroUsdPerHour;
 pub use names::PodNames;

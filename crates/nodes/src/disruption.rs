@@ -368,8 +368,12 @@ fn exchange(
     allowance: &mut Allowance,
     candidates: &[exchanges::Candidate<'_>],
 ) {
-    let left = |account: &PoolAccount| allowance.left(round, account, DisruptionReason::Underutilized);
-    let sets = exchanges::find(round, fleet, fresh, supply, candidates, left);
+    let mut left: BTreeMap<PoolId, u32> = BTreeMap::new();
+    for account in candidates.iter().map(|candidate| candidate.account) {
+        let most = || allowance.left(round, account, DisruptionReason::Underutilized);
+        left.entry(account.pool.id.clone()).or_insert_with(most);
+    }
+    let sets = exchanges::find(round, fleet, fresh, supply, candidates, &left);
     for candidate in sets.into_iter().flatten().map(|at| &candidates[at]) {
         if allowance.take(round, candidate.account, DisruptionReason::Underutilized) {
             let (cause, node_uid) = (RemovalCause::UnderUsed, candidate.node.node.uid.clone());

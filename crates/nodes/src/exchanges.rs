@@ -4,16 +4,22 @@
 //! bought. What it finds is carried out like every replacement: the machines are bought in the next round, and those
 //! that go wait until their pods have room. One batch at a time, so that no batch counts on what another has bought.
 
+use crate::claims::{self, Fnv};
 use crate::fleet::{Fleet, FleetNode, PoolAccount};
 use crate::freshness::Freshness;
 use crate::growth;
 use crate::market;
-use crate::round::Round;
+use crate::round::{Round, after};
 use crate::supply::{Supply, class_of};
-use model::{CapacityType, NodeName, Pod, PoolId, RemovalCause};
-use packing::{ClassIx, Leaver, Terms};
+use jiff::SignedDuration;
+use model::{CapacityType, NodeName, Pod, PoolId, RemovalCause, Searched};
+use packing::{ClassIx, Leaver, Market, SpotIx, Terms};
 use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
+
+/// A search costs as much as a hundred rounds: it may wait a little.
+const BETWEEN_SEARCHES: SignedDuration = SignedDuration::from_secs(10);
 
 /// A machine that may go, and the pods that would move.
 pub(crate) struct Candidate<'f> {
@@ -24,19 +30,24 @@ pub(crate) struct Candidate<'f> {
 }
 
 /// Sets of machines that are to be replaced, as places in the list of candidates. `left` says how many of a pool may be
-/// disturbed.
+/// disturbed. Nothing is looked for twice in one state of the cluster, nor more often than every ten seconds.
 pub(crate) fn find(
-    round: &Round<'_>,
+    round: &mut Round<'_>,
     fleet: &Fleet,
     fresh: &Freshness,
     supply: &mut Supply,
     candidates: &[Candidate<'_>],
-    left: impl Fn(&PoolAccount) -> u32,
+    left: &BTreeMap<PoolId, u32>,
 ) -> Vec<Vec<usize>> {
     let under_way = round.ledger.replacing.values().any(|entry| entry.cause == RemovalCause::UnderUsed);
     let coming =
         fleet.pools.values().any(|account| account.pool.direct().is_some() && account.upcoming() > 0);
     if candidates.is_empty() || under_way || coming || !round.growth.machines.is_empty() {
+        return Vec::new();
+    }
+    if let Some(last) = round.ledger.searched
+        && !round.reached(after(last.at, BETWEEN_SEARCHES))
+    {
         return Vec::new();
     }
     let mut open = growth::open_pools(round, fleet, fresh);
@@ -54,7 +65,7 @@ pub(crate) fn find(
         }
         let next = pools.len();
         let company = *pools.entry(&candidate.account.pool.id).or_insert_with(|| {
-            terms.allowances.push(left(candidate.account));
+            terms.allowances.push(left.get(&candidate.account.pool.id).copied().unwrap_or(0));
             next
         });
         let moving = by_class(supply, &candidate.moving);
@@ -67,9 +78,35 @@ pub(crate) fn find(
         });
         of.push(at);
     }
+    let picture = picture(supply, &leavers, &market, &terms);
+    if round.ledger.searched.is_some_and(|last| last.picture == picture) {
+        return Vec::new();
+    }
+    round.ledger.searched = Some(Searched { picture, at: round.now });
     let found = supply.room.consolidate(&leavers, 0..supply.ready_end, &market, &terms);
     let sets = found.exchanges.into_iter().map(|exchange| exchange.leavers);
     sets.map(|leavers| leavers.into_iter().map(|at| of[at]).collect()).collect()
+}
+
+/// All that a search looks at, as a number: what is free where, what may move from where, and what is for sale.
+fn picture(supply: &Supply, leavers: &[Leaver], market: &Market, terms: &Terms) -> u64 {
+    let mut hasher = Fnv::default();
+    for spot in (0..supply.ready_end).map(SpotIx) {
+        let free = supply.room.free(spot);
+        (&supply.room.node(spot).name, supply.room.is_shut(spot)).hash(&mut hasher);
+        (free.cpu.0, free.memory.0, free.pods).hash(&mut hasher);
+    }
+    for leaver in leavers {
+        (leaver.spot.0, leaver.price, leaver.company).hash(&mut hasher);
+        for (class, count) in &leaver.moving {
+            (claims::fingerprint(supply.room.shape_of(*class)), count).hash(&mut hasher);
+        }
+    }
+    for make in &market.makes {
+        (make.pool, make.machine_type, make.price).hash(&mut hasher);
+    }
+    terms.allowances.hash(&mut hasher);
+    hasher.finish()
 }
 
 fn by_class(supply: &mut Supply, pods: &[Arc<Pod>]) -> Vec<(ClassIx, u32)> {

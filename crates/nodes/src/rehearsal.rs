@@ -50,6 +50,7 @@ fn of_all(decision: Decision, before: &Ledger, now: Timestamp) -> Decision {
     // A time of a schedule comes once, rehearsed or not.
     ledger.rules = decided.rules;
     ledger.unremovable = decided.unremovable;
+    ledger.searched = decided.searched;
     // A node whose removal begins has no wait any more: it stays due.
     let due = before.unneeded_since.iter().filter(|(node, _)| decided.removals.contains_key(*node));
     ledger.unneeded_since = due.map(|(node, since)| (node.clone(), *since)).collect();

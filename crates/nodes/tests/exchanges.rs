@@ -228,12 +228,16 @@ fn three_machines_become_one_that_is_cheaper_and_it_is_over_then() {
         world.pod(pod, &name);
     }
     world.ledger = Ledger::default();
-    for _ in 0..3 {
+    let mut searched = None;
+    for _ in 0..4 {
         world.pass(120);
         let after = world.round();
+        assert!(searched.is_none() || after.ledger.searched == searched, "looked for once");
+        searched = after.ledger.searched;
         assert!(after.ledger.replacing.is_empty() && after.ledger.removals.is_empty());
         assert!(after.plan.steps.is_empty(), "{:?}", after.plan.steps);
     }
+    assert!(searched.is_some());
 }
 
 #[test]
