@@ -13,7 +13,7 @@ static PLACES: Semaphore = Semaphore::const_new(2);
 #[test]
 fn the_page_lists_every_step() {
     let (transcripts, capabilities) = Transcript::read_all(&source_root().join("tests/seeds")).unwrap();
-    assert_eq!(transcripts.len(), 5, "each of the five documents has its transcript");
+    assert_eq!(transcripts.len(), 6, "each of the five documents has its transcript, the fourth has two");
     let page = table(&transcripts, &capabilities);
     let path = source_root().join("docs/seeds.md");
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
@@ -53,6 +53,11 @@ async fn rules_of_node_pools() {
 #[tokio::test(flavor = "multi_thread")]
 async fn autoscaling_groups_and_provisioners() {
     transcript("003-cluster-autoscaler-karpenter").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn provisioners() {
+    transcript("003-karpenter").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -159,9 +159,11 @@ fn candidate(round: &Round<'_>, account: &PoolAccount, room: &mut Room) -> Optio
     })
 }
 
+/// Groups; direct pools take part in the market with each of their flavours.
 fn candidates(round: &Round<'_>, fleet: &Fleet, room: &mut Room) -> Vec<Candidate> {
     let candidate = |(_, account): (&PoolId, &PoolAccount)| candidate(round, account, room);
-    fleet.pools.iter().filter_map(candidate).collect()
+    let groups = fleet.pools.iter().filter(|(_, account)| account.pool.direct().is_none());
+    groups.filter_map(candidate).collect()
 }
 
 /// Why a pool cannot grow whatever is asked.

@@ -74,7 +74,8 @@ impl Joins {
     }
 
     fn describe(&mut self, pool: Arc<Pool>) -> Arc<Pool> {
-        if pool.template.is_some() {
+        // A pool that launches single machines knows what each of them is.
+        if pool.template.is_some() || pool.direct().is_some() {
             self.shown.remove(&pool.id);
             return pool;
         }
