@@ -47,7 +47,7 @@ struct Spread {
 
 impl Spread {
     fn new(grows: bool) -> Self {
-        Self { grows, squares: [0.05; 3], misfit: 0.0, tail: Tail::default() }
+        Self { grows, squares: [0.05; 3], misfit: 0.0, tail: Tail::new() }
     }
 
     fn unit(&self, expected: f64) -> f64 {

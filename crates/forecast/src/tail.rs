@@ -9,23 +9,28 @@ use std::collections::VecDeque;
 /// Errors that are kept.
 const KEPT: usize = 200;
 /// Errors that are looked back on: four weeks of minutes.
-const REMEMBERED: usize = 40_320;
+const REMEMBERED: u32 = 40_320;
 /// Errors above which a quantile is more than a guess.
 const LEAST: usize = 20;
 /// What is answered until then, in units of the usual error.
 const GUESS: f64 = 4.0;
 
 /// The upper tail of errors in units of the usual error.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Tail {
     /// Largest first, each with its number in the order that they came.
-    largest: Vec<(f64, usize)>,
-    seen: usize,
+    largest: Vec<(f32, u32)>,
+    seen: u32,
 }
 
 impl Tail {
+    pub(crate) fn new() -> Self {
+        Self { largest: Vec::with_capacity(KEPT + 1), seen: 0 }
+    }
+
     pub(crate) fn add(&mut self, error: f64) {
-        self.seen += 1;
+        let error = error as f32;
+        self.seen = self.seen.saturating_add(1);
         if self.seen.is_multiple_of(64) {
             let seen = self.seen;
             self.largest.retain(|(_, number)| number + REMEMBERED > seen);
@@ -43,8 +48,8 @@ impl Tail {
         if count < LEAST {
             return GUESS;
         }
-        let place = share * (self.seen.min(REMEMBERED) as f64 + 1.0);
-        let error = |place: usize| self.largest[(place - 1).min(count - 1)].0;
+        let place = share * (f64::from(self.seen.min(REMEMBERED)) + 1.0);
+        let error = |place: usize| f64::from(self.largest[(place - 1).min(count - 1)].0);
         if place >= count as f64 {
             return error(count);
         }
@@ -59,11 +64,11 @@ impl Tail {
     }
 
     pub(crate) fn count(&self) -> usize {
-        self.seen
+        self.seen as usize
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.largest.capacity() * size_of::<(f64, usize)>()
+        self.largest.capacity() * size_of::<(f32, u32)>()
     }
 }
 
@@ -95,7 +100,7 @@ mod tests {
 
     #[test]
     fn quantiles_are_those_of_what_was_seen_and_reach_beyond() {
-        let mut tail = Tail::default();
+        let mut tail = Tail::new();
         assert!((tail.exceeded_in(0.01) - GUESS).abs() < 1e-9);
         for at in 0..10_000u32 {
             // 0.0 to 1.0 in an order that has nothing to do with size.
@@ -108,10 +113,10 @@ mod tests {
 
     #[test]
     fn what_is_older_than_four_weeks_is_forgotten() {
-        let mut tail = Tail::default();
+        let mut tail = Tail::new();
         tail.add(100.0);
         for at in 0..REMEMBERED + 128 {
-            tail.add((at % 10) as f64);
+            tail.add(f64::from(at % 10));
         }
         assert!(tail.exceeded_in(0.000_01) < 50.0);
     }

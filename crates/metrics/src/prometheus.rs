@@ -11,11 +11,13 @@ mod listing;
 mod promql;
 mod questions;
 mod rule;
+mod stretch;
 mod template;
 
 pub use config::DEFAULT_CONFIGURATION;
 pub use connection::{Connection, Credentials};
 pub use follow::ConfigurationPlace;
+pub use stretch::one_series;
 
 use crate::fetch::{Ask, Server, form};
 use crate::sample::{Latest, Omission, Point, Sample};

@@ -33,6 +33,8 @@ pub struct Comparison {
     pub test_share: f64,
     /// Share of minutes in which a forecast may be too low.
     pub risk: f64,
+    /// The same for the forecast that machines are ordered by.
+    pub machine_risk: f64,
     /// Price of a machine an hour, for the reader.
     pub machine_price: f64,
     pub policies: Vec<PolicyKind>,
@@ -120,6 +122,7 @@ impl Comparison {
         positive("a replica capacity", self.replica_capacity, 1e12)?;
         positive("a target", self.target, 1.0)?;
         positive("a risk", self.risk, 0.5)?;
+        positive("a machine's risk", self.machine_risk, 0.5)?;
         positive("a test share", self.test_share, 0.9)?;
         self.world.check().map_err(wrong)
     }

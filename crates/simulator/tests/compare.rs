@@ -16,6 +16,7 @@ fn comparison(requests: &[f64], policies: &[PolicyKind]) -> Comparison {
         target: 0.6,
         test_share: 0.3,
         risk: 0.001,
+        machine_risk: 0.001,
         machine_price: 0.0,
         policies: policies.to_vec(),
     }
@@ -88,6 +89,19 @@ fn on_recorded_traffic_forecasts_lose_far_less_than_the_hpa_at_no_more_cost() {
         assert!(ours.lost < hpa.lost / 8.0, "{} of {}", ours.lost, hpa.lost);
         assert!(ours.replica_minutes <= hpa.replica_minutes && ours.machine_minutes <= hpa.machine_minutes);
     }
+}
+
+#[test]
+fn ninety_nine_of_a_hundred_replicas_find_their_machine_ready() {
+    let Some(requests) = recorded("nasa") else { return };
+    let kinds = [PolicyKind::Hpa, PolicyKind::Joined];
+    let compared = Comparison { risk: 0.003, machine_risk: 0.001, ..comparison(&requests, &kinds) }
+        .run(&requests)
+        .unwrap();
+    let (hpa, ours) = (outcome(&compared, PolicyKind::Hpa), outcome(&compared, PolicyKind::Joined));
+    assert!(hpa.waited_for_machine * 10 > hpa.started, "one in ten waits under the HPA");
+    assert!(ours.waited_for_machine * 100 <= ours.started, "{} of {}", ours.waited_for_machine, ours.started);
+    assert!(ours.machine_minutes * 100 <= hpa.machine_minutes * 105);
 }
 
 #[test]

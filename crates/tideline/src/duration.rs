@@ -11,6 +11,20 @@ pub(crate) fn wait(text: &str) -> Result<SignedDuration, String> {
     Ok(duration)
 }
 
+/// Reads a span of the past: the same, or whole days such as `14d`; never nothing.
+pub(crate) fn past(text: &str) -> Result<SignedDuration, String> {
+    let span = match text.strip_suffix('d').map(str::parse::<u16>) {
+        Some(Ok(days)) => SignedDuration::from_hours(24 * i64::from(days)),
+        Some(Err(_)) => return Err(format!("\"{text}\" is no duration; write one such as 14d or 36h")),
+        None => wait(text)?,
+    };
+    if span.is_zero() {
+        Err(format!("\"{text}\" is nothing; write one such as 14d or 36h"))
+    } else {
+        Ok(span)
+    }
+}
+
 /// Writes whole seconds the way people write flags: `90s` as `1m30s`, nothing as `0s`.
 pub(crate) fn short(duration: SignedDuration) -> String {
     let seconds = duration.as_secs();
@@ -35,5 +49,8 @@ mod tests {
         }
         assert!(wait("-5s").unwrap_err().contains("negative"));
         assert!(wait("10").is_err());
+        assert_eq!(past("14d").unwrap().as_hours(), 336);
+        assert_eq!(past("36h").unwrap().as_hours(), 36);
+        assert!(past("0d").is_err() && past("manyd").unwrap_err().contains("14d"));
     }
 }

@@ -119,6 +119,80 @@ fn a_prediction_continues_the_series_in_its_own_times() {
     }
 }
 
+/// A server that answers as Prometheus does, with a wave by the minute, until the test ends.
+fn prometheus(series: usize) -> String {
+    use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = BufReader::new(stream.unwrap());
+            let (mut length, mut line) = (0, String::new());
+            while stream.read_line(&mut line).unwrap_or(0) > 2 {
+                if let Some(text) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                    length = text.trim().parse().unwrap();
+                }
+                line.clear();
+            }
+            let mut body = vec![0; length];
+            stream.read_exact(&mut body).unwrap();
+            let body = String::from_utf8(body).unwrap();
+            let field = |name: &str| {
+                let found = body.split('&').find_map(|field| field.strip_prefix(&format!("{name}=")));
+                found.unwrap().parse::<f64>().unwrap() as i64
+            };
+            let values: Vec<Value> = (field("start")..=field("end"))
+                .step_by(60)
+                .map(|at| {
+                    let minute = (at / 60).rem_euclid(1_440) as usize;
+                    serde_json::json!([at, wave(1)[minute].to_string()])
+                })
+                .collect();
+            let result: Vec<Value> = (0..series)
+                .map(|at| serde_json::json!({"metric": {"pod": at.to_string()}, "values": values}))
+                .collect();
+            let data = serde_json::json!({"resultType": "matrix", "result": result});
+            let text = serde_json::json!({"status": "success", "data": data}).to_string();
+            let head =
+                format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", text.len());
+            stream.get_mut().write_all((head + &text).as_bytes()).unwrap();
+        }
+    });
+    address
+}
+
+#[test]
+fn a_prometheus_is_asked_for_the_series() {
+    let address = prometheus(1);
+    let found = json(&[
+        "forecast",
+        "backtest",
+        "--prometheus",
+        &address,
+        "--query",
+        "sum(rate(requests[3m]))",
+        "--range",
+        "10d",
+        "-o",
+        "json",
+    ]);
+    assert_eq!(found["horizons"].as_array().unwrap().len(), 3);
+    assert!(found["horizons"][0]["wape"].as_f64().unwrap() < 0.2, "{found}");
+}
+
+#[test]
+fn what_a_prometheus_cannot_be_asked_is_said_with_the_fix() {
+    let of = |arguments: &[&str]| complaint(&[&["forecast", "predict"], arguments].concat());
+    let several = prometheus(3);
+    let (text, _) = of(&["--prometheus", &several, "--query", "requests", "--range", "1d"]);
+    assert!(text.contains("3 series") && text.contains("sum("), "{text}");
+    let (text, _) = of(&["--prometheus", "prometheus:9090", "--query", "requests"]);
+    assert!(text.contains("--prometheus") && text.contains("http"), "{text}");
+    assert!(of(&["--prometheus", &several]).0.contains("--query"));
+    assert!(of(&["--prometheus", &several, "--query", "x", "--range", "0d"]).0.contains("14d"));
+    assert!(of(&[]).0.contains("--series"));
+}
+
 #[test]
 fn what_cannot_be_forecast_is_said_with_the_fix() {
     let folder = tempfile::tempdir().unwrap();

@@ -7,10 +7,6 @@ use super::{Comparison, whole};
 use crate::error::SimulatorError;
 use forecast::Peaks;
 
-/// How many more minutes the machines' forecast may be too low in than the replicas': a machine holds several
-/// replicas, so one more is dearer.
-const MACHINE_RISK: f64 = 1.0;
-
 struct Ahead<'a> {
     about: &'a Comparison,
     peaks: Peaks,
@@ -51,7 +47,7 @@ impl Policy for Ahead<'_> {
         let risk = self.about.risk;
         let replicas = enough(risk, 0).max(enough(risk, 1));
         let each = self.about.world.replicas_per_machine;
-        let ahead = enough((MACHINE_RISK * risk).min(0.5), 2).div_ceil(each);
+        let ahead = enough(self.about.machine_risk, 2).div_ceil(each);
         Wish { replicas, machines: if self.joined { ahead } else { 0 } }
     }
 }

@@ -3,17 +3,20 @@
 //! Owns the arguments, the tables, JSON and page. Forecasting is the crate `forecast`'s business, reading files
 //! `samples`'.
 
-use super::{print, samples, write};
+use super::{print, runtime, samples, write};
 use crate::chart::{self, Chart, Layer, Scale};
 use crate::duration;
 use crate::error::CommandError;
 use crate::table::Table;
+use clock::Clock;
 use forecast::{
     Backtest, Calendar, Forecast, Forecaster, Kind, Series, Settings, Weekday, backtest, share_missing,
 };
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
+use metrics::Range;
+use metrics::prometheus::{Connection, Credentials, one_series};
 use serde_json::json;
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -54,8 +57,20 @@ enum What {
 #[derive(clap::Args)]
 struct SeriesArguments {
     /// A CSV file (gzip or not) with two columns, a minute or an RFC 3339 time, and a value
-    #[arg(long, value_name = "FILE")]
-    series: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "prometheus")]
+    series: Option<PathBuf>,
+    /// A Prometheus to ask instead of a file, such as http://prometheus.monitoring:9090
+    #[arg(long, value_name = "URL", conflicts_with = "series", requires = "query")]
+    prometheus: Option<String>,
+    /// What to ask it: a query that yields one series
+    #[arg(long, value_name = "PROMQL", requires = "prometheus")]
+    query: Option<String>,
+    /// How far back to ask
+    #[arg(long, value_name = "DURATION", default_value = "28d", value_parser = duration::past)]
+    range: SignedDuration,
+    /// File with the bearer token that the Prometheus asks for
+    #[arg(long, value_name = "FILE", requires = "prometheus")]
+    prometheus_token_file: Option<PathBuf>,
     /// Time between the values that are forecast; finer samples are averaged
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration::wait)]
     step: SignedDuration,
@@ -121,15 +136,51 @@ fn special_day(text: &str) -> Result<(Date, Weekday), String> {
     Ok((date.parse().map_err(|_| wrong())?, like))
 }
 
-/// The series of a file, with what a forecaster is told of it.
+impl SeriesArguments {
+    /// Where the series is from, for people.
+    fn source(&self) -> String {
+        match (&self.series, &self.query) {
+            (Some(file), _) => file.display().to_string(),
+            (None, query) => query.clone().unwrap_or_default(),
+        }
+    }
+
+    fn samples(&self) -> Result<Vec<(i64, f64)>, CommandError> {
+        if let Some(file) = &self.series {
+            return samples::read(file);
+        }
+        let now = Clock::system().now();
+        let start = now
+            .checked_sub(self.range)
+            .map_err(|error| CommandError::Usage(format!("--range: {error}; write one such as 14d")))?;
+        let connection = Connection {
+            address: self.prometheus.clone().unwrap_or_default(),
+            credentials: self.prometheus_token_file.clone().map_or(Credentials::None, Credentials::TokenFile),
+            authority_file: None,
+        };
+        // As fine as a minute, so that a step holds the mean of its minutes.
+        let range = Range { start, end: now, step: self.step.min(SignedDuration::from_mins(1)) };
+        let query = self.query.clone().unwrap_or_default();
+        let points = runtime()?
+            .block_on(async {
+                // A second call finds it installed, which is as good.
+                let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+                one_series(&connection, &query, &range).await
+            })
+            .map_err(|why| CommandError::Input(why.replace("--prometheus-address", "--prometheus")))?;
+        Ok(points.into_iter().map(|point| (point.at.as_second(), point.value)).collect())
+    }
+}
+
+/// The series that is asked for, with what a forecaster is told of it.
 fn read(arguments: &SeriesArguments, horizon: usize) -> Result<(Series, Settings), CommandError> {
-    let samples = samples::read(&arguments.series)?;
+    let samples = arguments.samples()?;
     let input = |text: String| CommandError::Input(text);
     let step_seconds = u32::try_from(arguments.step.as_secs())
         .map_err(|_| CommandError::Usage("--step is too long; give one such as 10m".into()))?;
     let kind = if arguments.counter { Kind::Counter } else { Kind::Gauge };
     let series = Series::of(&samples, step_seconds, kind)
-        .map_err(|error| input(format!("{}: {error}", arguments.series.display())))?;
+        .map_err(|error| input(format!("{}: {error}", arguments.source())))?;
     let zone = TimeZone::get(&arguments.time_zone).map_err(|error| {
         CommandError::Usage(format!(
             "--time-zone {}: {error}; give a name such as Europe/Berlin",
@@ -179,7 +230,7 @@ fn place(series: &Series, index: usize) -> (f64, Scale) {
 fn tested(arguments: &SeriesArguments, test_share: f64) -> Result<Answer, CommandError> {
     let (series, settings) = read(arguments, 144)?;
     let found = backtest(&settings, &series.values, test_share, &HORIZONS)
-        .map_err(|error| CommandError::Input(format!("{}: {error}", arguments.series.display())))?;
+        .map_err(|error| CommandError::Input(format!("{}: {error}", arguments.source())))?;
     let (train, predict) = timed(&found.forecaster);
     let percent = |share: f64| format!("{:.2} %", 100.0 * share);
     let header = ["STEPS", "WAPE", "MASE", "PINBALL 0.5", "PINBALL 0.9", "COVERAGE 0.9"];
@@ -208,7 +259,7 @@ fn tested(arguments: &SeriesArguments, test_share: f64) -> Result<Answer, Comman
     );
     let mut text = format!("{about}\nlearned in {train} ms, a forecast of 144 steps in {predict} µs\n\n");
     text.push_str(&table.text());
-    let title = format!("Backtest of {}", arguments.series.display());
+    let title = format!("Backtest of {}", arguments.source());
     let html = chart::page(&title, &about, &format!("{}{}", chart::table(&rows), plots(&series, &found)));
     let horizons: Vec<_> = found
         .horizons
@@ -269,7 +320,7 @@ fn plots(series: &Series, found: &Backtest) -> String {
 fn predicted(arguments: &SeriesArguments, horizon: usize) -> Result<Answer, CommandError> {
     let (series, settings) = read(arguments, horizon)?;
     let forecaster = Forecaster::new(settings, &series.values)
-        .map_err(|error| CommandError::Input(format!("{}: {error}", arguments.series.display())))?;
+        .map_err(|error| CommandError::Input(format!("{}: {error}", arguments.source())))?;
     let forecast = forecaster.forecast(&[0.1, 0.5, 0.9]);
     let (train, predict) = timed(&forecaster);
     let (model, trust) = (forecaster.basis().name(), forecaster.trust());
@@ -298,7 +349,7 @@ fn predicted(arguments: &SeriesArguments, horizon: usize) -> Result<Answer, Comm
             "time": time(step), "expected": expected, "q10": level(0), "q50": level(1), "q90": level(2),
         }));
     }
-    let title = format!("Forecast of {}", arguments.series.display());
+    let title = format!("Forecast of {}", arguments.source());
     let html = chart::page(&title, &about, &ahead(&series, &forecast));
     let json = json!({
         "model": model, "trainMs": train, "predictMicros": predict, "trusted": trust.is_trusted(),

@@ -40,6 +40,9 @@ pub(super) struct Arguments {
     /// Share of minutes in which a forecast may be too low
     #[arg(long, value_name = "SHARE", default_value_t = 0.001)]
     risk: f64,
+    /// The same for the forecast that machines are ordered by [default: as --risk]
+    #[arg(long, value_name = "SHARE")]
+    machine_risk: Option<f64>,
     /// Share of the record, at its end, that policies are tried on
     #[arg(long, value_name = "SHARE", default_value_t = 0.3)]
     test_share: f64,
@@ -162,6 +165,7 @@ fn comparison(arguments: &Arguments, requests: &[f64]) -> Result<Comparison, Com
         target: arguments.target,
         test_share: arguments.test_share,
         risk: arguments.risk,
+        machine_risk: arguments.machine_risk.unwrap_or(arguments.risk),
         machine_price: arguments.machine_price,
         policies,
     })
@@ -260,7 +264,7 @@ impl Found<'_> {
             "minutes": self.requests.len(), "missing": self.missing,
             "from": self.compared.from, "to": self.compared.to,
             "replicaCapacity": self.about.replica_capacity, "target": self.about.target,
-            "risk": self.about.risk, "policies": rows,
+            "risk": self.about.risk, "machineRisk": self.about.machine_risk, "policies": rows,
         })
     }
 
