@@ -108,11 +108,15 @@ prop_compose! {
 prop_compose! {
     /// Up to seven pods in one zone, with rules on hostname; every pod fits somewhere.
     pub(crate) fn small_problem()(
-        pods in prop::collection::vec((1u64..6, 1u32..3, prop::option::weighted(0.4, 0u8..2), any::<bool>()), 1..4),
+        pods in prop::collection::vec(
+            (1u64..6, 1u32..3, prop::option::weighted(0.4, 0u8..2), any::<bool>(), 0u64..8), 1..4),
         types in prop::collection::vec((2u64..12, 50u64..400), 0..3),
     ) -> Problem {
-        let classes = pods.into_iter().map(|(cpu, count, rule, member)| {
+        let last = types.len();
+        let classes = pods.into_iter().map(|(cpu, count, rule, member, allowed)| {
             let mut class = class(count, cpu);
+            // Each class may have offerings of its own; all may have the last.
+            class.offerings = (0..64).filter(|ix| *ix >= last || allowed >> ix & 1 == 1).collect();
             class.counts_in.extend(member.then_some(0));
             class.rules.extend(rule.map(|kind| match kind {
                 0 => Rule::Anti { tally: 0 },
