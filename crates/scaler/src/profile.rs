@@ -6,7 +6,7 @@
 pub(crate) mod pods;
 
 use crate::ScalerError;
-use crate::cache::{Key, Kind, PodRecord};
+use crate::cache::{Key, Kind, PodRecord, TargetKey};
 use crate::conditions::{self, Say};
 use crate::context::Context;
 use crate::target::{self, Target};
@@ -40,9 +40,12 @@ const WARNINGS: &[&str] = &[
     "FailedSetPodState",
     "FailedUpdateScale",
     "ReadinessGateMissing",
+    "ConflictingReplicaProfile",
 ];
 /// Between looks at a workload of a kind that is not watched: the period of metrics.
 const UNWATCHED_WAIT: SignedDuration = SignedDuration::from_secs(15);
+/// How long a deletion waits for pods that cannot be brought back.
+const LONGEST_RELEASE: SignedDuration = SignedDuration::from_mins(5);
 /// Pods named in one message.
 const MOST_NAMED: usize = 50;
 
@@ -127,9 +130,21 @@ async fn release(context: &Context, key: &Key, profile: &ReplicaProfile) -> Resu
         Err(error) => return Err(error),
     };
     let by_number = target.ordering == Ordering::Ordinal;
+    let mut failed = None;
     for pod in target.pods.iter().filter(|pod| pod.is_touched()) {
-        bring(context, pod, PodState::Online, by_number).await?;
+        match bring(context, pod, PodState::Online, by_number).await {
+            Err(error) if !error.is_absence() => failed = Some(error),
+            _ => {}
+        }
     }
+    let Some(error) = failed else { return Ok(()) };
+    let deleted = profile.metadata.deletion_timestamp.as_ref().map_or(Timestamp::MAX, |time| time.0);
+    if context.clock.now().duration_since(deleted) < LONGEST_RELEASE {
+        return Err(error);
+    }
+    // What is left is tried on, pod by pod; a deletion must not hang on it.
+    let message = format!("deleted although pods could not all be brought online: {error}");
+    context.recorder.warning(PROFILE_COMPONENT, profile, "FailedOnlinePods", message);
     Ok(())
 }
 
@@ -147,6 +162,14 @@ impl Look<'_> {
             let message = "the replica profile is paused";
             self.say(&mut status, &Say::no(APPLIED, PAUSED, message));
             self.say(&mut status, &Say::no(ENSURED, PAUSED, message));
+            return (status, Ok(()));
+        }
+        if let Some(older) = self.older() {
+            let message = format!(
+                "ReplicaProfile {older}, which is older, is of the same workload; remove one of the two"
+            );
+            self.say(&mut status, &Say::no(APPLIED, "ConflictingReplicaProfile", message.clone()));
+            self.say(&mut status, &Say::no(ENSURED, NOT_SATISFIED, message));
             return (status, Ok(()));
         }
         let unsupported = [
@@ -177,6 +200,19 @@ impl Look<'_> {
         };
         let result = self.make_true(&target, &mut status).await;
         (status, result)
+    }
+
+    /// An older profile of the same workload: only the oldest acts.
+    fn older(&self) -> Option<Key> {
+        let cache = self.context.cache();
+        let key = Key::of(&self.profile.metadata);
+        let age = |key: &Key, profile: &ReplicaProfile| {
+            (profile.metadata.creation_timestamp.as_ref().map(|time| time.0), key.clone())
+        };
+        let ours = age(&key, self.profile);
+        let target = TargetKey::of(&key.namespace, &self.profile.spec.scale_target_ref);
+        let others = cache.profiles_of(&target).filter_map(|key| Some((key, cache.profiles.get(key)?)));
+        others.filter(|(key, profile)| age(key, profile) < ours).map(|(key, _)| key.clone()).next()
     }
 
     async fn make_true(&self, target: &Target, status: &mut ReplicaProfileStatus) -> Result<(), ScalerError> {

@@ -143,8 +143,19 @@ async fn discovered(
     }
     let attempted = format!("find the kind {kind} of {group}/{version}");
     let wanted = GroupVersionKind::gvk(group, version, kind);
-    let (resource, _) =
-        context.read(&attempted, kube::discovery::pinned_kind(&context.client, &wanted)).await?;
+    let found = kube::discovery::pinned_kind(&context.client, &wanted);
+    let (resource, _) = match tokio::time::timeout(context.config.call_timeout, found).await {
+        Ok(Err(kube::Error::Discovery(_))) => {
+            return Err(ScalerError::Unusable(format!(
+                "{attempted}: it is not served; correct scaleTargetRef"
+            )));
+        }
+        Ok(found) => context.read(&attempted, std::future::ready(found)).await?,
+        Err(_) => {
+            let message = "no answer in time".to_owned();
+            return Err(ScalerError::Api { attempted, message, code: None });
+        }
+    };
     let mut resources = context.resources();
     if resources.len() >= MOST_KINDS {
         resources.clear();

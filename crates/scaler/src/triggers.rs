@@ -65,8 +65,11 @@ fn take_profile(cache: &mut Cache, key: &Key, profile: Option<ReplicaProfile>) -
         cache.note_profile(profile);
         return jobs;
     }
+    let gone = cache.profiles.get(key).cloned();
     cache.forget_profile(key);
-    // What it left behind is taken back.
+    // What it left behind is taken back, and another of its workload may act from now on.
+    let target = gone.map(|gone| TargetKey::of(&key.namespace, &gone.spec.scale_target_ref));
+    jobs.extend(target.iter().flat_map(|target| cache.profiles_of(target)).cloned().map(Job::Profile));
     let first = Key { namespace: key.namespace.clone(), name: Arc::from("") };
     let pods = cache.pods.range(first..).take_while(|(pod, _)| pod.namespace == key.namespace);
     jobs.extend(pods.filter(|(_, pod)| needs_look(pod)).map(|(pod, _)| Job::Pod(pod.clone())));

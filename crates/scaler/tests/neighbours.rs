@@ -4,7 +4,7 @@
 
 mod world;
 
-use api::kapacity::IntelligentHorizontalPodAutoscaler as Ihpa;
+use api::kapacity::{IntelligentHorizontalPodAutoscaler as Ihpa, ReplicaProfile};
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::Pod;
@@ -146,6 +146,30 @@ async fn of_a_deployment_the_pods_that_were_cut_off_are_those_deleted() {
     world.until(30, 0, async |world| of_web(world).await.iter().filter(out).count()).await;
     let costs: Vec<_> = of_web(&world).await.iter().filter_map(cost).collect();
     assert_eq!(costs, ["7", "7"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_profiles_of_one_workload_the_older_acts() {
+    let world = World::at(START).await;
+    let profile = |name: &str, online: u32| {
+        json!({
+            "apiVersion": "autoscaling.kapacitystack.io/v1alpha1", "kind": "ReplicaProfile", "metadata": {"name": name},
+            "spec": {
+                "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "nginx"},
+                "onlineReplicas": online,
+            },
+        })
+    };
+    world.make::<ReplicaProfile>(profile("z-older", 3)).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    world.make::<ReplicaProfile>(profile("a-younger", 5)).await;
+    world.until(60, 3, replicas).await;
+    world.settle().await;
+    assert_eq!(replicas(&world).await, 3);
+    let status = world.profile("a-younger").await.unwrap().status.unwrap_or_default();
+    assert!(status.conditions.iter().any(|condition| condition.reason == "ConflictingReplicaProfile"));
+    world.delete::<ReplicaProfile>("z-older").await;
+    world.until(60, 5, replicas).await;
 }
 
 #[tokio::test(start_paused = true)]
