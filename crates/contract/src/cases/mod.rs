@@ -14,6 +14,7 @@ mod ours;
 mod patching;
 mod reading;
 mod replacing;
+mod scaling;
 mod serving;
 mod watching;
 
@@ -49,6 +50,7 @@ pub(crate) fn all() -> Vec<Case> {
         following::cases(),
         serving::cases(),
         controllers::cases(),
+        scaling::cases(),
     ]
     .concat()
 }
