@@ -4,7 +4,7 @@
 //! Owns the cases that need controllers and pods whose state is written by the case.
 
 use super::cases;
-use super::fixtures::{pod, workload};
+use super::fixtures::{node, pod_on, workload};
 use crate::world::{MERGE, World, names};
 use serde_json::{Value, json};
 
@@ -24,8 +24,8 @@ fn running(ready: bool, address: &str) -> Value {
 }
 
 async fn endpoints_follow_readiness(w: World) {
-    let mut object = pod("a");
-    object["spec"]["nodeSelector"] = json!({"no-such": "node"});
+    w.post("/api/v1/nodes", &node(&w.unique)).await.ok();
+    let mut object = pod_on("a", &w.unique);
     object["spec"]["readinessGates"] = json!([{"conditionType": "example.com/gate"}]);
     let made = w.post(&w.core("pods"), &object).await.ok();
     assert_eq!(made["spec"]["readinessGates"][0]["conditionType"], "example.com/gate");
@@ -50,6 +50,7 @@ async fn endpoints_follow_readiness(w: World) {
         w.until(&w.core("endpoints/web"), |answer| answer.body["subsets"][0][side][0]["ip"] == "10.200.0.7")
             .await;
     }
+    w.delete(&format!("/api/v1/nodes/{}", w.unique)).await.ok();
 }
 
 async fn pods_that_cost_little_are_deleted_first(w: World) {
