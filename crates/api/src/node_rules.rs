@@ -81,6 +81,8 @@ pub struct HorizontalNodeAutoscalerSpec {
 #[x_kube(validation = Rule::new("self.type.lowerAscii() != 'cron' || (has(self.cronTrigger) && has(self.action))").message("type Cron needs cronTrigger and action"))]
 #[x_kube(validation = Rule::new("self.type.lowerAscii() != 'metric' || has(self.metricTrigger)").message("type Metric needs metricTrigger"))]
 #[x_kube(validation = Rule::new("self.type.lowerAscii() != 'floor' || has(self.floorTrigger)").message("type Floor needs floorTrigger"))]
+#[x_kube(validation = Rule::new("self.type.lowerAscii() != 'alert' || (has(self.alertTrigger) && has(self.action) && has(self.action.value) && self.action.value >= 1)").message("type Alert needs alertTrigger, and action.value of at least 1"))]
+#[x_kube(validation = Rule::new("self.type.lowerAscii() == 'alert' || !has(self.alertTrigger)").message("alertTrigger belongs to type Alert"))]
 #[x_kube(validation = Rule::new("self.type.lowerAscii() == 'cron' || !has(self.cronTrigger)").message("cronTrigger belongs to type Cron"))]
 #[x_kube(validation = Rule::new("self.type.lowerAscii() == 'metric' || !has(self.metricTrigger)").message("metricTrigger belongs to type Metric"))]
 #[x_kube(validation = Rule::new("self.type.lowerAscii() == 'floor' || !has(self.floorTrigger)").message("floorTrigger belongs to type Floor"))]
@@ -90,9 +92,9 @@ pub struct HorizontalNodeAutoscalerSpec {
 pub struct NodeRule {
     #[schemars(length(min = 1, max = 63))]
     pub rule_name: String,
-    /// Cron, Metric, or ours: Floor.
+    /// Cron, Metric, or ours: Floor, Alert.
     #[serde(rename = "type")]
-    #[schemars(length(max = 6), regex(pattern = "^(?i)(cron|metric|floor)$"))]
+    #[schemars(length(max = 6), regex(pattern = "^(?i)(cron|metric|floor|alert)$"))]
     pub type_: String,
     #[serde(default)]
     pub disable: bool,
@@ -104,6 +106,8 @@ pub struct NodeRule {
     pub metric_trigger: Option<MetricTrigger>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub floor_trigger: Option<FloorTrigger>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alert_trigger: Option<AlertTrigger>,
 }
 
 /// How many nodes.
@@ -165,6 +169,23 @@ pub struct FloorTrigger {
     #[serde(default)]
     #[schemars(range(min = 0, max = 100_000))]
     pub otherwise: i32,
+}
+
+/// Alerts that are posted to the controller, each once. Ours.
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AlertTrigger {
+    /// Labels with their values that an alert must all have, such as alertname=NodeCpuHigh.
+    #[serde(rename = "match")]
+    #[schemars(
+        length(min = 1, max = 20),
+        inner(length(max = 512), regex(pattern = "^[a-zA-Z_][a-zA-Z0-9_]*=.+$"))
+    )]
+    pub matchers: Vec<String>,
+    /// Least time between two runs of the rule; 300 where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100_000))]
+    pub interval_seconds: Option<i32>,
 }
 
 #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -7,9 +7,10 @@ use crate::plan::Case;
 use cron::{Dialect, Schedule, Window, WindowState};
 use jiff::tz::TimeZone;
 use model::{
-    Buy, NodeRule, Pool, PoolId, RateMetric, Resources, RuleAction, RuleSet, RuleSetKey, RuleSize,
-    RuleTrigger,
+    AlertDemand, Buy, NodeRule, Pool, PoolId, RateMetric, Resources, RuleAction, RuleSet, RuleSetKey,
+    RuleSize, RuleTrigger,
 };
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// What a purchase says that it is for.
@@ -41,6 +42,10 @@ pub(crate) fn objection(case: &Case<'_>, buy: &Buy, claimed: &Claimed<'_>) -> Op
             let RuleAction::Add(size) = action else { return Some("it removes nodes".into()) };
             let percent = threshold_percent.unwrap_or(case.policies.rules_default_target_percent);
             rate_objection(case, pool, *metric, percent, *size, claimed.nodes)
+        }
+        RuleTrigger::Alert { labels, action, .. } => {
+            let RuleAction::Add(_) = action else { return Some("it removes nodes".into()) };
+            alert_objection(case, set, rule, labels, &buy.pool)
         }
         RuleTrigger::Floor { .. } => {
             let floor = floor(case, pool);
@@ -83,6 +88,28 @@ fn time_objection(
         memory.due.contains_key(pool) || newest.is_some_and(|newest| memory.seen_until < Some(newest))
     });
     again.then(|| "its time would be served again".into())
+}
+
+/// An alert has come that was not taken before, or was due; and it is not due any more.
+fn alert_objection(
+    case: &Case<'_>,
+    set: &RuleSet,
+    rule: &NodeRule,
+    labels: &BTreeMap<Arc<str>, Arc<str>>,
+    pool: &PoolId,
+) -> Option<String> {
+    let before = case.before.rules.get(&set.key).and_then(|rules| rules.get(&rule.name));
+    let after = case.decision.ledger.rules.get(&set.key).and_then(|rules| rules.get(&rule.name));
+    let is_new = |alert: &&Arc<AlertDemand>| {
+        let known = before.and_then(|memory| memory.alerts.get(&alert.fingerprint));
+        known.is_none_or(|known| *known < alert.starts_at)
+    };
+    let mut alerts = case.cluster.alerts().iter().filter(|alert| alert.has(labels)).filter(is_new);
+    let was_due = before.is_some_and(|memory| memory.due.contains_key(pool));
+    if !was_due && alerts.next().is_none() {
+        return Some("no new alert has come".into());
+    }
+    after.is_none_or(|memory| memory.due.contains_key(pool)).then(|| "it would be served again".into())
 }
 
 fn nodes_of<'c>(case: &'c Case<'_>, pool: &'c PoolId) -> impl Iterator<Item = &'c model::Node> {

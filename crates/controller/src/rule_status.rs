@@ -163,6 +163,7 @@ fn hinders(reason: &RuleReason) -> bool {
             | RuleReason::WouldRemove { .. }
             | RuleReason::Disabled
             | RuleReason::NotDue
+            | RuleReason::NoAlert
             | RuleReason::NotFiring { .. }
             | RuleReason::FloorHeld { .. }
             | RuleReason::FloorAwaited { .. }

@@ -460,7 +460,7 @@ fn is_known(cluster: &Cluster, change: &Change) -> bool {
         Change::RuleSet(key, set) => cluster.rule_sets().get(key) == set.as_ref(),
         Change::Storage(change) => cluster.storage().knows(change),
         Change::Input(input, state) => cluster.input(input) == Some(state),
-        Change::Outcome(_) => false,
+        Change::Outcome(_) | Change::Alert(_) => false,
     }
 }
 

@@ -6,7 +6,7 @@
 
 use crate::IntakeError;
 use crate::slim::HorizontalNodeAutoscaler;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
 use model::{NodeRule, RateMetric, RuleAction, RuleSet, RuleSetKey, RuleSize, RuleTrigger, Uid};
 use serde::Deserialize;
@@ -17,6 +17,9 @@ use std::sync::Arc;
 const MOST_RULES: usize = 10;
 const MOST_TARGETS: usize = 100;
 const MOST_NODES: i64 = 100_000;
+const MOST_MATCHERS: usize = 20;
+/// Seconds between two runs of a rule that waits for alerts.
+const DEFAULT_ALERT_INTERVAL: i64 = 300;
 /// Deepest nesting whose field names are looked at.
 const DEEPEST: usize = 16;
 
@@ -42,6 +45,7 @@ struct Rule {
     crontrigger: Option<Cron>,
     metrictrigger: Option<Metric>,
     floortrigger: Option<Floor>,
+    alerttrigger: Option<AlertTrigger>,
 }
 
 #[derive(Default, Deserialize)]
@@ -57,6 +61,14 @@ struct Action {
 #[serde(default)]
 struct Cron {
     schedule: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct AlertTrigger {
+    #[serde(rename = "match")]
+    matchers: Vec<String>,
+    intervalseconds: Option<i64>,
 }
 
 #[derive(Default, Deserialize)]
@@ -185,23 +197,55 @@ fn trigger(rule: &Rule) -> Result<RuleTrigger, IntakeError> {
     match rule.type_.to_ascii_lowercase().as_str() {
         "cron" => {
             let cron = rule.crontrigger.as_ref().ok_or_else(|| absent("cronTrigger", "Cron"))?;
-            let action = action(rule.action.as_ref().ok_or_else(|| absent("action", "Cron"))?)?;
-            if matches!(action, RuleAction::Add(RuleSize::Computed) | RuleAction::Remove(RuleSize::Computed))
-            {
-                let problem = "a cron rule has nothing to compute it from";
-                return Err(IntakeError::field("action.value", problem, "write a number of at least 1"));
-            }
+            let action = given_size(rule.action.as_ref(), "Cron")?;
             Ok(RuleTrigger::Cron { schedule: Arc::from(cron.schedule.trim()), action })
+        }
+        "alert" => {
+            let trigger = rule.alerttrigger.as_ref().ok_or_else(|| absent("alertTrigger", "Alert"))?;
+            alert(trigger, given_size(rule.action.as_ref(), "Alert")?)
         }
         "metric" => {
             let metric = rule.metrictrigger.as_ref().ok_or_else(|| absent("metricTrigger", "Metric"))?;
             rate(metric, rule.action.as_ref())
         }
         "floor" => floor(rule.floortrigger.as_ref().ok_or_else(|| absent("floorTrigger", "Floor"))?),
-        other => {
-            Err(IntakeError::field("type", format!("{other:?} is unknown"), "write Cron, Metric or Floor"))
+        other => Err(IntakeError::field(
+            "type",
+            format!("{other:?} is unknown"),
+            "write Cron, Metric, Floor or Alert",
+        )),
+    }
+}
+
+/// The action of a rule that has nothing to compute its size from.
+fn given_size(given: Option<&Action>, type_: &str) -> Result<RuleAction, IntakeError> {
+    let action = action(given.ok_or_else(|| absent("action", type_))?)?;
+    if matches!(action, RuleAction::Add(RuleSize::Computed) | RuleAction::Remove(RuleSize::Computed)) {
+        let problem = format!("a rule of type {type_} has nothing to compute it from");
+        return Err(IntakeError::field("action.value", problem, "write a number of at least 1"));
+    }
+    Ok(action)
+}
+
+fn alert(trigger: &AlertTrigger, action: RuleAction) -> Result<RuleTrigger, IntakeError> {
+    let field = "alertTrigger.match";
+    let wrong =
+        |problem: String| IntakeError::field(field, problem, "write labels as \"alertname=NodeCpuHigh\"");
+    if trigger.matchers.is_empty() || trigger.matchers.len() > MOST_MATCHERS {
+        return Err(wrong(format!("has {} entries, not 1 to {MOST_MATCHERS}", trigger.matchers.len())));
+    }
+    let mut labels = BTreeMap::new();
+    for matcher in &trigger.matchers {
+        match matcher.split_once('=') {
+            Some((name, value)) if !name.is_empty() && !value.is_empty() => {
+                labels.insert(Arc::from(name.trim()), Arc::from(value.trim().trim_matches('"')));
+            }
+            _ => return Err(wrong(format!("{matcher:?} is no label with a value"))),
         }
     }
+    let seconds = trigger.intervalseconds.unwrap_or(DEFAULT_ALERT_INTERVAL);
+    let interval = SignedDuration::from_secs(count("alertTrigger.intervalSeconds", seconds, 0)?.into());
+    Ok(RuleTrigger::Alert { labels, interval, action })
 }
 
 fn absent(field: &str, type_: &str) -> IntakeError {
@@ -375,9 +419,11 @@ mod tests {
             (json!({"type": "Cron"}), "cronTrigger: is missing"),
             (
                 json!({"type": "Cron", "cronTrigger": {"schedule": "* * * * *"}, "action": {"type": "ScaleUp"}}),
-                "nothing to compute it from",
+                "has nothing to compute it from",
             ),
             (json!({"type": "Floor", "floorTrigger": {"nodes": -1}}), "floorTrigger.nodes: is -1"),
+            (json!({"type": "Alert", "alertTrigger": {"match": ["alertname"]}, "action": up}), "is no label"),
+            (json!({"type": "Alert", "alertTrigger": {"match": []}, "action": up}), "0 entries"),
             (json!({"type": 5}), "spec: invalid type"),
         ] {
             let error = with_rule(&rule).unwrap_err();
@@ -387,6 +433,11 @@ mod tests {
         let action = RuleAction::Add(RuleSize::Computed);
         assert_eq!(computed, RuleTrigger::Rate { metric: RateMetric::Cpu, threshold_percent: None, action });
         assert!(with_rule(&metric(&json!(70), "<", &down)).is_ok());
+        let alert = json!({"type": "alert", "action": up,
+            "alertTrigger": {"match": ["alertname=HighCPU", "Severity=\"page\""], "intervalSeconds": 60}});
+        let Ok(RuleTrigger::Alert { labels, interval, .. }) = with_rule(&alert) else { panic!("{alert}") };
+        assert_eq!(labels.get("Severity").map(|value| &**value), Some("page"));
+        assert_eq!(interval.as_secs(), 60);
     }
 
     #[test]

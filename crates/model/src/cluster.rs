@@ -11,8 +11,8 @@ pub use cohorts::Cohort;
 pub use storage::{Storage, StorageChange};
 
 use crate::{
-    DaemonSet, DaemonSetKey, Labels, Machine, MachineId, Node, NodeName, Outcome, Pdb, PdbKey, Pod, PodKey,
-    PodShape, Pool, PoolId, RuleSet, RuleSetKey, Uid, Workload, WorkloadKey,
+    AlertDemand, DaemonSet, DaemonSetKey, Labels, Machine, MachineId, Node, NodeName, Outcome, Pdb, PdbKey,
+    Pod, PodKey, PodShape, Pool, PoolId, RuleSet, RuleSetKey, Uid, Workload, WorkloadKey,
 };
 use cohorts::Cohorts;
 use jiff::Timestamp;
@@ -67,6 +67,8 @@ pub enum Change {
     /// The labels of a namespace.
     Namespace(Arc<str>, Option<Arc<Labels>>),
     RuleSet(RuleSetKey, Option<Arc<RuleSet>>),
+    /// An alert that rules may wait for; read by the next round, then dropped by [`Cluster::forget_outcomes`].
+    Alert(Arc<AlertDemand>),
     Storage(StorageChange),
     Input(Input, InputState),
     /// What became of a step; read by the next round, then dropped by [`Cluster::forget_outcomes`].
@@ -93,6 +95,8 @@ pub struct Cluster {
     /// A list, because JSON keys are strings and an input is not.
     inputs: Vec<(Input, InputState)>,
     outcomes: Vec<Arc<Outcome>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    alerts: Vec<Arc<AlertDemand>>,
 
     #[serde(skip)]
     pods_by_node: BTreeMap<NodeName, BTreeMap<PodKey, Arc<Pod>>>,
@@ -132,6 +136,7 @@ impl Cluster {
                 self.resolve(touched);
             }
             Change::Input(input, state) => self.put_input(input, state),
+            Change::Alert(alert) => self.alerts.push(alert),
             Change::Outcome(outcome) => self.outcomes.push(outcome),
         }
     }
@@ -216,8 +221,9 @@ impl Cluster {
         }
     }
 
-    /// Drops the outcomes that a round has read.
+    /// Drops the outcomes and alerts that a round has read.
     pub fn forget_outcomes(&mut self) {
+        self.alerts.clear();
         self.outcomes.clear();
     }
 
@@ -361,6 +367,10 @@ impl Cluster {
 
     pub fn storage(&self) -> &Storage {
         &self.storage
+    }
+
+    pub fn alerts(&self) -> &[Arc<AlertDemand>] {
+        &self.alerts
     }
 
     pub fn outcomes(&self) -> &[Arc<Outcome>] {

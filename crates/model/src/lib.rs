@@ -53,8 +53,8 @@ pub use money::MicroUsdPerHour;
 pub use names::PodNames;
 pub use node::{Node, NodeCondition, Readiness};
 pub use node_rules::{
-    DueRun, Letting, NodeRule, RateMetric, RuleAction, RuleMemory, RuleReason, RuleSet, RuleSetVerdict,
-    RuleSize, RuleTrigger, RuleVerdict,
+    AlertDemand, DueRun, Letting, NodeRule, RateMetric, RuleAction, RuleMemory, RuleReason, RuleSet,
+    RuleSetVerdict, RuleSize, RuleTrigger, RuleVerdict,
 };
 pub use offering::{
     CapacityType, DirectPool, DirectSpec, Flavour, InstanceType, Offering, PoolLimits, PoolRequirement,

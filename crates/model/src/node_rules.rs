@@ -3,7 +3,7 @@
 //! Owns the nouns, and the reasons with their sentences. What a rule leads to is `nodes`' business.
 
 use crate::{NodeName, PoolId, PoolRejection, RuleSetKey, Uid};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -56,8 +56,28 @@ pub enum RuleTrigger {
     /// While requests are over (to add) or under (to remove) so many percent of what the pool offers; without a
     /// number, of a default.
     Rate { metric: RateMetric, threshold_percent: Option<u32>, action: RuleAction },
+    /// When an alert with these labels comes, each alert once, and not sooner than so long after its last run.
+    Alert { labels: BTreeMap<Arc<str>, Arc<str>>, interval: SignedDuration, action: RuleAction },
     /// From the times of one schedule until those of another at least so many nodes, else so many.
     Floor { start: Arc<str>, end: Arc<str>, nodes: u32, otherwise: u32 },
+}
+
+/// An alert that fires, as it was delivered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AlertDemand {
+    /// What its sender calls this set of labels.
+    pub fingerprint: Arc<str>,
+    pub labels: BTreeMap<Arc<str>, Arc<str>>,
+    /// Since when it fires; where the sender does not know, when it was heard of.
+    pub starts_at: Timestamp,
+}
+
+impl AlertDemand {
+    /// Whether it has all of these labels.
+    pub fn has(&self, labels: &BTreeMap<Arc<str>, Arc<str>>) -> bool {
+        labels.iter().all(|(name, value)| self.labels.get(name) == Some(value))
+    }
 }
 
 /// What is divided.
@@ -146,6 +166,9 @@ pub struct RuleMemory {
     pub last_missed: Option<Timestamp>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub letting: BTreeMap<PoolId, Letting>,
+    /// The alerts that were taken last, by fingerprint, with when each began.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub alerts: BTreeMap<Arc<str>, Timestamp>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
@@ -239,6 +262,8 @@ pub enum RuleReason {
     },
     /// The schedule's next time has not come.
     NotDue,
+    /// No alert has come that it waits for, or it was taken before.
+    NoAlert,
     /// The rate is not over the threshold (or not under it, for a rule that removes).
     NotFiring {
         rate_percent: u32,
@@ -315,6 +340,7 @@ impl RuleReason {
             Self::Disabled => "Disabled",
             Self::InvalidSchedule { .. } => "InvalidSchedule",
             Self::NotDue => "NotDue",
+            Self::NoAlert => "NoAlert",
             Self::NotFiring { .. } => "NotFiring",
             Self::WaitsForPool { .. } => "WaitsForPool",
             Self::Dropped { .. } => "Dropped",
@@ -362,6 +388,7 @@ impl fmt::Display for RuleReason {
             Self::Disabled => f.write_str("it is switched off"),
             Self::InvalidSchedule { why } => f.write_str(why),
             Self::NotDue => f.write_str("its next time has not come"),
+            Self::NoAlert => f.write_str("no new alert that it waits for has come"),
             Self::NotFiring { rate_percent, threshold_percent } => {
                 write!(
                     f,

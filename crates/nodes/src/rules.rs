@@ -1,10 +1,11 @@
 //! Rules that ask for nodes, or let nodes go, by the clock and by a pool's allocation rate.
 //!
 //! Owns their order in a round. Pods have been served before. Then floors, which hold what a schedule asks for; then
-//! schedules whose time has come; then rates, unless this round bought for pods. An order for a rule is an order like
+//! schedules whose time has come, and alerts; then rates, unless this round bought for pods. An order for a rule is an order like
 //! any other: the same limits, back-off and ledger. A pool that grows is waited for by schedules, and drops what rates
 //! say meanwhile. What is removed for a rule goes through `idle`, with every guard.
 
+mod alert_rules;
 mod cron_rules;
 mod floors;
 mod letting;
@@ -40,6 +41,7 @@ pub(crate) fn apply(round: &mut Round<'_>, fleet: &mut Fleet, fresh: &Freshness,
         set.say_of_all(fresh);
     }
     cron_rules::note_times(round, fresh, &mut sets);
+    alert_rules::note(round, fresh, &sets);
     floors::hold(round, fleet, fresh, &mut sets);
     cron_rules::run(round, fleet, fresh, &mut sets);
     rate_rules::run(round, fleet, fresh, supply, &mut sets, pods_first);

@@ -122,6 +122,7 @@ fn make(world: &mut World, word: &str, name: &str, a: &Attributes<'_>, line: &st
         "chooses" => choose(world, name),
         "ruleset" => world.make_rule_set(name, a),
         "rule" => world.make_rule(name, a),
+        "alert" => world.alert(name, a),
         "gone" => gone(world, name, a),
         "stale" | "fresh" => freshness(world, word == "stale", name),
         "notready" => {

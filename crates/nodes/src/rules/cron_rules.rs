@@ -1,4 +1,4 @@
-//! Rules that act at the times of a schedule.
+//! Rules that act at the times of a schedule; those that an alert has made due run the same way.
 //!
 //! Owns which times have come, by pool, and what becomes of each: it runs once, is kept while its pool grows, waits
 //! for a pool that cannot grow until its deadline, or is counted as missed. All of that is in the ledger, in the same
@@ -93,13 +93,16 @@ pub(super) fn run(round: &mut Round<'_>, fleet: &mut Fleet, fresh: &Freshness, v
     for view in views {
         let (set, pools) = (&view.set, &view.pools);
         for rule in view.rules.iter_mut().filter(|rule| rule.active) {
-            let Trigger::Cron { action, .. } = &rule.trigger else { continue };
-            let action = *action;
+            let (action, idle) = match &rule.trigger {
+                Trigger::Cron { action, .. } => (*action, RuleReason::NotDue),
+                Trigger::Alert { action, .. } => (*action, RuleReason::NoAlert),
+                _ => continue,
+            };
             for pool in pools {
                 let due = round.ledger.rules.get(&set.key).and_then(|rules| rules.get(&rule.name));
                 let due = due.and_then(|memory| memory.due.get(pool)).copied();
                 let reason = match due {
-                    None => RuleReason::NotDue,
+                    None => idle.clone(),
                     Some(due) => run_one(round, fleet, fresh, set, rule, pool, action, due),
                 };
                 rule.verdict.pools.insert(pool.clone(), reason);
@@ -194,12 +197,13 @@ fn ran(round: &mut Round<'_>, set: &RuleSet, rule: &RuleView, pool: &PoolId, nod
     (memory.last_run, memory.last_nodes) = (Some(now), nodes);
 }
 
-/// The provider refused an order, or never answered it: what a schedule asked for is due again.
+/// The provider refused an order, or never answered it: what a schedule or an alert asked for is due again.
 pub(crate) fn order_failed(round: &mut Round<'_>, order: &Buy) {
     let now = round.now;
     for (set, rule, _) in &order.serves.rules {
         let memory = round.ledger.rules.get_mut(set).and_then(|rules| rules.get_mut(rule));
-        if let Some(memory) = memory.filter(|memory| memory.schedule.is_some()) {
+        let comes_once = |memory: &&mut RuleMemory| memory.schedule.is_some() || !memory.alerts.is_empty();
+        if let Some(memory) = memory.filter(comes_once) {
             let at = memory.last_run.unwrap_or(now);
             let again = DueRun { at, until: None, taken_at: Some(order.to) };
             memory.due.entry(order.pool.clone()).or_insert(again);

@@ -7,12 +7,13 @@ use crate::fleet::Fleet;
 use crate::freshness::Freshness;
 use crate::round::Round;
 use cron::{Dialect, Schedule, Window};
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 use model::{
     NodeRule, PoolId, RateMetric, RuleAction, RuleMemory, RuleReason, RuleSet, RuleSetKey, RuleSetVerdict,
     RuleTrigger, RuleVerdict,
 };
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// What a rule waits for, read.
@@ -20,6 +21,7 @@ pub(super) enum Trigger {
     Cron { schedule: Schedule, zone: Arc<str>, action: RuleAction },
     Rate { metric: RateMetric, threshold_percent: u32, action: RuleAction },
     Floor { window: Window, nodes: u32, otherwise: u32 },
+    Alert { labels: BTreeMap<Arc<str>, Arc<str>>, interval: SignedDuration, action: RuleAction },
     Unreadable(Arc<str>),
 }
 
@@ -101,6 +103,9 @@ fn trigger(round: &Round<'_>, rule: &NodeRule, zone: &Arc<str>) -> Result<Trigge
             let threshold_percent = threshold_percent.unwrap_or(round.policies.rules_default_target_percent);
             Ok(Trigger::Rate { metric: *metric, threshold_percent, action: *action })
         }
+        RuleTrigger::Alert { labels, interval, action } => {
+            Ok(Trigger::Alert { labels: labels.clone(), interval: *interval, action: *action })
+        }
         RuleTrigger::Floor { start, end, nodes, otherwise } => {
             let window = window(start, end, &time_zone)?;
             Ok(Trigger::Floor { window, nodes: *nodes, otherwise: *otherwise })
@@ -161,7 +166,7 @@ fn next_runs(trigger: &Trigger, now: Timestamp) -> Vec<Timestamp> {
             next.truncate(NEXT_RUNS);
             next
         }
-        Trigger::Rate { .. } | Trigger::Unreadable(_) => Vec::new(),
+        Trigger::Rate { .. } | Trigger::Alert { .. } | Trigger::Unreadable(_) => Vec::new(),
     }
 }
 

@@ -1,7 +1,10 @@
 //! Rule sets for tests, a line for each set and each rule.
 
 use super::{Attributes, World};
-use model::{Change, NodeRule, RateMetric, RuleAction, RuleSet, RuleSetKey, RuleSize, RuleTrigger};
+use jiff::SignedDuration;
+use model::{
+    AlertDemand, Change, NodeRule, RateMetric, RuleAction, RuleSet, RuleSetKey, RuleSize, RuleTrigger,
+};
 use std::sync::Arc;
 
 pub(crate) fn rule_set_key(name: &str) -> RuleSetKey {
@@ -37,6 +40,17 @@ impl World {
     }
 }
 
+impl World {
+    /// An alert is delivered; it began `since` ago.
+    pub(crate) fn alert(&mut self, fingerprint: &str, a: &Attributes<'_>) {
+        let (name, value) = a.get("label").and_then(|pair| pair.split_once(':')).expect("label=NAME:VALUE");
+        let starts_at = a.get("since").map_or(self.now, |since| self.ago(since.parse().unwrap()));
+        let labels = [(name.into(), value.into())].into();
+        let alert = AlertDemand { fingerprint: fingerprint.into(), labels, starts_at };
+        self.cluster.apply(Change::Alert(Arc::new(alert)));
+    }
+}
+
 fn trigger(a: &Attributes<'_>) -> RuleTrigger {
     let schedule = |key: &str| a.get(key).map(|text| Arc::from(text.replace('_', " ")));
     let number = |key: &str| a.get(key).map_or(0, |number| number.parse().unwrap());
@@ -46,6 +60,12 @@ fn trigger(a: &Attributes<'_>) -> RuleTrigger {
     if let Some(start) = schedule("from") {
         let end = schedule("to").expect("to=");
         return RuleTrigger::Floor { start, end, nodes: number("nodes"), otherwise: number("otherwise") };
+    }
+    if a.has("alert") {
+        let pair = a.get("alert").and_then(|pair| pair.split_once(':')).expect("alert=NAME:VALUE");
+        let labels = [(pair.0.into(), pair.1.into())].into();
+        let interval = a.get("interval").map_or(SignedDuration::ZERO, |wait| wait.parse().unwrap());
+        return RuleTrigger::Alert { labels, interval, action: action(a) };
     }
     let metric = if a.get("rate") == Some("memory") { RateMetric::Memory } else { RateMetric::Cpu };
     let threshold = a.get("over").or(a.get("under")).expect("over= or under=");
