@@ -10,7 +10,8 @@ use crate::credentials::Credentials;
 use crate::error::AlertsError;
 use crate::metrics::Metrics;
 use crate::rate::Bucket;
-use crate::scaler::{Scaler, Verdict};
+use crate::scaler::Verdict;
+use crate::taker::Taker;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -40,7 +41,7 @@ const RETRY_SECONDS: u32 = 10;
 
 /// What the routes share.
 pub struct Endpoint {
-    pub(crate) scaler: Arc<Scaler>,
+    taker: Arc<dyn Taker>,
     credentials: watch::Receiver<Credentials>,
     admitted: Bucket,
     refused: Bucket,
@@ -49,9 +50,9 @@ pub struct Endpoint {
 
 impl Endpoint {
     /// `per_second` requests are taken; more are asked to come again.
-    pub fn new(scaler: Arc<Scaler>, credentials: watch::Receiver<Credentials>, per_second: u32) -> Self {
+    pub fn new(taker: Arc<dyn Taker>, credentials: watch::Receiver<Credentials>, per_second: u32) -> Self {
         Self {
-            scaler,
+            taker,
             credentials,
             admitted: Bucket::new(per_second, BURST),
             refused: Bucket::new(REFUSED_PER_SECOND, BURST),
@@ -99,7 +100,7 @@ impl Endpoint {
 
     /// Works off one alert within a time, and says so everywhere.
     async fn decided(&self, alert: &Alert) -> (StatusCode, Value) {
-        let taken = tokio::time::timeout(WORK_TIME, self.scaler.take(alert)).await;
+        let taken = tokio::time::timeout(WORK_TIME, self.taker.take(alert)).await;
         let (status, mut answer) = match taken {
             Ok(Ok(verdict)) => (StatusCode::OK, shown(&verdict)),
             Ok(Err(error)) => failed(&error),
@@ -164,10 +165,14 @@ async fn alertmanager(State(endpoint): State<Arc<Endpoint>>, request: Request) -
 }
 
 async fn readyz(State(endpoint): State<Arc<Endpoint>>) -> Response {
-    if endpoint.scaler.is_ready() {
+    if endpoint.taker.is_ready() {
         return "ok\n".into_response();
     }
-    (StatusCode::SERVICE_UNAVAILABLE, "not ready: the MachineDeployments were not read yet\n").into_response()
+    (
+        StatusCode::SERVICE_UNAVAILABLE,
+        "not ready: what alerts act on was not read yet, or another one leads\n",
+    )
+        .into_response()
 }
 
 async fn metrics(State(endpoint): State<Arc<Endpoint>>) -> Response {
@@ -181,6 +186,10 @@ fn shown(verdict: &Verdict) -> Value {
             "verdict": "scaled", "cluster": cluster, "machineDeployment": target, "from": from, "to": to,
             "message": format!("{target} was scaled from {from} to {to}"),
         }),
+        Verdict::Demanded { rules } => json!({
+            "verdict": "demanded", "rules": rules,
+            "message": format!("nodes are asked for by {}; the rules' status says what becomes of it", rules.join(", ")),
+        }),
         Verdict::Skipped(reason) => {
             json!({"verdict": "skipped", "reason": reason.code(), "message": reason.to_string()})
         }
@@ -191,6 +200,8 @@ fn failed(error: &AlertsError) -> (StatusCode, Value) {
     let reason = match error {
         AlertsError::Busy => "Busy",
         AlertsError::Contended { .. } => "Contended",
+        AlertsError::StandingBy => "StandingBy",
+        AlertsError::Unanswered => "Unanswered",
         AlertsError::Cluster(clouds::ProviderError::Refused { .. }) => "Refused",
         _ => "ClusterUnavailable",
     };

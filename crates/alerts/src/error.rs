@@ -20,6 +20,10 @@ pub enum AlertsError {
     Cluster(#[from] clouds::ProviderError),
     #[error("{target} kept changing while it was scaled; deliver the alert again")]
     Contended { target: String },
+    #[error("another replica leads, or nobody yet; deliver the alert again")]
+    StandingBy,
+    #[error("the planner did not answer in time; deliver the alert again")]
+    Unanswered,
     #[error("earlier alerts are still being worked on; deliver the alert again")]
     Busy,
 }

@@ -19,6 +19,7 @@ mod reason;
 mod record;
 mod scaler;
 mod serve;
+mod taker;
 pub mod trigger;
 
 pub use alert::{Alert, Status};
@@ -31,5 +32,6 @@ pub use history::{Entry, History};
 pub use reason::Reason;
 pub use record::{ANNOTATION, Record, Scaling};
 pub use scaler::{Scaler, Verdict};
-pub use serve::{Serving, serve};
+pub use serve::{Serving, serve, serve_taker};
+pub use taker::{Taken, Taker};
 pub use trigger::{LabelNames, Selector, Settings, Trigger};

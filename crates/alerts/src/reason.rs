@@ -18,6 +18,8 @@ pub enum Reason {
     Ended { at: Timestamp },
     /// No trigger matches, and the labels are not the platform's.
     NoTrigger,
+    /// No rule of a planner waits for it.
+    NoRule,
     /// Not about a whole cluster.
     NotClusterScope { kind: String },
     /// A custom indicator.
@@ -65,6 +67,7 @@ impl Reason {
             Self::Resolved => "Resolved",
             Self::Ended { .. } => "Ended",
             Self::NoTrigger => "NoTrigger",
+            Self::NoRule => "NoRule",
             Self::NotClusterScope { .. } => "NotClusterScope",
             Self::CustomIndicator => "CustomIndicator",
             Self::OtherIndicator { .. } => "OtherIndicator",
@@ -94,6 +97,9 @@ impl fmt::Display for Reason {
             Self::Resolved => write!(f, "the alert is resolved: nothing is scaled for it"),
             Self::Ended { at } => write!(f, "the alert ended at {at}: it was delivered late"),
             Self::NoTrigger => write!(f, "no trigger matches the alert's labels"),
+            Self::NoRule => {
+                write!(f, "no rule of type Alert that is switched on names labels that this alert has")
+            }
             Self::NotClusterScope { kind } => {
                 write!(f, "the alert is about a {kind}; only alerts about a whole cluster scale")
             }

@@ -34,6 +34,8 @@ const LONGEST_WAIT: Duration = Duration::from_mins(1);
 pub enum Verdict {
     /// Machines were added.
     Scaled { cluster: String, target: String, from: u32, to: u32 },
+    /// Rules of a planner ask for nodes; what becomes of that is the planner's to say.
+    Demanded { rules: Vec<String> },
     /// Nothing was changed.
     Skipped(Reason),
 }

@@ -7,6 +7,7 @@ use crate::credentials::{CredentialFiles, Credentials};
 use crate::endpoint::Endpoint;
 use crate::error::AlertsError;
 use crate::scaler::Scaler;
+use crate::taker::Taker;
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -51,16 +52,28 @@ pub async fn serve(
     bound: impl FnOnce(SocketAddr),
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), AlertsError> {
+    let (scaler, seed) = (Arc::new(scaler), serving.seed);
+    let mut background = JoinSet::new();
+    let repaired = scaler.clone();
+    background.spawn(async move { repaired.keep_repaired(seed).await });
+    serve_taker(scaler, serving, bound, shutdown).await
+}
+
+/// The same with whoever takes the alerts.
+pub async fn serve_taker(
+    taker: Arc<dyn Taker>,
+    serving: Serving,
+    bound: impl FnOnce(SocketAddr),
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), AlertsError> {
     let address = serving.address;
     let failed = |source| AlertsError::Listen { address, source };
     let (told, credentials) = watch::channel(serving.credentials.read()?);
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     bound(listener.local_addr().map_err(failed)?);
-    let scaler = Arc::new(scaler);
-    let endpoint = Arc::new(Endpoint::new(scaler.clone(), credentials.clone(), serving.per_second));
+    let endpoint = Arc::new(Endpoint::new(taker, credentials.clone(), serving.per_second));
     let mut background = JoinSet::new();
     background.spawn(serving.credentials.follow(told));
-    background.spawn(async move { scaler.keep_repaired(serving.seed).await });
     let (stop, stopped) = watch::channel(());
     let mut connections = JoinSet::new();
     let router = endpoint.router();

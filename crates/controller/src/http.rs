@@ -15,6 +15,7 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use futures::stream::{self, Stream};
+use model::AlertDemand;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -38,6 +39,19 @@ pub(crate) enum Question {
     /// Whether the loop still turns.
     Pulse(oneshot::Sender<()>),
     Explain(Subject, oneshot::Sender<Option<Box<Explanation>>>),
+    /// An alert that fires; answered when what it asks for is in the ledger.
+    Alert(AlertDemand, oneshot::Sender<AlertAnswer>),
+}
+
+/// What became of an alert.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AlertAnswer {
+    /// Rules that wait for it, whose demand is durable now.
+    Taken { rules: Vec<String> },
+    /// No rule waits for it.
+    NoRule,
+    /// This replica does not act.
+    StandingBy,
 }
 
 /// Where the controller stands, for the probes.
@@ -100,6 +114,11 @@ impl Handle {
     /// Why one thing is as it is; the inner `None` where nothing of that name is known.
     pub async fn explain(&self, subject: Subject) -> Option<Option<Box<Explanation>>> {
         self.ask(|answer| Question::Explain(subject, answer)).await
+    }
+
+    /// Tells of an alert that fires; `None` where nobody answers in time: it is safe to tell again.
+    pub async fn alert(&self, alert: AlertDemand) -> Option<AlertAnswer> {
+        self.ask(|answer| Question::Alert(alert, answer)).await
     }
 
     /// Why the controller is not ready, or `None` where it is.

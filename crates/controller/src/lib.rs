@@ -3,6 +3,7 @@
 //! Runs the loop of `ARCHITECTURE.md` around `nodes::decide`, the same in a cluster, in the sandbox and in the
 //! simulator: what differs is the client and the clock that it is given. It holds no decision of its own.
 
+mod alerts;
 mod config;
 pub mod config_file;
 mod error;
@@ -29,7 +30,7 @@ pub use config::{Batch, Calls, Config, Health, JournalConfig, LedgerPlace, Statu
 pub use error::ControllerError;
 pub use exit::{Handed, hand_back};
 pub use explain::{Because, Explanation, Moment, Subject, code, explain};
-pub use http::{Handle, router};
+pub use http::{AlertAnswer, Handle, router};
 pub use leadership::LeaderElection;
 pub use ledger_store::{DAMAGED as DAMAGED_LEDGER_CONFIG_MAP, HEAD as LEDGER_CONFIG_MAP};
 pub use metrics::metric_names;

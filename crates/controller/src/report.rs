@@ -266,6 +266,8 @@ impl Reporter {
         let now = self.clock.now();
         // Whoever asked may have gone meanwhile: then the answer is dropped.
         match question {
+            // Taken by the loop before anything is asked of the reporter.
+            Question::Alert(..) => {}
             Question::Pulse(answer) => drop(answer.send(())),
             Question::State(answer) => {
                 let mut state = view::state(cluster, &self.verdicts, ledger, now);

@@ -3,7 +3,9 @@
 //! Owns the order of these and the moments at which they happen. Everything runs in one task; only steps under way
 //! have tasks of their own, so a slow provider never holds up what is heard.
 
+use crate::alerts::AlertsOwed;
 use crate::executor::Executor;
+use crate::http::Question;
 use crate::http::{LEADING, Standing};
 use crate::ledger_store::{Found, LedgerStore, Saved};
 use crate::metrics::Limits;
@@ -41,6 +43,7 @@ pub(crate) struct Loop {
     /// `None` until we lead.
     ledger: Option<Ledger>,
     executor: Executor,
+    alerts: AlertsOwed,
     outcomes: mpsc::Receiver<Outcome>,
     fence: Fence,
     /// Changes since the round before.
@@ -93,6 +96,7 @@ impl Loop {
             executor,
             outcomes,
             fence,
+            alerts: AlertsOwed::default(),
             batch: Vec::new(),
             first_news: None,
             last_news: None,
@@ -144,6 +148,7 @@ impl Loop {
                 () = until(self.clock, status_due) => self.write_status().await,
                 Some(outcome) = self.outcomes.recv() => self.hear_outcome(outcome),
                 Some(question) = self.reporter.answering.questions.recv() => {
+                    let Some(question) = self.hear_alert(question) else { continue };
                     let under_way = self.executor.under_way();
                     self.reporter.answer(question, &self.cluster, self.ledger.as_ref(), under_way);
                 }
@@ -315,6 +320,15 @@ impl Loop {
         self.touch();
     }
 
+    /// Takes an alert into the next round; gives any other question back.
+    fn hear_alert(&mut self, question: Question) -> Option<Question> {
+        let Question::Alert(alert, answer) = question else { return Some(question) };
+        if self.alerts.takes(&alert, answer, &self.cluster, self.ledger.is_some()) {
+            self.apply(Change::Alert(Arc::new(alert)));
+        }
+        None
+    }
+
     fn hear_outcome(&mut self, outcome: Outcome) {
         self.executor.ended(&outcome.step);
         self.reporter.outcome(&self.cluster, &outcome);
@@ -355,6 +369,7 @@ impl Loop {
         self.first_news = None;
         self.last_news = None;
         self.cluster.forget_outcomes();
+        self.alerts.settle();
         // A wake-up in the past would spin; the batch's length is soon enough for anything.
         let soonest = SignedDuration::from_millis(i64::from(self.config.batch.quiet_milliseconds.max(10)));
         let soonest = now.saturating_add(soonest).unwrap_or(now);

@@ -5,6 +5,7 @@
 
 use super::{client, runtime};
 use crate::admission_flags::AdmissionFlags;
+use crate::alert_flags::{self, AlertFlags};
 use crate::alibaba_flags::AlibabaFlags;
 use crate::configuration::Watched;
 use crate::error::CommandError;
@@ -82,6 +83,8 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     rules: RuleFlags,
     #[command(flatten)]
+    alerts: AlertFlags,
+    #[command(flatten)]
     metrics: MetricsFlags,
     #[command(flatten)]
     admission: AdmissionFlags,
@@ -153,6 +156,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CommandError> {
         (None, Some(address)) => Some(address),
         (None, None) => address("--address", DEFAULT_ADDRESS)?,
     };
+    let alerts = arguments.alerts.serving()?;
     // Served below together with the page, so the controller opens no socket of its own.
     let without_socket = Config { listen: None, ..config.clone() };
     runtime()?.block_on(async {
@@ -188,6 +192,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CommandError> {
         if let Some(file) = file {
             let (arguments, running) = (arguments.clone(), config);
             tokio::spawn(file.follow(running, told, move |text| configured(&arguments, Some(text))));
+        }
+        if let Some(serving) = alerts {
+            alert_flags::start(serving, controller.handle(), clock).await?;
         }
         if let Some(address) = address {
             serve(address, controller.handle()).await?;
