@@ -21,6 +21,7 @@ const MOST_CALLS: u64 = 100;
 async fn code(scaler: &Scaler, alert: &alerts::Alert) -> &'static str {
     match scaler.take(alert).await.unwrap() {
         Verdict::Scaled { .. } => "scaled",
+        Verdict::Demanded { .. } => "demanded",
         Verdict::Skipped(reason) => reason.code(),
     }
 }

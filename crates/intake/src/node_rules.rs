@@ -103,7 +103,8 @@ pub fn rule_set(object: &HorizontalNodeAutoscaler) -> RuleSet {
         key: RuleSetKey::new(object.namespace().unwrap_or_default(), object.name_any()),
         uid: Uid::from(object.uid().unwrap_or_default()),
         generation: object.metadata.generation.unwrap_or_default(),
-        created_at: created.map_or(Timestamp::UNIX_EPOCH, |at| at.0),
+        // What no server has taken yet has no past.
+        created_at: created.map_or(Timestamp::MAX, |at| at.0),
         disabled: spec.disable,
         dry_run: spec.dryrun,
         time_zone: spec.timezone.filter(|zone| !zone.is_empty()).map(Arc::from),

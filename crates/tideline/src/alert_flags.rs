@@ -20,22 +20,22 @@ use std::sync::Arc;
 pub(crate) struct AlertFlags {
     /// Take alerts on this address, as :9095, at /alertmanager; needs a token or clients' certificates
     /// [default: none are taken]
-    #[arg(long = "alerts-address", value_name = "ADDRESS")]
+    #[arg(id = "alerts-address", long, value_name = "ADDRESS")]
     address: Option<String>,
     /// Each post must carry this file's content as its bearer token
-    #[arg(long = "alerts-bearer-token-file", value_name = "FILE", requires = "address")]
+    #[arg(id = "alerts-bearer-token-file", long, value_name = "FILE", requires = "alerts-address")]
     bearer_token_file: Option<PathBuf>,
     /// Certificate for HTTPS, in PEM
-    #[arg(long = "alerts-tls-cert-file", value_name = "FILE", requires = "tls_key_file")]
+    #[arg(id = "alerts-tls-cert-file", long, value_name = "FILE", requires = "alerts-tls-key-file")]
     tls_cert_file: Option<PathBuf>,
     /// Its private key, in PEM
-    #[arg(long = "alerts-tls-key-file", value_name = "FILE", requires = "tls_cert_file")]
+    #[arg(id = "alerts-tls-key-file", long, value_name = "FILE", requires = "alerts-tls-cert-file")]
     tls_key_file: Option<PathBuf>,
     /// Authorities of clients' certificates, in PEM; each client must then have one
-    #[arg(long = "alerts-client-ca-file", value_name = "FILE", requires = "tls_cert_file")]
+    #[arg(id = "alerts-client-ca-file", long, value_name = "FILE", requires = "alerts-tls-cert-file")]
     client_ca_file: Option<PathBuf>,
     /// Posts a second that are taken [default: 20]
-    #[arg(long = "alerts-requests-per-second", value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(id = "alerts-requests-per-second", long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     requests_per_second: Option<u32>,
 }
 
@@ -124,5 +124,34 @@ impl Taker for Planner {
 
     fn is_ready(&self) -> bool {
         self.handle.leads()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        flags: AlertFlags,
+    }
+
+    fn serving(arguments: &[&str]) -> Result<Option<Serving>, String> {
+        let line = Line::try_parse_from([&["x"], arguments].concat()).map_err(|error| error.to_string())?;
+        line.flags.serving().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn nobody_is_let_in_without_credentials() {
+        assert!(serving(&[]).unwrap().is_none());
+        let open = serving(&["--alerts-address=:9095"]).unwrap_err();
+        assert!(open.contains("--alerts-bearer-token-file"), "{open}");
+        let guarded = serving(&["--alerts-address=:9095", "--alerts-bearer-token-file=/t"]).unwrap().unwrap();
+        assert_eq!((guarded.address.to_string().as_str(), guarded.per_second), ("0.0.0.0:9095", 20));
+        let wrong = serving(&["--alerts-address=9095", "--alerts-bearer-token-file=/t"]).unwrap_err();
+        assert!(wrong.contains("write :9095"), "{wrong}");
+        assert!(serving(&["--alerts-bearer-token-file=/t"]).is_err());
     }
 }

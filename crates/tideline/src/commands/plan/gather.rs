@@ -91,6 +91,7 @@ const KINDS: &[(&str, &str, &str, &str, bool)] = &[
     ("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets", true),
     ("tideline.dev", "v1alpha1", "SimulatedPool", "simulatedpools", false),
     ("tideline.dev", "v1alpha1", "SimulatedMachine", "simulatedmachines", false),
+    (api::node_rules::GROUP, "v1alpha1", api::node_rules::KIND, api::node_rules::PLURAL, false),
     ("karpenter.sh", "v1", "NodePool", "nodepools", false),
     ("cluster.x-k8s.io", "v1beta1", "Cluster", "clusters", false),
     ("cluster.x-k8s.io", "v1beta1", "MachineDeployment", "machinedeployments", false),
@@ -219,6 +220,7 @@ impl Gathering {
             | ("batch", "Job")
             | ("policy", "PodDisruptionBudget")
             | ("tideline.dev", "SimulatedPool" | "SimulatedMachine")
+            | (api::node_rules::GROUP, api::node_rules::KIND)
             | ("karpenter.sh", "NodePool")
             | ("cluster.x-k8s.io", "MachineDeployment" | "Machine" | "Cluster") => {}
             _ => {
@@ -280,6 +282,13 @@ impl Gathering {
             "SimulatedMachine" => {
                 let machine = intake::simulated_machine(&decode::<SimulatedMachine>(object)?);
                 Change::Machine(machine.id.clone(), Some(Arc::new(machine)))
+            }
+            api::node_rules::KIND => {
+                let set = intake::rule_set(&object.decode()?);
+                if let Some(problem) = &set.problem {
+                    return Err(CommandError::Input(format!("{origin}: {problem}")));
+                }
+                Change::RuleSet(set.key.clone(), Some(Arc::new(set)))
             }
             "NodePool" => {
                 self.node_pools.push(located(origin, intake::node_pool(&object.value))?);
@@ -402,8 +411,15 @@ impl Gathering {
     /// A plan is about what was given, so all of it counts as current.
     fn declare_fresh(&mut self) {
         let providers = ["simulated", "clusterapi", "karpenter"].map(|name| Input::Pools(Arc::from(name)));
-        let inputs =
-            [Input::Nodes, Input::Pods, Input::Workloads, Input::DaemonSets, Input::Pdbs, Input::Namespaces];
+        let inputs = [
+            Input::Nodes,
+            Input::Pods,
+            Input::Workloads,
+            Input::DaemonSets,
+            Input::Pdbs,
+            Input::Namespaces,
+            Input::NodeRules,
+        ];
         for input in inputs.into_iter().chain(providers) {
             self.cluster.apply(Change::Input(input, InputState::Fresh));
         }
