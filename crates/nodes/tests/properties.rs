@@ -37,11 +37,12 @@ enum Event {
     Resize { pool: u8, min: u8, max: u8 },
     Rule { rule: u8, pool: u8 },
     NoRules,
+    Alert(u8),
     Restart,
 }
 
 /// Rules that may come at any time.
-const RULES: [&str; 8] = [
+const RULES: [&str; 9] = [
     "often in=r cron=*/7_*_*_*_* add=2",
     "seldom in=r cron=3_*_*_*_* add=50%",
     "cpu in=r rate=cpu over=60 add=computed",
@@ -50,6 +51,7 @@ const RULES: [&str; 8] = [
     "fewer in=r cron=*/11_*_*_*_* remove=1",
     "idle in=r rate=cpu under=20 remove=50%",
     "off in=r cron=*_*_*_*_* add=9 off",
+    "page in=r alert=alertname:Full add=2",
 ];
 
 fn event() -> impl Strategy<Value = Event> {
@@ -77,8 +79,9 @@ fn event() -> impl Strategy<Value = Event> {
         6 => Just(Event::Schedule),
         1 => (0u8..4, 0u8..3).prop_map(|(owner, allowed)| Event::Budget { owner, allowed }),
         1 => (0u8..3, 0u8..3, 1u8..8).prop_map(|(pool, min, max)| Event::Resize { pool, min, max }),
-        1 => (0u8..8, 0u8..3).prop_map(|(rule, pool)| Event::Rule { rule, pool }),
+        1 => (0u8..9, 0u8..3).prop_map(|(rule, pool)| Event::Rule { rule, pool }),
         1 => Just(Event::NoRules),
+        1 => (0u8..3).prop_map(Event::Alert),
         2 => Just(Event::Restart),
     ]
 }
@@ -177,6 +180,10 @@ fn happen(world: &mut World, number: usize, event: &Event) {
             world.make_rule_set("r", &Attributes::of(line.split_whitespace()));
             let (name, line) = RULES[*rule as usize].split_once(' ').unwrap();
             world.make_rule(name, &Attributes::of(line.split_whitespace()));
+        }
+        Event::Alert(n) => {
+            let line = format!("label=alertname:Full since={}m", n % 2);
+            world.alert(&format!("f{n}"), &Attributes::of(line.split_whitespace()));
         }
         Event::NoRules => world.cluster.apply(Change::RuleSet(rule_set_key("r"), None)),
         Event::Restart => {
