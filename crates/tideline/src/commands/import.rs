@@ -3,6 +3,7 @@
 //! Owns finding the other program's command line in a manifest and printing what it means as a document for
 //! `tideline controller --config`. What a flag means is the controller command's.
 
+mod karpenter;
 mod workloads;
 
 use super::{controller as controller_command, print};
@@ -48,6 +49,15 @@ enum From {
         #[arg(value_name = "FILE")]
         manifest: PathBuf,
     },
+    /// From Provisioners and AWSNodeTemplates of old Karpenters.
+    ///
+    /// Prints NodePools and EC2NodeClasses for `kubectl apply -f -`; NodePools themselves are served as they are.
+    Karpenter {
+        /// Manifests, YAML or JSON, as `kubectl get provisioners,awsnodetemplates -o yaml` prints them; `-` is standard
+        /// input
+        #[arg(value_name = "FILE", required = true)]
+        manifests: Vec<PathBuf>,
+    },
     /// From HorizontalPodAutoscalers, KEDA's ScaledObjects and Alibaba Cloud's CronHorizontalPodAutoscalers.
     ///
     /// Prints IntelligentHorizontalPodAutoscalers for `kubectl apply -f -`. Comments say what could not be carried
@@ -66,14 +76,19 @@ enum From {
 pub(crate) fn run(arguments: &Arguments) -> Result<(), CommandError> {
     match &arguments.from {
         From::ClusterAutoscaler { manifest } => cluster_autoscaler(manifest),
+        From::Karpenter { manifests } => print(&karpenter::translate(&read_all(manifests)?)?),
         From::Workloads { manifests, time_zone } => {
-            let mut objects = Vec::new();
-            for manifest in manifests {
-                objects.extend(read(manifest)?);
-            }
-            print(&workloads::translate(&objects, time_zone)?)
+            print(&workloads::translate(&read_all(manifests)?, time_zone)?)
         }
     }
+}
+
+fn read_all(manifests: &[PathBuf]) -> Result<Vec<Object>, CommandError> {
+    let mut objects = Vec::new();
+    for manifest in manifests {
+        objects.extend(read(manifest)?);
+    }
+    Ok(objects)
 }
 
 fn read(manifest: &Path) -> Result<Vec<Object>, CommandError> {
