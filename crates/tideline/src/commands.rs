@@ -19,6 +19,7 @@ pub(crate) mod replay;
 pub(crate) mod report;
 pub(crate) mod samples;
 pub(crate) mod sandbox;
+pub(crate) mod shell;
 pub(crate) mod simulate;
 pub(crate) mod status;
 

@@ -37,7 +37,7 @@ mod workload_flags;
 use clap::{Parser, Subcommand};
 use commands::{
     alert_triggered_autoscaler, algorithm, command_reference, compare, controller, crds, doctor, exit,
-    explain, forecast, import, kapacity_manager, manifests, plan, provider, replay, report, sandbox,
+    explain, forecast, import, kapacity_manager, manifests, plan, provider, replay, report, sandbox, shell,
     simulate, status,
 };
 use error::CommandError;
@@ -76,6 +76,8 @@ enum Command {
     Crds(crds::Arguments),
     Import(import::Arguments),
     Provider(provider::Arguments),
+    Completion(shell::CompletionArguments),
+    Man(shell::ManArguments),
     #[command(hide = true)]
     #[command(name = "command-reference")]
     Reference(command_reference::Arguments),
@@ -112,6 +114,10 @@ fn main() -> ExitCode {
         Command::Crds(arguments) => crds::run(&arguments),
         Command::Import(arguments) => import::run(&arguments),
         Command::Provider(arguments) => provider::run(&arguments),
+        Command::Completion(arguments) => {
+            shell::completion(&arguments, <CommandLine as clap::CommandFactory>::command())
+        }
+        Command::Man(arguments) => shell::man(&arguments, <CommandLine as clap::CommandFactory>::command()),
         Command::Reference(arguments) => {
             command_reference::run(&arguments, <CommandLine as clap::CommandFactory>::command())
         }

@@ -81,3 +81,15 @@ fn alerts_and_panels_read_metrics_that_there_are() {
     let unknown: Vec<&String> = read.iter().filter(|name| !there.contains(*name)).collect();
     assert!(unknown.is_empty(), "{unknown:?} are no metrics of the controller: {there:?}");
 }
+
+#[test]
+fn shells_and_manuals_know_the_commands() {
+    let folder = tempfile::tempdir().unwrap();
+    tideline(&["man", "--dir", folder.path().to_str().unwrap()]);
+    let pages = files(folder.path());
+    assert!(pages["tideline.1"].contains("tideline\\-explain(1)"), "{}", pages["tideline.1"]);
+    assert!(pages["tideline-explain.1"].contains("journal"), "{}", pages["tideline-explain.1"]);
+    for shell in ["bash", "zsh", "fish"] {
+        tideline(&["completion", shell]);
+    }
+}
