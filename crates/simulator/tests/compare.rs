@@ -82,7 +82,9 @@ fn the_hpa_does_what_was_published_to_the_integer() {
 fn on_recorded_traffic_forecasts_lose_far_less_than_the_hpa_at_no_more_cost() {
     let Some(requests) = recorded("nasa") else { return };
     let kinds = [PolicyKind::Hpa, PolicyKind::Predictive, PolicyKind::Joined];
-    let compared = Comparison { risk: 0.003_2, ..comparison(&requests, &kinds) }.run(&requests).unwrap();
+    let compared = Comparison { risk: 0.003_2, machine_risk: 0.003_2, ..comparison(&requests, &kinds) }
+        .run(&requests)
+        .unwrap();
     let hpa = outcome(&compared, PolicyKind::Hpa);
     for kind in [PolicyKind::Predictive, PolicyKind::Joined] {
         let ours = outcome(&compared, kind);
