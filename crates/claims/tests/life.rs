@@ -176,6 +176,29 @@ async fn pods_get_machines_that_go_when_they_are_empty() {
     world.until("nothing is left", 300, async |world| world.is_empty().await).await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn under_used_machines_go_and_none_comes_for_it() {
+    let disruption = json!({"consolidateAfter": "30s", "budgets": [{"nodes": "100%"}]});
+    let mut world = World::new(pool(&disruption)).await;
+    let client = world.sandbox.client("tideline");
+    world.start(&client);
+    world.deploy(40).await;
+    world.until("every pod runs", 300, async |world| world.running().await == 40).await;
+    let before = world.claims().await.len();
+    world.scale(16).await;
+    world
+        .until("fewer machines hold the rest", 1800, async |world| {
+            world.claims().await.len() < before && world.running().await == 16
+        })
+        .await;
+    // Long enough that it has come to rest; from then on nothing is made or taken away.
+    tokio::time::sleep(Duration::from_mins(60)).await;
+    let (claims, made) = (world.claims().await.len(), world.made());
+    tokio::time::sleep(Duration::from_mins(60)).await;
+    assert_eq!((world.claims().await.len(), world.made()), (claims, made), "on unchanged input");
+    assert_eq!(world.running().await, 16);
+}
+
 /// Killed before or after each call, the process that follows finishes the work: nothing is launched twice, and when
 /// the pods are gone nothing is left.
 async fn killed_everywhere(side: KillSide) {

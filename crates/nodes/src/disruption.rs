@@ -5,6 +5,7 @@
 //! termination) is the claim's own life, which the shell keeps.
 
 use crate::allowances;
+use crate::assurance::{Assurance, Movers};
 use crate::budgets::Budgets;
 use crate::claims::Fnv;
 use crate::exchanges;
@@ -18,7 +19,7 @@ use model::{
     Quiet, Reason, Removal, RemovalCause, RemovalPhase, Replacing, SafeToEvict,
 };
 use packing::SpotIx;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
@@ -344,11 +345,19 @@ pub(crate) fn consolidate(
         }
     }
     fullest_last.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
-    for (_, name, node, account) in fullest_last.iter().take(MOST_TRIALS as usize) {
-        empty_one(round, supply, budgets, allowance, (name, node, account));
+    if is_unsettled(round, fleet) {
+        // Where pods are moving or machines are coming, what looks under-used may be needed in a moment.
+        return;
     }
-    let kept = fullest_last.iter().filter(|(_, name, ..)| !round.ledger.removals.contains_key(*name));
-    let candidates: Vec<exchanges::Candidate<'_>> = kept
+    let mut proof = Assurance::of(supply);
+    for (_, name, node, account) in fullest_last.iter().take(MOST_TRIALS as usize) {
+        if empty_one(round, supply, (budgets, &mut proof), allowance, (name, node, account)) {
+            // One at a time: the scheduler binds what moves in its own way, and the next is judged by what it did.
+            return;
+        }
+    }
+    let candidates: Vec<exchanges::Candidate<'_>> = fullest_last
+        .iter()
         .map(|(_, name, node, account)| exchanges::Candidate {
             name,
             node,
@@ -385,47 +394,58 @@ fn exchange(
     }
 }
 
-/// Takes an under-used machine away where all of its pods have room on nodes that stay.
+/// Whether pods are waiting or moving, or machines are on their way or going.
+fn is_unsettled(round: &Round<'_>, fleet: &Fleet) -> bool {
+    let waiting = round.cluster.waiting_pods().any(|pod| !pod.gated && !pod.daemon);
+    let going = round.ledger.removals.values().any(|removal| removal.drains);
+    let moving = fleet.nodes.values().any(|node| {
+        direct_of(node).is_some() && matches!(node.state, NodeState::Leaving | NodeState::Starting { .. })
+    });
+    let direct = |account: &&PoolAccount| account.pool.direct().is_some();
+    let coming = fleet.pools.values().filter(direct).any(|account| account.upcoming() > 0);
+    waiting || going || moving || coming || !round.ledger.replacing.is_empty()
+}
+
+/// Takes an under-used machine away where all of its pods have room on nodes that stay, in whatever order the scheduler
+/// binds them.
 fn empty_one(
     round: &mut Round<'_>,
     supply: &mut Supply,
-    budgets: &mut Budgets,
+    (budgets, proof): (&mut Budgets, &mut Assurance),
     allowance: &mut Allowance,
     (name, node, account): (&NodeName, &FleetNode, &PoolAccount),
-) {
-    let Some(spot) = supply.spot(name) else { return };
+) -> bool {
+    let Some(spot) = supply.spot(name) else { return false };
     let pods = moving(round, name);
-    let mark = supply.room.mark();
-    let received = supply.room.received(spot).to_vec();
-    supply.room.close(spot);
-    let mut homeless = crate::drains::find_places(supply, pods.iter());
-    for (class, count) in received {
-        let (here, _) = supply.keep_room(class, count);
-        if here < count {
-            homeless = homeless.or_else(|| pods.first().cloned());
-        }
+    let mut movers = Movers::so_far(supply);
+    for pod in &pods {
+        movers.seek(class_of(&mut supply.room, pod), 1);
     }
+    let mark = supply.room.mark();
+    supply.room.close(spot);
+    let homeless = crate::drains::find_places(supply, pods.iter());
+    supply.room.rollback(mark);
     if let Some(pod) = homeless {
-        supply.room.rollback(mark);
         let utilization_permille = supply.utilization.get(name).map_or(0, |u| u.permille());
         round.say(name, Reason::NoPlaceFor { pod: pod.key.clone(), utilization_permille });
-        return;
+        return false;
     }
-    if let Some(reason) = blocked(round, budgets, name) {
-        supply.room.rollback(mark);
-        round.say(name, reason);
-        return;
+    if proof.doubtful(&supply.room, &movers, &BTreeSet::from([spot])).is_some() {
+        if let Some(pod) = pods.first() {
+            round.say(name, Reason::PlaceNotAssured { pod: pod.key.clone() });
+        }
+        return false;
     }
     if !allowance.take(round, account, DisruptionReason::Underutilized) {
-        supply.room.rollback(mark);
         let cause = RemovalCause::UnderUsed;
         round.say(name, Reason::DisruptionBudget { pool: account.pool.id.clone(), cause });
-        return;
+        return false;
     }
     for pod in &pods {
         budgets.debit(pod);
     }
     remove(round, name, node, RemovalCause::UnderUsed);
+    true
 }
 
 /// Since when no pod has come to a node or left it, `DaemonSet`s' apart.
