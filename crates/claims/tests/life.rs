@@ -192,9 +192,9 @@ async fn under_used_machines_go_and_none_comes_for_it() {
         })
         .await;
     // Long enough that it has come to rest; from then on nothing is made or taken away.
-    tokio::time::sleep(Duration::from_mins(60)).await;
+    tokio::time::sleep(Duration::from_hours(1)).await;
     let (claims, made) = (world.claims().await.len(), world.made());
-    tokio::time::sleep(Duration::from_mins(60)).await;
+    tokio::time::sleep(Duration::from_hours(1)).await;
     assert_eq!((world.claims().await.len(), world.made()), (claims, made), "on unchanged input");
     assert_eq!(world.running().await, 16);
 }
