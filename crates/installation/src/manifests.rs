@@ -19,24 +19,20 @@ pub struct Manifests {
 
 /// ServiceAccount and roles, as they are committed for tests and for those who write their own Deployment.
 pub fn rbac(namespace: &str, scope: &Scope) -> String {
-    let mut text = format!(
+    let account = format!(
         "apiVersion: v1\nkind: ServiceAccount\nmetadata:\n  name: tideline\n  namespace: {namespace}\n---\n"
     );
-    text = text
+    account
         + "apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata:\n  name: tideline\nrules:\n"
         + &rules(Place::WholeCluster, scope)
         + "---\n"
-        + &binding("ClusterRoleBinding", "ClusterRole", None, namespace);
-    if !scope.dry_run {
-        text = text
-            + "---\napiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata:\n  name: tideline\n  namespace: "
-            + namespace
-            + "\nrules:\n"
-            + &rules(Place::OwnNamespace, scope)
-            + "---\n"
-            + &binding("RoleBinding", "Role", Some(namespace), namespace);
-    }
-    text
+        + &binding("ClusterRoleBinding", "ClusterRole", None, namespace)
+        + "---\napiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata:\n  name: tideline\n  namespace: "
+        + namespace
+        + "\nrules:\n"
+        + &rules(Place::OwnNamespace, scope)
+        + "---\n"
+        + &binding("RoleBinding", "Role", Some(namespace), namespace)
 }
 
 fn binding(kind: &str, role: &str, of: Option<&str>, namespace: &str) -> String {
@@ -65,10 +61,9 @@ pub fn chart_roles() -> String {
         "{{- if .Values.rbac.create }}\n".to_owned(),
         meta("ClusterRole") + "rules:\n" + &guarded_rules(Place::WholeCluster) + "---\n",
         meta("ClusterRoleBinding") + &reference("ClusterRole") + subject,
-        "{{- if not .Values.dryRun }}\n---\n".to_owned(),
-        meta("Role") + own + "rules:\n" + &guarded_rules(Place::OwnNamespace) + "---\n",
+        "---\n".to_owned() + &meta("Role") + own + "rules:\n" + &guarded_rules(Place::OwnNamespace) + "---\n",
         meta("RoleBinding") + own + &reference("Role") + subject,
-        "{{- end }}\n{{- end }}\n".to_owned(),
+        "{{- end }}\n".to_owned(),
     ]
     .concat()
 }
@@ -159,6 +154,10 @@ mod tests {
         assert_eq!(container["image"], "registry.example/tideline:1");
         manifests.scope.dry_run = true;
         let rehearsal = objects(&manifests.text());
+        let rows =
+            rehearsal.iter().filter_map(|object| object["rules"].as_array()).map(Vec::len).sum::<usize>();
+        let needed = crate::PERMISSIONS.iter().filter(|row| manifests.scope.includes(row)).count();
+        assert_eq!(rows, needed, "a dry run is granted every row that it needs");
         let verbs: Vec<&str> = rehearsal
             .iter()
             .filter_map(|object| object["rules"].as_array())
@@ -167,6 +166,6 @@ mod tests {
             .map(|verb| verb.as_str().unwrap())
             .collect();
         assert!(verbs.iter().all(|verb| ["get", "list", "watch"].contains(verb)), "{verbs:?}");
-        assert_eq!(rehearsal[3]["spec"]["template"]["spec"]["containers"][0]["args"][2], "--dry-run");
+        assert_eq!(rehearsal[5]["spec"]["template"]["spec"]["containers"][0]["args"][2], "--dry-run");
     }
 }
