@@ -10,6 +10,7 @@ mod line;
 mod names;
 mod observer;
 mod phases;
+mod tap;
 mod truth;
 mod users;
 
@@ -41,6 +42,7 @@ use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tap::Tap;
 use tokio::task::JoinSet;
 use tower::Layer as _;
 use users::{Events, Recorded, Window, moment, trouble, write_all};
@@ -291,13 +293,13 @@ impl Supervisor {
     }
 
     fn controller(&self, life: &Life, faults: Option<&Faults>) -> impl Future<Output = ()> + Send + use<> {
-        let tap = Some(self.seen.clone());
+        let seen = Some(self.seen.clone());
+        let server = Tap::new(self.api.service(), self.seen.clone());
         let client = match faults {
             Some(faults) => {
-                let service = faults.layer().layer(self.api.service());
-                kube::Client::new(Line::new(service, life.clone(), tap), "default")
+                kube::Client::new(Line::new(faults.layer().layer(server), life.clone(), seen), "default")
             }
-            None => kube::Client::new(Line::new(self.api.service(), life.clone(), tap), "default"),
+            None => kube::Client::new(Line::new(server, life.clone(), seen), "default"),
         };
         let mut config = Config::for_simulation(self.scenario.policies.clone(), self.scenario.seed);
         config.events = self.events;

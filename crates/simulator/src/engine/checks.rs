@@ -62,14 +62,18 @@ impl Checks {
         self.note(round.now, found);
     }
 
-    /// An eviction that is about to reach the API server; gives what it breaks if it is taken.
-    pub(super) fn eviction(&mut self, now: Timestamp, key: &PodKey, uid: Option<&Uid>) -> Vec<Violation> {
+    /// An eviction that is sent.
+    pub(super) fn eviction(&mut self, now: Timestamp, key: &PodKey, uid: Option<&Uid>) {
         let mut found = self.watcher.evicted(now, &self.truth, key, uid);
         let meant = self.truth.pods().get(key).filter(|pod| uid.is_none_or(|uid| *uid == pod.uid));
         if let Some(node) = meant.and_then(|pod| pod.node.as_ref()) {
             found.extend(self.durable.evicted(now, node, key));
         }
         self.note(now, found);
+    }
+
+    /// What an eviction would break if the API server took it now.
+    pub(super) fn eviction_taken(&mut self, key: &PodKey) -> Vec<Violation> {
         self.watcher.eviction_accepted(&self.truth, key)
     }
 

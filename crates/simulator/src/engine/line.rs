@@ -201,12 +201,8 @@ where
                     let (parts, body) = request.into_parts();
                     // A body of the client's own is bytes at hand and cannot fail.
                     let bytes = body.collect_bytes().await.unwrap_or_default();
-                    let broken = seen.before_eviction(&pod, evicted_uid(&bytes).as_ref());
-                    let answer = inner.call(Request::from_parts(parts, Body::from(bytes))).await;
-                    if answer.as_ref().is_ok_and(|answer| answer.status().is_success()) {
-                        seen.eviction_taken(broken);
-                    }
-                    answer
+                    seen.before_eviction(&pod, evicted_uid(&bytes).as_ref());
+                    inner.call(Request::from_parts(parts, Body::from(bytes))).await
                 }
                 None => inner.call(request).await,
             };

@@ -74,11 +74,17 @@ impl SharedSeen {
         });
     }
 
-    /// An eviction on its way to the API server; gives what it breaks if it is taken.
-    pub(super) fn before_eviction(&self, key: &PodKey, uid: Option<&Uid>) -> Vec<Violation> {
+    /// An eviction sets out for the API server.
+    pub(super) fn before_eviction(&self, key: &PodKey, uid: Option<&Uid>) {
         self.sync();
         let now = self.store.clock().now();
-        self.with(|seen| seen.checks.eviction(now, key, uid))
+        self.with(|seen| seen.checks.eviction(now, key, uid));
+    }
+
+    /// An eviction is there; gives what it breaks if it is taken.
+    pub(super) fn eviction_arrives(&self, key: &PodKey) -> Vec<Violation> {
+        self.sync();
+        self.with(|seen| seen.checks.eviction_taken(key))
     }
 
     pub(super) fn eviction_taken(&self, broken: Vec<Violation>) {
