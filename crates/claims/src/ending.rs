@@ -5,8 +5,8 @@
 
 use crate::conditions::{Conditions, DRAINED, INSTANCE_TERMINATING, LAUNCHED, VOLUMES_DETACHED};
 use crate::joining::{has_taint, is_ready};
-use crate::keeper::{Case, Next, Shared, StepError};
 use crate::orders::duration;
+use crate::shared::{Case, Next, Shared, StepError};
 use api::karpenter::{DISRUPTED, EXCLUDE_BALANCERS, NodeClaim, TERMINATION, TERMINATION_TIMESTAMP};
 use clouds::watching::{code, within};
 use jiff::{SignedDuration, Timestamp};
@@ -49,9 +49,7 @@ pub(crate) async fn end(shared: &Shared, case: &Case) -> Result<Next, StepError>
         // A conflict is met with another look; the write that follows it is the one that counts.
         shared.write_conditions(claim, &conditions, json!({})).await?;
     }
-    let uid = claim.uid().unwrap_or_default();
-    let gone = shared.cloud.terminate(&claim.name_any(), &uid).await?;
-    if !gone {
+    if !shared.terminate(claim).await? {
         return Ok(Next::At(now.saturating_add(MACHINE_GOES).unwrap_or(now)));
     }
     if let Some(node) = case.node.as_deref() {

@@ -3,9 +3,10 @@
 //! Owns registration (the node gets its claim's labels and taints and loses the taint that kept pods off) and
 //! initialisation (the node is ready and whole), each with its time limit.
 
+use crate::cloud::Notice;
 use crate::conditions::{Conditions, DRIFTED, INITIALIZED, LAUNCHED, REGISTERED};
-use crate::keeper::{Case, Next, Shared, StepError};
 use crate::orders;
+use crate::shared::{Case, Next, Shared, StepError};
 use api::karpenter::{
     CLASS_HASH, DO_NOT_SYNC_TAINTS, HASH_VERSION, INITIALIZED as INITIALIZED_LABEL, NodeClaim, NodeTaint,
     POOL_HASH, POOL_HASH_VERSION, REGISTERED as REGISTERED_LABEL, TERMINATION, UNREGISTERED,
@@ -60,6 +61,15 @@ async fn register(
     now: Timestamp,
 ) -> Result<Next, StepError> {
     let claim = &*case.claim;
+    if case.several_nodes {
+        let message = "more than one node says that it is the claim's machine";
+        conditions.set(REGISTERED, "False", "MultipleNodesFound", message);
+        conditions.sum_up(&PARTS);
+        if conditions.changed {
+            shared.write_conditions(claim, &conditions, json!({})).await?;
+        }
+        return Ok(Next::Wait);
+    }
     let Some(node) = case.node.as_deref() else {
         let since = conditions.since(REGISTERED).or_else(|| conditions.since(LAUNCHED)).unwrap_or(now);
         let deadline = since.saturating_add(REGISTRATION_LIMIT).unwrap_or(Timestamp::MAX);
@@ -241,5 +251,10 @@ fn drift(case: &Case) -> Option<(&'static str, String)> {
     if noted(CLASS_HASH).is_some_and(|hash| *hash != class.hash) {
         return Some(("NodeClassDrifted", "the class has changed since the launch".to_owned()));
     }
-    None
+    let machine = case.machine.as_deref()?;
+    // Replaced like one that has drifted: the new machine first, within budgets.
+    match &machine.notice {
+        Some(Notice::AtRisk { reason, message }) => Some((reason, message.clone())),
+        _ => machine.drift.clone(),
+    }
 }

@@ -1,29 +1,29 @@
 //! The keeper: takes each claim one step further whenever something about it has changed or its time has come.
 //!
-//! Owns what was seen, the queue of what is due, and the writing. Claims are looked at side by side, so a launch that
-//! is slow keeps nothing else waiting; what one look does is in `launching`, `joining` and `ending`.
+//! Owns the queue of what is due. Claims are looked at side by side, so a launch that is slow keeps nothing else
+//! waiting. What was seen is in `seen`; what one look does is in `launching`, `joining`, `ending`, `pool_status` and
+//! `translation`.
 
-use crate::classes::{Class, Classes, NoClass, Stand};
-use crate::cloud::{LaunchError, MachineCloud};
-use crate::conditions::{Conditions, LAUNCHED};
+use crate::classes::{Clouds, Different, pictures};
+use crate::cloud::{ClassTable, MachineKey, MachineList, Notice};
+use crate::conditions::LAUNCHED;
 use crate::pool_status::{self, PoolCase};
+use crate::seen::{Stray, World};
+use crate::shared::{Case, Next, Shared, StepError};
 use crate::shortages::Shortages;
-use crate::simulated::SimulatedCloud;
-use crate::{ending, joining, launching, translation};
+use crate::{ending, joining, launching, orders, translation};
 use api::karpenter::v1alpha5::{AwsNodeTemplate, Machine, Provisioner};
-use api::karpenter::{Ec2NodeClass, NODE_POOL, NodeClaim, NodePool, SimulatedNodeClass, TERMINATION};
-use api::simulated::SimulatedMachine;
+use api::karpenter::{NODE_POOL, NodeClaim, NodePool, TERMINATION};
 use clock::Clock;
-use clouds::watching::{Seen, WatchSettings, code, describe, watch, within};
+use clouds::watching::{Seen, WatchSettings, code, watch, within};
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream, FuturesUnordered};
 use futures::{FutureExt as _, StreamExt as _};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Node;
-use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::Api;
 use kube::{Client, Resource, ResourceExt as _};
-use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,185 +37,12 @@ const ASK_AGAIN: Duration = Duration::from_secs(2);
 /// A machine without a claim is ended after this: its claim may not be seen yet.
 const ORPHAN_AGE: SignedDuration = SignedDuration::from_secs(30);
 
-/// When a claim is to be looked at again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Next {
-    /// When something about it changes.
-    Wait,
-    At(Timestamp),
-}
-
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum StepError {
-    #[error("the API server answered: {}", describe(.0))]
-    Api(#[from] kube::Error),
-    #[error(transparent)]
-    Cloud(#[from] LaunchError),
-    #[error("{0}")]
-    Unreadable(String),
-}
-
-/// What every look needs.
-pub(crate) struct Shared {
-    pub client: Client,
-    pub clock: Clock,
-    pub claims: Api<NodeClaim>,
-    pub nodes: Api<Node>,
-    pools: Api<NodePool>,
-    pub cloud: Arc<dyn MachineCloud>,
-    pub shortages: Arc<Shortages>,
-    pub limit: Duration,
-}
-
-/// One claim with what belongs to it.
-pub(crate) struct Case {
-    pub claim: Arc<NodeClaim>,
-    pub node: Option<Arc<Node>>,
-    pub pool: Option<Arc<NodePool>>,
-    pub class: Result<Arc<Class>, NoClass>,
-    /// The cloud no longer has the machine that was launched.
-    pub machine_gone: bool,
-}
-
-impl Case {
-    pub(crate) fn conditions(&self, now: Timestamp) -> Conditions {
-        let known = self.claim.status.as_ref().map_or(&[][..], |status| &status.conditions);
-        Conditions::of(known, self.claim.metadata.generation, now)
-    }
-}
-
-impl Shared {
-    /// Deletes a claim that came to nothing, with a line that says why.
-    pub(crate) async fn give_up(
-        &self,
-        claim: &NodeClaim,
-        reason: &str,
-        why: &str,
-    ) -> Result<Next, StepError> {
-        tracing::warn!(nodeclaim = claim.name_any(), reason, why, "deleting nodeclaim");
-        self.delete_claim(claim).await?;
-        Ok(Next::Wait)
-    }
-
-    pub(crate) async fn delete_claim(&self, claim: &NodeClaim) -> Result<(), StepError> {
-        let same = Preconditions { uid: claim.uid(), resource_version: None };
-        let params = DeleteParams { preconditions: Some(same), ..DeleteParams::default() };
-        unless_gone(within(self.limit, self.claims.delete(&claim.name_any(), &params)).await)
-    }
-
-    pub(crate) async fn patch_claim(&self, claim: &NodeClaim, patch: Value) -> Result<(), StepError> {
-        let patch = Patch::Merge(patch);
-        within(self.limit, self.claims.patch(&claim.name_any(), &PatchParams::default(), &patch)).await?;
-        Ok(())
-    }
-
-    /// Writes conditions and more of the status, if the claim is still as it was read.
-    pub(crate) async fn write_conditions(
-        &self,
-        claim: &NodeClaim,
-        conditions: &Conditions,
-        status: Value,
-    ) -> Result<(), StepError> {
-        let version = claim.resource_version();
-        self.put_status(claim, conditions, status, json!({"resourceVersion": version})).await
-    }
-
-    /// The same after the claim's metadata was written.
-    pub(crate) async fn write_conditions_anew(
-        &self,
-        claim: &NodeClaim,
-        conditions: &Conditions,
-        status: Value,
-    ) -> Result<(), StepError> {
-        self.put_status(claim, conditions, status, json!({})).await
-    }
-
-    async fn put_status(
-        &self,
-        claim: &NodeClaim,
-        conditions: &Conditions,
-        mut status: Value,
-        metadata: Value,
-    ) -> Result<(), StepError> {
-        if let Some(fields) = status.as_object_mut() {
-            fields.insert("conditions".to_owned(), json!(conditions.list));
-        }
-        let patch = Patch::Merge(json!({"metadata": metadata, "status": status}));
-        let name = claim.name_any();
-        within(self.limit, self.claims.patch_status(&name, &PatchParams::default(), &patch)).await?;
-        Ok(())
-    }
-
-    pub(crate) async fn write_pool_status(&self, pool: &NodePool, status: Value) -> Result<(), StepError> {
-        let patch = Patch::Merge(json!({"status": status}));
-        let call = self.pools.patch_status(&pool.name_any(), &PatchParams::default(), &patch).await;
-        unless_gone(call)
-    }
-
-    /// Writes a node as it was read and changed since.
-    pub(crate) async fn write_node(&self, node: &Node) -> Result<(), StepError> {
-        let name = node.name_any();
-        within(self.limit, self.nodes.replace(&name, &PostParams::default(), node)).await?;
-        Ok(())
-    }
-
-    pub(crate) async fn label_node(&self, name: &str, key: &str, value: &str) -> Result<(), StepError> {
-        let patch = Patch::Merge(json!({"metadata": {"labels": {key: value}}}));
-        within(self.limit, self.nodes.patch(name, &PatchParams::default(), &patch)).await?;
-        Ok(())
-    }
-
-    /// Takes our finalizer off a node and deletes it.
-    pub(crate) async fn delete_node(&self, node: &Node) -> Result<(), StepError> {
-        let name = node.name_any();
-        without_finalizer(&self.nodes, node, self.limit).await?;
-        let same = Preconditions { uid: node.uid(), resource_version: None };
-        let params = DeleteParams { preconditions: Some(same), ..DeleteParams::default() };
-        match within(self.limit, self.nodes.delete(&name, &params)).await {
-            Err(error) if code(&error) == Some(409) => Ok(()),
-            answer => unless_gone(answer),
-        }
-    }
-
-    pub(crate) async fn drop_finalizer(&self, claim: &NodeClaim) -> Result<(), StepError> {
-        without_finalizer(&self.claims, claim, self.limit).await
-    }
-}
-
-/// Writes an object's finalizers without ours; the version that was read guards those of others.
-pub(crate) async fn without_finalizer<K>(api: &Api<K>, object: &K, limit: Duration) -> Result<(), StepError>
-where
-    K: Resource + Clone + serde::de::DeserializeOwned + std::fmt::Debug + Serialize,
-{
-    let name = object.name_any();
-    let fresh = match within(limit, api.get(&name)).await {
-        Ok(fresh) => fresh,
-        Err(error) if code(&error) == Some(404) => return Ok(()),
-        Err(error) => return Err(error.into()),
-    };
-    if fresh.uid() != object.uid() || !fresh.finalizers().iter().any(|finalizer| finalizer == TERMINATION) {
-        return Ok(());
-    }
-    let left: Vec<&String> =
-        fresh.finalizers().iter().filter(|finalizer| *finalizer != TERMINATION).collect();
-    let patch = json!({"metadata": {"resourceVersion": fresh.resource_version(), "finalizers": left}});
-    unless_gone(within(limit, api.patch(&name, &PatchParams::default(), &Patch::Merge(&patch))).await)
-}
-
-pub(crate) fn unless_gone<T>(answer: kube::Result<T>) -> Result<(), StepError> {
-    match answer {
-        Ok(_) => Ok(()),
-        Err(error) if code(&error) == Some(404) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
-}
-
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Task {
     Claim(String),
     Pool(String),
     /// A machine whose claim is not there.
-    Orphan(String),
+    Orphan(Stray),
     /// A Provisioner, to be translated.
     Provisioner(String),
     /// An AWSNodeTemplate, to be translated.
@@ -228,12 +55,11 @@ enum Event {
     Pool(Seen<NodePool>),
     Claim(Seen<NodeClaim>),
     Node(Box<Seen<Node>>),
-    Machine(Seen<SimulatedMachine>),
-    Simulated(Seen<SimulatedNodeClass>),
-    Ec2(Seen<Ec2NodeClass>),
     Provisioner(Seen<Provisioner>),
     Template(Seen<AwsNodeTemplate>),
     Mirror(Seen<Machine>),
+    Classes(usize, Option<Arc<ClassTable>>),
+    Machines(usize, Option<Arc<MachineList>>),
 }
 
 type Look = BoxFuture<'static, (Task, Result<Next, StepError>)>;
@@ -242,14 +68,7 @@ type Look = BoxFuture<'static, (Task, Result<Next, StepError>)>;
 pub struct Keeper {
     shared: Arc<Shared>,
     settings: WatchSettings,
-    classes: Classes,
-    pools: Mirror<NodePool>,
-    claims: Mirror<NodeClaim>,
-    nodes: Mirror<Node>,
-    machines: Mirror<SimulatedMachine>,
-    provisioners: Mirror<Provisioner>,
-    templates: Mirror<AwsNodeTemplate>,
-    mirrors: Mirror<Machine>,
+    world: World,
     due: BTreeMap<Task, Timestamp>,
     busy: BTreeSet<Task>,
 }
@@ -259,34 +78,21 @@ impl Keeper {
         client: Client,
         clock: Clock,
         settings: WatchSettings,
-        stand: Stand,
+        clouds: Clouds,
         shortages: Arc<Shortages>,
     ) -> Self {
-        let limit = settings.call_timeout;
+        let world = World::new(&clouds);
         let shared = Shared {
             clock,
             claims: Api::all(client.clone()),
             nodes: Api::all(client.clone()),
             pools: Api::all(client.clone()),
-            cloud: Arc::new(SimulatedCloud::new(client.clone(), limit)),
+            clouds,
             client,
             shortages,
-            limit,
+            limit: settings.call_timeout,
         };
-        Self {
-            shared: Arc::new(shared),
-            settings,
-            classes: Classes::new(stand),
-            pools: Mirror::new(),
-            claims: Mirror::new(),
-            nodes: Mirror::new(),
-            machines: Mirror::new(),
-            provisioners: Mirror::new(),
-            templates: Mirror::new(),
-            mirrors: Mirror::new(),
-            due: BTreeMap::new(),
-            busy: BTreeSet::new(),
-        }
+        Self { shared: Arc::new(shared), settings, world, due: BTreeMap::new(), busy: BTreeSet::new() }
     }
 
     /// Keeps claims until its task is dropped, acting only while `leads` says so.
@@ -296,7 +102,7 @@ impl Keeper {
         let clock = self.shared.clock;
         loop {
             let leading = leads();
-            if leading && self.is_synced() {
+            if leading && self.world.is_synced() {
                 self.begin(&mut looks);
             }
             let wake = self.wake(leading, looks.len());
@@ -334,26 +140,24 @@ impl Keeper {
         {
             watch(Api::<K>::all(keeper.shared.client.clone()), what, keeper.settings).map(wrap).boxed()
         }
-        stream::select_all([
+        let objects = [
             of(self, "nodepools", Event::Pool),
             of(self, "nodeclaims", Event::Claim),
             of(self, "nodes", |seen| Event::Node(Box::new(seen))),
-            of(self, "simulatedmachines", Event::Machine),
-            of(self, "simulatednodeclasses", Event::Simulated),
-            of(self, "ec2nodeclasses", Event::Ec2),
             of(self, "provisioners", Event::Provisioner),
             of(self, "awsnodetemplates", Event::Template),
             of(self, "machines", Event::Mirror),
-        ])
-        .boxed()
-    }
-
-    fn is_synced(&self) -> bool {
-        self.pools.synced && self.claims.synced && self.nodes.synced && self.machines.synced
+        ];
+        let of_clouds = self.shared.clouds.0.iter().enumerate().flat_map(|(at, cloud)| {
+            let classes = pictures(cloud.classes()).map(move |table| Event::Classes(at, table));
+            let machines = pictures(cloud.machines()).map(move |list| Event::Machines(at, list));
+            [classes.boxed(), machines.boxed()]
+        });
+        stream::select_all(objects.into_iter().chain(of_clouds)).boxed()
     }
 
     fn wake(&self, leading: bool, under_way: usize) -> Option<Timestamp> {
-        if !leading || !self.is_synced() || under_way >= AT_ONCE {
+        if !leading || !self.world.is_synced() || under_way >= AT_ONCE {
             return None;
         }
         self.due.iter().filter(|(task, _)| !self.busy.contains(task)).map(|(_, at)| *at).min()
@@ -378,33 +182,33 @@ impl Keeper {
     }
 
     fn look(&self, task: &Task) -> Option<Look> {
-        let shared = self.shared.clone();
+        let (shared, world) = (self.shared.clone(), &self.world);
         let named = task.clone();
         match task {
             Task::Claim(name) => {
-                let case = self.case(name)?;
+                let case = world.case(name)?;
                 Some(Box::pin(async move { (named, look_at(&shared, &case).await) }))
             }
             Task::Pool(name) => {
-                let pool = self.pools.get(name)?.clone();
-                let class = self.classes.of(&pool.spec.template.spec.node_class_ref);
-                let claims = self.claims_of(name);
+                let pool = world.pools.get(name)?.clone();
+                let class = world.classes.of(&pool.spec.template.spec.node_class_ref);
+                let claims = world.claims_of(name);
                 let case = PoolCase { pool, class, claims };
                 Some(Box::pin(async move { (named, pool_status::keep(&shared, &case).await) }))
             }
             Task::Provisioner(name) => {
-                let old = self.provisioners.get(name)?.clone();
+                let old = world.provisioners.get(name)?.clone();
                 Some(Box::pin(async move { (named, translation::provisioner(&shared, &old).await) }))
             }
             Task::Template(name) => {
-                let old = self.templates.get(name)?.clone();
+                let old = world.templates.get(name)?.clone();
                 Some(Box::pin(async move { (named, translation::template(&shared, &old).await) }))
             }
             Task::Mirror(name) => {
-                let (claim, machine) = (self.claims.get(name).cloned(), self.mirrors.get(name).cloned());
+                let (claim, machine) = (world.claims.get(name).cloned(), world.mirrors.get(name).cloned());
                 let pool = claim.as_ref().and_then(|claim| claim.labels().get(NODE_POOL));
                 let old = pool
-                    .and_then(|pool| self.pools.get(pool))
+                    .and_then(|pool| world.pools.get(pool))
                     .is_some_and(|pool| pool.annotations().contains_key(crate::legacy::TRANSLATED_FROM));
                 (old || machine.is_some()).then(|| -> Look {
                     Box::pin(async move {
@@ -412,50 +216,17 @@ impl Keeper {
                     })
                 })
             }
-            Task::Orphan(name) => {
-                let launch = self.machines.get(name)?.spec.launch.clone()?;
-                let known =
-                    self.claims.get(name).is_some_and(|claim| claim.uid().as_deref() == Some(&*launch.claim));
-                if known {
-                    return None;
-                }
-                let name = name.clone();
-                Some(Box::pin(async move {
-                    let ended = shared.cloud.terminate(&name, &launch.claim).await;
-                    (named, ended.map(|_| Next::Wait).map_err(StepError::from))
-                }))
+            Task::Orphan(stray) => {
+                let machine = world.machine(stray).filter(|_| world.is_stray(stray))?.clone();
+                let cloud = stray.cloud;
+                let key = MachineKey {
+                    claim: machine.claim.clone(),
+                    uid: machine.uid.clone(),
+                    provider_id: Some(machine.provider_id.clone()),
+                };
+                Some(Box::pin(async move { (named, end_orphan(&shared, cloud, &key).await) }))
             }
         }
-    }
-
-    fn case(&self, name: &str) -> Option<Case> {
-        let claim = self.claims.get(name)?.clone();
-        let provider_id = claim.status.as_ref().and_then(|status| status.provider_id.clone());
-        let launched = provider_id.is_some();
-        let node = provider_id.and_then(|id| {
-            let of_id = |node: &&Arc<Node>| {
-                node.spec.as_ref().and_then(|spec| spec.provider_id.as_deref()) == Some(&*id)
-            };
-            // A simulated machine's node has its name; only where that is not so are all looked at.
-            self.nodes.get(name).filter(of_id).or_else(|| self.nodes.all().find(of_id)).cloned()
-        });
-        let uid = claim.uid().unwrap_or_default();
-        let has_machine = self
-            .machines
-            .get(name)
-            .is_some_and(|machine| machine.spec.launch.as_ref().is_some_and(|launch| launch.claim == uid));
-        Some(Case {
-            node,
-            pool: claim.labels().get(NODE_POOL).and_then(|pool| self.pools.get(pool)).cloned(),
-            class: self.classes.of(&claim.spec.node_class_ref),
-            machine_gone: launched && !has_machine,
-            claim,
-        })
-    }
-
-    fn claims_of(&self, pool: &str) -> Vec<Arc<NodeClaim>> {
-        let ours = |claim: &&Arc<NodeClaim>| claim.labels().get(NODE_POOL).is_some_and(|name| name == pool);
-        self.claims.all().filter(ours).cloned().collect()
     }
 
     fn ended(&mut self, task: Task, answer: Result<Next, StepError>) {
@@ -486,109 +257,99 @@ impl Keeper {
         self.at(task, now);
     }
 
+    fn all_now(&mut self, names: impl IntoIterator<Item = String>, task: fn(String) -> Task) {
+        for name in names {
+            self.now(task(name));
+        }
+    }
+
     fn take(&mut self, event: Event) {
         match event {
             Event::Pool(seen) => {
-                for name in self.pools.take(seen) {
-                    for claim in self.claims_of(&name) {
-                        self.now(Task::Claim(claim.name_any()));
-                    }
+                for name in self.world.pools.take(seen) {
+                    let claims = self.world.claims_of(&name);
+                    self.all_now(claims.iter().map(|claim| claim.name_any()), Task::Claim);
                     self.now(Task::Pool(name));
                 }
             }
             Event::Claim(seen) => {
-                let before = if let Seen::Gone(object) = &seen { Some(object.clone()) } else { None };
-                for name in self.claims.take(seen) {
-                    let claim = self.claims.get(&name).cloned().or_else(|| before.clone().map(Arc::new));
-                    if let Some(pool) = claim.and_then(|claim| claim.labels().get(NODE_POOL).cloned()) {
-                        self.now(Task::Pool(pool));
-                    }
-                    self.machine_changed(&name);
-                    self.now(Task::Mirror(name.clone()));
-                    self.now(Task::Claim(name));
-                }
-            }
-            Event::Provisioner(seen) => {
-                for name in self.provisioners.take(seen) {
-                    self.now(Task::Provisioner(name));
-                }
-            }
-            Event::Template(seen) => {
-                for name in self.templates.take(seen) {
-                    self.now(Task::Template(name));
-                }
-            }
-            Event::Mirror(seen) => {
-                for name in self.mirrors.take(seen) {
-                    self.now(Task::Mirror(name));
+                for claim in self.world.take_claim(seen) {
+                    let strays = claim.gone.map(|uid| self.world.strays_of(&uid)).unwrap_or_default();
+                    self.orphans(strays);
+                    self.all_now(claim.pools, Task::Pool);
+                    self.now(Task::Mirror(claim.name.clone()));
+                    self.now(Task::Claim(claim.name));
                 }
             }
             Event::Node(seen) => {
-                for name in self.nodes.take(*seen) {
-                    let claim = self.nodes.get(&name).and_then(|node| claim_of(node)).unwrap_or(name);
-                    if self.claims.get(&claim).is_some() {
-                        self.now(Task::Claim(claim));
-                    }
-                }
+                let concerned = self.world.take_node(*seen);
+                self.all_now(concerned, Task::Claim);
             }
-            Event::Machine(seen) => {
-                for name in self.machines.take(seen) {
-                    self.machine_changed(&name);
-                    if self.claims.get(&name).is_some() {
-                        self.now(Task::Claim(name));
-                    }
-                }
+            Event::Provisioner(seen) => {
+                let names = self.world.provisioners.take(seen);
+                self.all_now(names, Task::Provisioner);
             }
-            Event::Simulated(Seen::Object(object)) => {
-                let class = self.classes.put_simulated(&object);
-                self.class_changed(&class);
+            Event::Template(seen) => {
+                let names = self.world.templates.take(seen);
+                self.all_now(names, Task::Template);
             }
-            Event::Ec2(Seen::Object(object)) => {
-                let class = self.classes.put_ec2(&object);
-                self.class_changed(&class);
+            Event::Mirror(seen) => {
+                let names = self.world.mirrors.take(seen);
+                self.all_now(names, Task::Mirror);
             }
-            Event::Simulated(Seen::Gone(object)) => {
-                self.classes.forget(api::GROUP, "SimulatedNodeClass", &object.name_any());
+            Event::Classes(cloud, table) => {
+                let different = self.world.classes.refresh(cloud, table);
+                self.classes_changed(&different);
             }
-            Event::Ec2(Seen::Gone(object)) => {
-                self.classes.forget(api::karpenter::AWS_GROUP, "EC2NodeClass", &object.name_any());
+            Event::Machines(cloud, list) => {
+                let (concerned, strays) = self.world.take_list(cloud, list);
+                self.all_now(concerned, Task::Claim);
+                self.orphans(strays);
             }
-            Event::Simulated(_) | Event::Ec2(_) => {}
         }
     }
 
-    fn class_changed(&mut self, class: &api::karpenter::NodeClassRef) {
-        let of_class = |pool: &&Arc<NodePool>| pool.spec.template.spec.node_class_ref == *class;
-        let pools: Vec<String> = self.pools.all().filter(of_class).map(|pool| pool.name_any()).collect();
+    fn classes_changed(&mut self, different: &Different) {
+        let of_class = |pool: &&Arc<NodePool>| different.includes(&pool.spec.template.spec.node_class_ref);
+        let pools: Vec<String> =
+            self.world.pools.all().filter(of_class).map(|pool| pool.name_any()).collect();
         for pool in pools {
-            for claim in self.claims_of(&pool) {
-                self.now(Task::Claim(claim.name_any()));
-            }
+            let claims = self.world.claims_of(&pool);
+            self.all_now(claims.iter().map(|claim| claim.name_any()), Task::Claim);
             self.now(Task::Pool(pool));
         }
     }
 
-    /// A machine that was launched for a claim which is not there is ended in a while.
-    fn machine_changed(&mut self, name: &str) {
-        let Some(machine) = self.machines.get(name) else { return };
-        if machine.spec.launch.is_none() {
-            return;
-        }
-        let created = machine.creation_timestamp().map_or(Timestamp::UNIX_EPOCH, |time| time.0);
-        let at = created.saturating_add(ORPHAN_AGE).unwrap_or(created).max(self.shared.clock.now());
-        if self.claims.get(name).is_none() {
-            self.at(Task::Orphan(name.to_owned()), at);
+    /// Machines that were launched for claims which are not there are ended in a while.
+    fn orphans(&mut self, strays: Vec<Stray>) {
+        for stray in strays {
+            let Some(machine) = self.world.machine(&stray) else { continue };
+            let old = machine.created_at.saturating_add(ORPHAN_AGE).unwrap_or(machine.created_at);
+            let at = old.max(self.shared.clock.now());
+            self.at(Task::Orphan(stray), at);
         }
     }
 }
 
-/// The claim that a node belongs to, by its owner or its machine's id.
-fn claim_of(node: &Node) -> Option<String> {
-    let owner = node.owner_references().iter().find(|owner| owner.kind == "NodeClaim");
-    owner.map(|owner| owner.name.clone()).or_else(|| {
-        let id = node.spec.as_ref()?.provider_id.as_deref()?;
-        id.rsplit('/').next().map(str::to_owned)
-    })
+/// Ends a machine without a claim. What is seen may lag behind, so the claim is asked for once more.
+async fn end_orphan(shared: &Shared, cloud: usize, machine: &MachineKey) -> Result<Next, StepError> {
+    match within(shared.limit, shared.claims.get(&machine.claim)).await {
+        Ok(claim) if claim.uid().as_deref() == Some(&*machine.uid) => return Ok(Next::Wait),
+        Ok(_) => {}
+        Err(error) if code(&error) == Some(404) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let Some(cloud) = shared.clouds.0.get(cloud) else { return Ok(Next::Wait) };
+    tracing::warn!(
+        nodeclaim = &*machine.claim,
+        "provider-id" = machine.provider_id,
+        "machine without a claim"
+    );
+    if cloud.terminate(machine).await? {
+        return Ok(Next::Wait);
+    }
+    let now = shared.clock.now();
+    Ok(Next::At(now.saturating_add(ORPHAN_AGE).unwrap_or(now)))
 }
 
 /// One step of one claim.
@@ -599,6 +360,14 @@ async fn look_at(shared: &Shared, case: &Case) -> Result<Next, StepError> {
     }
     if case.node.as_ref().is_some_and(|node| node.metadata.deletion_timestamp.is_some()) {
         return shared.give_up(claim, "NodeDeleted", "its node was deleted").await;
+    }
+    if let Some(Notice::Ends { reason, message, short }) =
+        case.machine.as_ref().and_then(|m| m.notice.as_ref())
+    {
+        if *short {
+            shared.shortages.note(orders::offer_of(claim), shared.clock.now());
+        }
+        return shared.give_up(claim, reason, message).await;
     }
     if !claim.finalizers().iter().any(|finalizer| finalizer == TERMINATION) {
         let mut all = claim.finalizers().to_vec();
@@ -612,63 +381,4 @@ async fn look_at(shared: &Shared, case: &Case) -> Result<Next, StepError> {
             && status.conditions.iter().any(|c| c.type_ == LAUNCHED && c.status == "True")
     });
     if launched { joining::join(shared, case).await } else { launching::launch(shared, case).await }
-}
-
-/// Objects of one kind as last seen.
-struct Mirror<K> {
-    objects: BTreeMap<String, Arc<K>>,
-    listed: Option<BTreeSet<String>>,
-    synced: bool,
-}
-
-impl<K: Resource> Mirror<K> {
-    fn new() -> Self {
-        Self { objects: BTreeMap::new(), listed: None, synced: false }
-    }
-
-    fn get(&self, name: &str) -> Option<&Arc<K>> {
-        self.objects.get(name)
-    }
-
-    fn all(&self) -> impl Iterator<Item = &Arc<K>> {
-        self.objects.values()
-    }
-
-    /// Takes news in; the names of what changed.
-    fn take(&mut self, seen: Seen<K>) -> Vec<String> {
-        match seen {
-            Seen::Begin => {
-                self.listed = Some(BTreeSet::new());
-                Vec::new()
-            }
-            Seen::Object(object) => {
-                let name = object.name_any();
-                if let Some(listed) = &mut self.listed {
-                    listed.insert(name.clone());
-                }
-                self.objects.insert(name.clone(), Arc::new(object));
-                vec![name]
-            }
-            Seen::Gone(object) => {
-                let name = object.name_any();
-                self.objects.remove(&name);
-                vec![name]
-            }
-            Seen::Synced => {
-                self.synced = true;
-                let Some(listed) = self.listed.take() else { return Vec::new() };
-                let gone: Vec<String> =
-                    self.objects.keys().filter(|name| !listed.contains(*name)).cloned().collect();
-                for name in &gone {
-                    self.objects.remove(name);
-                }
-                gone
-            }
-            Seen::Broken { missing_kind, .. } => {
-                // A kind that the server does not know has no objects.
-                self.synced |= missing_kind;
-                Vec::new()
-            }
-        }
-    }
 }

@@ -3,16 +3,16 @@
 //! Owns which offerings a launch may take, the launch, and what is written of it. The machine is keyed by the claim's
 //! uid; what is written afterwards can be written again.
 
-use crate::cloud::{LaunchError, LaunchOrder, Launched};
+use crate::cloud::{LaunchError, LaunchOrder, Launched, NoClass, Offer};
 use crate::conditions::{Conditions, INITIALIZED, LAUNCHED, REGISTERED};
-use crate::keeper::{Case, Next, Shared, StepError};
 use crate::orders;
+use crate::shared::{Case, Next, Shared, StepError};
 use crate::simulated::offer_of;
 use api::karpenter::{CAPACITY_TYPE, NODE_POOL, NodeClaim};
 use api::labels;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
-use model::{Flavour, InstanceType};
+use model::{Flavour, InstanceType, Resources};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ const LONGEST_MESSAGE: usize = 300;
 pub(crate) async fn launch(shared: &Shared, case: &Case) -> Result<Next, StepError> {
     let now = shared.clock.now();
     let claim = &*case.claim;
-    let mut conditions = case.conditions(now);
+    let conditions = case.conditions(now);
     let began = conditions.since(LAUNCHED).or_else(|| claim.creation_timestamp().map(|time| time.0));
     let deadline = began.and_then(|at| at.saturating_add(LAUNCH_LIMIT).ok());
     if deadline.is_some_and(|at| at <= now) {
@@ -36,7 +36,14 @@ pub(crate) async fn launch(shared: &Shared, case: &Case) -> Result<Next, StepErr
     }
     let class = match &case.class {
         Ok(class) => class,
+        Err(NoClass { passing: true, message, reason }) => {
+            return wait(shared, claim, conditions, (reason, message), deadline).await;
+        }
         Err(no) => return shared.give_up(claim, "NodeClassNotReady", &no.message).await,
+    };
+    let reference = &claim.spec.node_class_ref;
+    let Some((_, cloud)) = shared.clouds.of(reference) else {
+        return shared.give_up(claim, "NodeClassNotReady", "no cloud serves its class").await;
     };
     let options = options(claim, &class.types, |offer| shared.shortages.holds(offer, now))?;
     if options.is_empty() {
@@ -48,14 +55,15 @@ pub(crate) async fn launch(shared: &Shared, case: &Case) -> Result<Next, StepErr
     let order = LaunchOrder {
         claim: Arc::from(claim.name_any()),
         uid: Arc::from(claim.uid().unwrap_or_default()),
+        pool: claim.labels().get(NODE_POOL).map(|name| Arc::from(name.as_str())),
+        class_ref: reference.clone(),
+        class: class.clone(),
         options,
+        requests: requests_of(claim)?,
         taints,
         labels: claim.labels().clone(),
-        boot: class.boot.clone(),
-        sold_out: class.sold_out.clone(),
-        image: class.image.clone(),
     };
-    match shared.cloud.launch(&order).await {
+    match cloud.launch(&order).await {
         Ok(launched) => {
             write_launched(shared, claim, &order, &launched, conditions).await?;
             Ok(Next::Wait)
@@ -66,23 +74,39 @@ pub(crate) async fn launch(shared: &Shared, case: &Case) -> Result<Next, StepErr
             }
             shared.give_up(claim, "InsufficientCapacityError", &message).await
         }
-        Err(error) => {
-            let mut message = error.to_string();
-            message.truncate(message.floor_char_boundary(LONGEST_MESSAGE));
-            conditions.set(LAUNCHED, "Unknown", "LaunchFailed", &message);
-            conditions.sum_up(&[LAUNCHED, REGISTERED, INITIALIZED]);
-            shared.write_conditions(claim, &conditions, json!({})).await?;
-            let again = now.saturating_add(TRY_AGAIN).unwrap_or(now);
-            Ok(Next::At(deadline.map_or(again, |deadline| deadline.min(again))))
-        }
+        Err(error) => wait(shared, claim, conditions, ("LaunchFailed", &error.to_string()), deadline).await,
     }
+}
+
+/// Says why nothing is launched yet, and when it is tried again.
+async fn wait(
+    shared: &Shared,
+    claim: &NodeClaim,
+    mut conditions: Conditions,
+    (reason, message): (&str, &str),
+    deadline: Option<Timestamp>,
+) -> Result<Next, StepError> {
+    let message = &message[..message.floor_char_boundary(LONGEST_MESSAGE)];
+    conditions.set(LAUNCHED, "Unknown", reason, message);
+    conditions.sum_up(&[LAUNCHED, REGISTERED, INITIALIZED]);
+    if conditions.changed {
+        shared.write_conditions(claim, &conditions, json!({})).await?;
+    }
+    let now = shared.clock.now();
+    let again = now.saturating_add(TRY_AGAIN).unwrap_or(now);
+    Ok(Next::At(deadline.map_or(again, |deadline| deadline.min(again))))
+}
+
+fn requests_of(claim: &NodeClaim) -> Result<Resources, StepError> {
+    let requests = intake::resources(&claim.spec.resources.requests);
+    requests.map_err(|error| StepError::Unreadable(error.under("spec.resources.requests").to_string()))
 }
 
 /// What would do for a claim, the cheapest first.
 pub(crate) fn options(
     claim: &NodeClaim,
     types: &Arc<Vec<InstanceType>>,
-    is_short: impl Fn(&(Arc<str>, Arc<str>, Arc<str>)) -> bool,
+    is_short: impl Fn(&Offer) -> bool,
 ) -> Result<Vec<Flavour>, StepError> {
     let mut labels = claim.labels().clone();
     labels.remove(NODE_POOL);
@@ -96,8 +120,7 @@ pub(crate) fn options(
     });
     let unreadable = |error: intake::IntakeError| StepError::Unreadable(error.to_string());
     let pool = intake::node_pool(&pool).map_err(unreadable)?.over(types.clone(), BTreeMap::new());
-    let requests = intake::resources(&claim.spec.resources.requests)
-        .map_err(|error| unreadable(error.under("spec.resources.requests")))?;
+    let requests = requests_of(claim)?;
     let Some(direct) = pool.direct() else { return Ok(Vec::new()) };
     let mut options: Vec<Flavour> = direct
         .flavours()

@@ -13,9 +13,12 @@ mod joining;
 mod keeper;
 mod launching;
 pub mod legacy;
+mod mirror;
 mod orders;
 mod pool_status;
 mod provider;
+mod seen;
+mod shared;
 mod shortages;
 mod simulated;
 mod translation;
@@ -24,29 +27,37 @@ mod view;
 pub use keeper::Keeper;
 pub use provider::DirectPools;
 
-use classes::Stand;
+use classes::Clouds;
 use clock::Clock;
+use cloud::MachineCloud;
 use clouds::watching::WatchSettings;
 use kube::Client;
 use shortages::Shortages;
+use simulated::SimulatedCloud;
 use std::sync::Arc;
 
 /// Prefix of these pools' ids and the provider's name.
 pub const NAME: &str = "karpenter";
 
 /// How the two halves are run.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Settings {
     pub watches: WatchSettings,
     /// Classes of clouds that are not served are stood in for by simulated machines: for trying out.
     pub simulate_clouds: bool,
+    /// Clouds besides the simulated one. They come first: a kind of class that one of them serves is not stood in for.
+    pub clouds: Vec<Arc<dyn MachineCloud>>,
 }
 
-/// The provider for the planner and the keeper of claims, over one cluster.
+/// The provider for the planner and the keeper of claims, over one cluster. To be called where tasks can be started.
 pub fn start(client: &Client, clock: Clock, settings: &Settings) -> (Arc<DirectPools>, Keeper) {
     let shortages = Arc::new(Shortages::new());
-    let stand = if settings.simulate_clouds { Stand::Simulated } else { Stand::None };
-    let provider = DirectPools::new(client.clone(), clock, settings.watches, stand, shortages.clone());
-    let keeper = Keeper::new(client.clone(), clock, settings.watches, stand, shortages);
+    let simulated = SimulatedCloud::start(client, clock, settings.watches, settings.simulate_clouds);
+    let mut all = settings.clouds.clone();
+    all.push(Arc::new(simulated));
+    let clouds = Clouds(all);
+    let provider =
+        DirectPools::new(client.clone(), clock, settings.watches, clouds.clone(), shortages.clone());
+    let keeper = Keeper::new(client.clone(), clock, settings.watches, clouds, shortages);
     (Arc::new(provider), keeper)
 }

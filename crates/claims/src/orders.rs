@@ -2,7 +2,8 @@
 //!
 //! Owns the form of a NodeClaim that we write, and the two hashes by which drift is found.
 
-use crate::classes::{Class, label_of};
+use crate::classes::label_of;
+use crate::cloud::{Class, Offer};
 use api::karpenter::{
     CAPACITY_TYPE, CLASS_HASH, ClaimResources, HASH_VERSION, INITIALIZED, NODE_POOL, NodeClaim,
     NodeClaimSpec, NodePool, NodeRequirement, ORDER, PLANNED, POOL_HASH, POOL_HASH_VERSION, REGISTERED,
@@ -214,6 +215,13 @@ pub(crate) fn machine(claim: &NodeClaim, pool: Option<&DirectPool>) -> Machine {
             termination_grace: claim.spec.termination_grace_period.as_deref().and_then(duration),
         })),
     }
+}
+
+/// What a launched claim's machine was sold as.
+pub(crate) fn offer_of(claim: &NodeClaim) -> Offer {
+    let label =
+        |key: &str| claim.labels().get(key).map_or_else(Arc::default, |value| Arc::from(value.as_str()));
+    (label(INSTANCE_TYPE), label(ZONE), label(CAPACITY_TYPE))
 }
 
 /// A wait as these kinds write it; `None` for `Never` and for what cannot be read.

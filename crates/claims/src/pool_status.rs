@@ -2,10 +2,10 @@
 //!
 //! Owns the pools' status and the claims of pools with `replicas`, which no pod's demand makes or ends.
 
-use crate::classes::{Class, NoClass};
+use crate::cloud::{Class, NoClass};
 use crate::conditions::{Conditions, INITIALIZED};
-use crate::keeper::{Next, Shared, StepError};
 use crate::orders;
+use crate::shared::{Next, Shared, StepError};
 use api::karpenter::{NodeClaim, NodePool};
 use clouds::watching::{code, within};
 use jiff::{SignedDuration, Timestamp};

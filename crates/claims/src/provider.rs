@@ -3,11 +3,12 @@
 //! Owns the watching and the orders. A claim has the name that the order gave it, so writing it again writes nothing,
 //! and giving a machine back is deleting its claim: what follows is the keeper's.
 
-use crate::classes::{Classes, Stand};
+use crate::classes::{Classes, Clouds, pictures};
+use crate::cloud::ClassTable;
 use crate::orders;
 use crate::shortages::Shortages;
 use crate::view::View;
-use api::karpenter::{Ec2NodeClass, NodeClaim, NodePool, ORDER, SimulatedNodeClass};
+use api::karpenter::{NodeClaim, NodePool, ORDER};
 use clock::Clock;
 use clouds::objects::failure;
 use clouds::watching::{Freshness, Seen, WatchSettings, code, watch, within};
@@ -30,6 +31,7 @@ pub struct DirectPools {
     settings: WatchSettings,
     classes: Arc<Mutex<Classes>>,
     shortages: Arc<Shortages>,
+    clouds: Clouds,
     pools: Api<NodePool>,
     claims: Api<NodeClaim>,
     limit: Duration,
@@ -40,7 +42,7 @@ impl DirectPools {
         client: Client,
         clock: Clock,
         settings: WatchSettings,
-        stand: Stand,
+        clouds: Clouds,
         shortages: Arc<Shortages>,
     ) -> Self {
         Self {
@@ -49,8 +51,9 @@ impl DirectPools {
             client,
             clock,
             settings,
-            classes: Arc::new(Mutex::new(Classes::new(stand))),
+            classes: Arc::new(Mutex::new(Classes::new(clouds.clone()))),
             shortages,
+            clouds,
             limit: settings.call_timeout,
         }
     }
@@ -121,8 +124,7 @@ impl DirectPools {
 enum Event {
     Pool(Seen<NodePool>),
     Claim(Seen<NodeClaim>),
-    Simulated(Seen<SimulatedNodeClass>),
-    Ec2(Seen<Ec2NodeClass>),
+    Classes(usize, Option<Arc<ClassTable>>),
     /// Something is sold out, or is no longer.
     Market,
 }
@@ -140,31 +142,13 @@ impl Watching {
         match event {
             Event::Pool(seen) => self.view.see_pool(seen, now),
             Event::Claim(seen) => self.view.see_claim(seen, now),
-            Event::Simulated(Seen::Object(object)) => {
-                let class = self.classes().put_simulated(&object);
-                self.view.class_changed(&class, now);
+            Event::Classes(cloud, table) => {
+                let different =
+                    self.classes.lock().unwrap_or_else(PoisonError::into_inner).refresh(cloud, table);
+                self.view.classes_changed(&different, now);
             }
-            Event::Simulated(Seen::Gone(object)) => {
-                let name = object.name_any();
-                self.classes().forget(api::GROUP, "SimulatedNodeClass", &name);
-                self.view.market_changed(now);
-            }
-            Event::Ec2(Seen::Object(object)) => {
-                let class = self.classes().put_ec2(&object);
-                self.view.class_changed(&class, now);
-            }
-            Event::Ec2(Seen::Gone(object)) => {
-                self.classes().forget(api::karpenter::AWS_GROUP, "EC2NodeClass", &object.name_any());
-                self.view.market_changed(now);
-            }
-            // A class that went while the watch was broken: its pools' launches fail and say so.
-            Event::Simulated(_) | Event::Ec2(_) => {}
             Event::Market => self.view.market_changed(now),
         }
-    }
-
-    fn classes(&self) -> std::sync::MutexGuard<'_, Classes> {
-        self.classes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -207,17 +191,12 @@ impl Provider for DirectPools {
         let pools = watch(Api::<NodePool>::all(client.clone()), "nodepools", self.settings).map(Event::Pool);
         let claims =
             watch(Api::<NodeClaim>::all(client.clone()), "nodeclaims", self.settings).map(Event::Claim);
-        let simulated =
-            watch(Api::<SimulatedNodeClass>::all(client.clone()), "simulatednodeclasses", self.settings);
-        let ec2 = watch(Api::<Ec2NodeClass>::all(client.clone()), "ec2nodeclasses", self.settings);
-        let events = stream::select_all([
-            pools.boxed(),
-            claims.boxed(),
-            simulated.map(Event::Simulated).boxed(),
-            ec2.map(Event::Ec2).boxed(),
-            market(self.shortages.clone(), self.clock),
-        ])
-        .boxed();
+        let classes =
+            self.clouds.0.iter().enumerate().map(|(at, cloud)| {
+                pictures(cloud.classes()).map(move |table| Event::Classes(at, table)).boxed()
+            });
+        let objects = [pools.boxed(), claims.boxed(), market(self.shortages.clone(), self.clock)];
+        let events = stream::select_all(objects.into_iter().chain(classes)).boxed();
         let freshness = Freshness::of(2, self.settings.stale_after);
         let watching = Watching {
             events,

@@ -3,9 +3,10 @@
 //! Owns the memory of sold-out offerings: a launch that fails keeps its type in its zone off the market for a while,
 //! longer each time it fails again soon after.
 
+use crate::cloud::Offer;
 use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 /// The first wait, and the longest.
@@ -15,9 +16,6 @@ const LONGEST_WAIT: SignedDuration = SignedDuration::from_mins(48);
 const FORGOTTEN_AFTER: SignedDuration = SignedDuration::from_mins(30);
 /// Offerings that are remembered; beyond that, those that end first are forgotten.
 const MOST: usize = 20_000;
-
-/// Type, zone, capacity type.
-pub(crate) type Offer = (Arc<str>, Arc<str>, Arc<str>);
 
 #[derive(Clone, Copy, Debug)]
 struct Shortage {

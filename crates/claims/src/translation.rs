@@ -3,8 +3,8 @@
 //! Owns the writing. An object of the same name that somebody else made is left alone, and what is written already is
 //! not written again.
 
-use crate::keeper::{Next, Shared, StepError, unless_gone, without_finalizer};
 use crate::legacy::{self, TRANSLATED_FROM, Untranslatable};
+use crate::shared::{Next, Shared, StepError, unless_gone, without_finalizer};
 use api::karpenter::v1alpha5::{AwsNodeTemplate, Machine, Provisioner};
 use api::karpenter::{Ec2NodeClass, NodeClaim, NodePool, TERMINATION};
 use clouds::watching::{code, within};

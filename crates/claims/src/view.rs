@@ -3,10 +3,10 @@
 //! Owns what was seen so far and which changes follow from each piece of news. A pool that cannot be used is shown
 //! all the same, frozen with the reason: silence would look like absence.
 
-use crate::classes::Classes;
+use crate::classes::{Classes, Different};
 use crate::orders;
 use crate::shortages::Shortages;
-use api::karpenter::{NODE_POOL, NodeClaim, NodeClassRef, NodePool};
+use api::karpenter::{NODE_POOL, NodeClaim, NodePool};
 use clouds::watching::{Freshness, Seen};
 use jiff::Timestamp;
 use kube::ResourceExt as _;
@@ -107,9 +107,9 @@ impl View {
         }
     }
 
-    /// A class is another one now.
-    pub(crate) fn class_changed(&mut self, class: &NodeClassRef, now: Timestamp) {
-        self.show_again(|pool| pool.object.spec.template.spec.node_class_ref == *class, now);
+    /// Classes are different ones now.
+    pub(crate) fn classes_changed(&mut self, different: &Different, now: Timestamp) {
+        self.show_again(|pool| different.includes(&pool.object.spec.template.spec.node_class_ref), now);
     }
 
     /// What can be had is different from what was shown.

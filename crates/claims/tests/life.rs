@@ -68,7 +68,8 @@ impl World {
     /// Starts controller and keeper, as one process would.
     fn start(&mut self, client: &Client) {
         let config = Config::for_simulation(Policies::default(), 7);
-        let settings = claims::Settings { watches: config.watch_settings(), simulate_clouds: true };
+        let settings =
+            claims::Settings { watches: config.watch_settings(), simulate_clouds: true, clouds: Vec::new() };
         let (direct, keeper) = claims::start(client, self.clock, &settings);
         let controller = Controller::new(client.clone(), config, self.clock).unwrap().with_provider(direct);
         let handle = controller.handle();

@@ -45,7 +45,9 @@ pub(crate) fn real_control_plane() -> Outcome {
     started(
         command,
         "cargo",
-        ["test", "--workspace", "--no-fail-fast"].into_iter().chain(tests.iter().flat_map(|test| ["--test", *test])),
+        ["test", "--workspace", "--no-fail-fast"]
+            .into_iter()
+            .chain(tests.iter().flat_map(|test| ["--test", *test])),
     )
 }
 

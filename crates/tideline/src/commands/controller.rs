@@ -224,8 +224,11 @@ async fn with_clouds(
         controller = controller.with_provider(aws(&arguments.groups, limits, clock).await?);
     }
     if serves(ProviderKind::Karpenter) {
-        let settings =
-            claims::Settings { watches: config.watch_settings(), simulate_clouds: arguments.simulate_clouds };
+        let settings = claims::Settings {
+            watches: config.watch_settings(),
+            simulate_clouds: arguments.simulate_clouds,
+            clouds: Vec::new(),
+        };
         let (direct, keeper) = claims::start(client, clock, &settings);
         controller = controller.with_provider(direct);
         let handle = controller.handle();
