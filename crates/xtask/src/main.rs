@@ -34,7 +34,7 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Rewrites the generated files: CRDs and the command reference.
+    /// Rewrites the generated files: CRDs, roles, chart, and the references of commands and reasons.
     Generate,
     /// Rewrites the code of protocol definitions (gRPC), without protoc.
     Protos,
@@ -99,7 +99,8 @@ fn generate() -> Outcome {
         "command-reference",
         "--output",
         "docs/reference.md",
-    ])
+    ])?;
+    run::golden(["--package", "model", "--test", "reasons"])
 }
 
 fn tidy() -> Outcome {

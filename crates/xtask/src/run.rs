@@ -36,6 +36,13 @@ where
     started(Command::new(cargo), "cargo", arguments)
 }
 
+/// Runs tests that write the page that they keep equal.
+pub(crate) fn golden<const N: usize>(tests: [&str; N]) -> Outcome {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.env("UPDATE_GOLDEN", "1");
+    started(command, "cargo", ["test", "--quiet"].into_iter().chain(tests))
+}
+
 /// Runs the tests that need a real control plane.
 pub(crate) fn real_control_plane() -> Outcome {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
