@@ -96,18 +96,24 @@ async fn drain(
     let waiting: Vec<&Pod> = pods.iter().filter(|pod| must_go(pod) && !late(pod)).collect();
     let over = deadline.is_some_and(|at| at <= now);
     if let Some(first) = waiting.iter().map(|pod| tier(pod)).min() {
+        let mut refused = false;
         for pod in &waiting {
             let own = pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds).unwrap_or(30);
             let latest = deadline.and_then(|at| at.checked_sub(SignedDuration::from_secs(own.max(0))).ok());
             if let Some(deadline) = deadline.filter(|_| latest.is_some_and(|latest| latest <= now)) {
-                force(shared, pod, deadline, now).await?;
+                force(shared, node, pod, deadline, now).await?;
             } else if tier(pod) == first && pod.metadata.deletion_timestamp.is_none() && !protected(pod, now)
             {
-                evict(shared, pod).await?;
+                refused |= !evict(shared, pod).await?;
             }
         }
         let message = format!("{} pods are still on the node", waiting.len());
         conditions.set(DRAINED, "Unknown", "Draining", &message);
+        // Not with each look: when it is news.
+        if refused && conditions.changed {
+            let text = format!("Failed to drain node, {} pods are waiting to be evicted", waiting.len());
+            shared.warn(node, "FailedDraining", text);
+        }
         return Ok(Some(Next::At(now.saturating_add(LOOK_AGAIN).unwrap_or(now))));
     }
     if !conditions.is_true(DRAINED) {
@@ -128,6 +134,10 @@ async fn drain(
         let message = format!("volume {volume} is still attached");
         conditions.set(VOLUMES_DETACHED, "Unknown", "AwaitingVolumeDetachment", &message);
         tracing::debug!(nodeclaim = claim.name_any(), volume, "waiting for a volume");
+        if conditions.changed {
+            let text = format!("Awaiting deletion of bound VolumeAttachments ({volume})");
+            shared.say(node, "AwaitingVolumeDetachment", text);
+        }
         return Ok(Some(Next::At(now.saturating_add(LOOK_AGAIN).unwrap_or(now))));
     }
     conditions.set_true(VOLUMES_DETACHED);
@@ -197,7 +207,8 @@ fn protected(pod: &Pod, now: Timestamp) -> bool {
     until.is_some_and(|until| now < until)
 }
 
-async fn evict(shared: &Shared, pod: &Pod) -> Result<(), StepError> {
+/// False where it was refused for now.
+async fn evict(shared: &Shared, pod: &Pod) -> Result<bool, StepError> {
     let pods: Api<Pod> = Api::namespaced(shared.client.clone(), &pod.namespace().unwrap_or_default());
     let same = Preconditions { uid: pod.uid(), resource_version: None };
     let params = EvictParams {
@@ -205,18 +216,27 @@ async fn evict(shared: &Shared, pod: &Pod) -> Result<(), StepError> {
         ..EvictParams::default()
     };
     match within(shared.limit, pods.evict(&pod.name_any(), &params)).await {
-        Ok(_) => Ok(()),
+        Ok(_) => {
+            shared.say(pod, "Evicted", "Evicted pod: its node's claim is deleted".to_owned());
+            Ok(true)
+        }
         // Gone, another one by now, or held by a budget: looked at again.
         Err(error) if matches!(code(&error), Some(404 | 409 | 429 | 500)) => {
             tracing::debug!(pod = pod.name_any(), %error, "not evicted yet");
-            Ok(())
+            Ok(!matches!(code(&error), Some(429 | 500)))
         }
         Err(error) => Err(error.into()),
     }
 }
 
 /// Deletes a pod without asking, with what is left of its grace.
-async fn force(shared: &Shared, pod: &Pod, deadline: Timestamp, now: Timestamp) -> Result<(), StepError> {
+async fn force(
+    shared: &Shared,
+    node: &Node,
+    pod: &Pod,
+    deadline: Timestamp,
+    now: Timestamp,
+) -> Result<(), StepError> {
     let going = pod.metadata.deletion_timestamp.as_ref().is_some_and(|time| time.0 <= deadline);
     if going {
         return Ok(());
@@ -229,6 +249,7 @@ async fn force(shared: &Shared, pod: &Pod, deadline: Timestamp, now: Timestamp) 
         ..DeleteParams::default()
     };
     tracing::warn!(pod = pod.name_any(), "deleted without asking: the termination grace period ends");
+    shared.warn(node, "TerminationGracePeriodExpiring", format!("All pods will be deleted by {deadline}"));
     match within(shared.limit, pods.delete(&pod.name_any(), &params)).await {
         Ok(_) => Ok(()),
         Err(error) if matches!(code(&error), Some(404 | 409)) => Ok(()),

@@ -80,6 +80,11 @@ async fn register(
         return Ok(Next::At(deadline));
     };
     if !node.labels().contains_key(REGISTERED_LABEL) || has_taint(node, UNREGISTERED) {
+        if !has_taint(node, UNREGISTERED) && !node.labels().contains_key(REGISTERED_LABEL) {
+            let text =
+                format!("Missing {UNREGISTERED} taint which prevents registration-related race conditions");
+            shared.warn(claim, "UnregisteredTaintMissing", text);
+        }
         shared.write_node(&registered(claim, node)).await?;
     }
     conditions.set_true(REGISTERED);

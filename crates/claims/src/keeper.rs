@@ -4,17 +4,19 @@
 //! waiting. What was seen is in `seen`; what one look does is in `launching`, `joining`, `ending`, `pool_status` and
 //! `translation`.
 
-use crate::classes::{Clouds, Different, pictures};
+use crate::Parts;
+use crate::classes::{Different, pictures};
 use crate::cloud::{ClassTable, MachineKey, MachineList, Notice};
 use crate::conditions::LAUNCHED;
+use crate::guard::{Guard, Held};
 use crate::pool_status::{self, PoolCase};
 use crate::seen::{Stray, World};
 use crate::shared::{Case, Next, Shared, StepError};
-use crate::shortages::Shortages;
 use crate::{ending, joining, launching, orders, translation};
 use api::karpenter::v1alpha5::{AwsNodeTemplate, Machine, Provisioner};
 use api::karpenter::{NODE_POOL, NodeClaim, NodePool, TERMINATION};
 use clock::Clock;
+use clouds::events::Recorder;
 use clouds::watching::{Seen, WatchSettings, code, watch, within};
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream, FuturesUnordered};
@@ -60,6 +62,8 @@ enum Event {
     Mirror(Seen<Machine>),
     Classes(usize, Option<Arc<ClassTable>>),
     Machines(usize, Option<Arc<MachineList>>),
+    /// Somebody else acts, or does no longer.
+    Others,
 }
 
 type Look = BoxFuture<'static, (Task, Result<Next, StepError>)>;
@@ -69,6 +73,7 @@ pub struct Keeper {
     shared: Arc<Shared>,
     settings: WatchSettings,
     world: World,
+    guard: Guard,
     due: BTreeMap<Task, Timestamp>,
     busy: BTreeSet<Task>,
 }
@@ -78,9 +83,10 @@ impl Keeper {
         client: Client,
         clock: Clock,
         settings: WatchSettings,
-        clouds: Clouds,
-        shortages: Arc<Shortages>,
+        parts: Parts,
+        recorder: Recorder,
     ) -> Self {
+        let Parts { clouds, shortages, guard } = parts;
         let world = World::new(&clouds);
         let shared = Shared {
             clock,
@@ -90,9 +96,10 @@ impl Keeper {
             clouds,
             client,
             shortages,
+            recorder,
             limit: settings.call_timeout,
         };
-        Self { shared: Arc::new(shared), settings, world, due: BTreeMap::new(), busy: BTreeSet::new() }
+        Self { shared: Arc::new(shared), settings, world, guard, due: BTreeMap::new(), busy: BTreeSet::new() }
     }
 
     /// Keeps claims until its task is dropped, acting only while `leads` says so.
@@ -153,7 +160,8 @@ impl Keeper {
             let machines = pictures(cloud.machines()).map(move |list| Event::Machines(at, list));
             [classes.boxed(), machines.boxed()]
         });
-        stream::select_all(objects.into_iter().chain(of_clouds)).boxed()
+        let others = pictures(self.guard.peer()).map(|_| Event::Others).boxed();
+        stream::select_all(objects.into_iter().chain(of_clouds).chain([others])).boxed()
     }
 
     fn wake(&self, leading: bool, under_way: usize) -> Option<Timestamp> {
@@ -181,9 +189,28 @@ impl Keeper {
         }
     }
 
+    /// Why a task is not ours to do.
+    fn held(&self, task: &Task) -> Option<Held> {
+        match task {
+            Task::Pool(name) => self.world.pools.get(name).and_then(|pool| self.guard.holds_pool(pool)),
+            Task::Claim(name) | Task::Mirror(name) => {
+                let claim = self.world.claims.get(name)?;
+                let pool = claim.labels().get(NODE_POOL).and_then(|pool| self.world.pools.get(pool));
+                let of_pool = pool.and_then(|pool| self.guard.holds_pool(pool));
+                of_pool.or_else(|| self.guard.holds(&claim.spec.node_class_ref))
+            }
+            Task::Orphan(_) | Task::Provisioner(_) | Task::Template(_) => self.guard.holds_all(),
+        }
+    }
+
     fn look(&self, task: &Task) -> Option<Look> {
         let (shared, world) = (self.shared.clone(), &self.world);
         let named = task.clone();
+        if let Some(held) = self.held(task) {
+            let Task::Pool(name) = task else { return None };
+            let pool = world.pools.get(name)?.clone();
+            return Some(Box::pin(async move { (named, pool_status::hold(&shared, &pool, &held).await) }));
+        }
         match task {
             Task::Claim(name) => {
                 let case = world.case(name)?;
@@ -301,12 +328,34 @@ impl Keeper {
                 let different = self.world.classes.refresh(cloud, table);
                 self.classes_changed(&different);
             }
+            Event::Others => self.everything(),
             Event::Machines(cloud, list) => {
                 let (concerned, strays) = self.world.take_list(cloud, list);
                 self.all_now(concerned, Task::Claim);
                 self.orphans(strays);
             }
         }
+    }
+
+    /// What was left alone may be ours now.
+    fn everything(&mut self) {
+        let world = &self.world;
+        let claims: Vec<String> = world.claims.all().map(|claim| claim.name_any()).collect();
+        let tasks: Vec<Task> = [
+            world.pools.all().map(|pool| Task::Pool(pool.name_any())).collect::<Vec<_>>(),
+            claims.iter().cloned().map(Task::Claim).collect(),
+            claims.iter().cloned().map(Task::Mirror).collect(),
+            world.provisioners.all().map(|old| Task::Provisioner(old.name_any())).collect(),
+            world.templates.all().map(|old| Task::Template(old.name_any())).collect(),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        for task in tasks {
+            self.now(task);
+        }
+        let strays = self.world.strays();
+        self.orphans(strays);
     }
 
     fn classes_changed(&mut self, different: &Different) {

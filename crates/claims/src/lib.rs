@@ -9,6 +9,7 @@ mod classes;
 pub mod cloud;
 mod conditions;
 mod ending;
+mod guard;
 mod joining;
 mod keeper;
 mod launching;
@@ -30,7 +31,9 @@ pub use provider::DirectPools;
 use classes::Clouds;
 use clock::Clock;
 use cloud::MachineCloud;
+use clouds::events::Recorder;
 use clouds::watching::WatchSettings;
+use guard::Guard;
 use kube::Client;
 use shortages::Shortages;
 use simulated::SimulatedCloud;
@@ -45,8 +48,18 @@ pub struct Settings {
     pub watches: WatchSettings,
     /// Classes of clouds that are not served are stood in for by simulated machines: for trying out.
     pub simulate_clouds: bool,
+    /// Pools are left to another Karpenter while one runs. A dry run need not heed it.
+    pub heeds_others: bool,
     /// Clouds besides the simulated one. They come first: a kind of class that one of them serves is not stood in for.
     pub clouds: Vec<Arc<dyn MachineCloud>>,
+}
+
+/// What both halves look at.
+#[derive(Clone)]
+struct Parts {
+    clouds: Clouds,
+    shortages: Arc<Shortages>,
+    guard: Guard,
 }
 
 /// The provider for the planner and the keeper of claims, over one cluster. To be called where tasks can be started.
@@ -56,8 +69,11 @@ pub fn start(client: &Client, clock: Clock, settings: &Settings) -> (Arc<DirectP
     let mut all = settings.clouds.clone();
     all.push(Arc::new(simulated));
     let clouds = Clouds(all);
-    let provider =
-        DirectPools::new(client.clone(), clock, settings.watches, clouds.clone(), shortages.clone());
-    let keeper = Keeper::new(client.clone(), clock, settings.watches, clouds, shortages);
+    let guard =
+        if settings.heeds_others { Guard::start(client, clock, settings.watches) } else { Guard::none() };
+    let parts = Parts { clouds, shortages, guard };
+    let provider = DirectPools::new(client.clone(), clock, settings.watches, parts.clone());
+    let recorder = Recorder::start(Some(client.clone()), clock, settings.watches.call_timeout);
+    let keeper = Keeper::new(client.clone(), clock, settings.watches, parts, recorder);
     (Arc::new(provider), keeper)
 }

@@ -4,6 +4,7 @@
 
 use crate::cloud::{Class, NoClass};
 use crate::conditions::{Conditions, INITIALIZED};
+use crate::guard::{Held, NOT_KNOWN_YET};
 use crate::orders;
 use crate::shared::{Next, Shared, StepError};
 use api::karpenter::{NodeClaim, NodePool};
@@ -22,6 +23,9 @@ const VALIDATED: &str = "ValidationSucceeded";
 /// Claims of a fixed pool that one look makes or ends.
 const MOST_AT_ONCE: usize = 50;
 const LOOK_AGAIN: SignedDuration = SignedDuration::from_secs(1);
+
+/// Somebody else acts on the pool, or its owner keeps it back: it is left as it is.
+const ANOTHER_CONTROLLER: &str = "AnotherController";
 
 /// What is known of a pool.
 pub(crate) struct PoolCase {
@@ -49,6 +53,20 @@ pub(crate) async fn keep(shared: &Shared, case: &PoolCase) -> Result<Next, StepE
     }
     for claim in surplus(live, wanted) {
         shared.delete_claim(&claim).await?;
+    }
+    Ok(Next::Wait)
+}
+
+/// Says on a pool that is not ours why nothing is done with it; nothing else of its status is touched.
+pub(crate) async fn hold(shared: &Shared, pool: &NodePool, held: &Held) -> Result<Next, StepError> {
+    let known = pool.status.as_ref().map_or(&[][..], |status| &status.conditions);
+    let mut conditions = Conditions::of(known, pool.metadata.generation, shared.clock.now());
+    conditions.set(ANOTHER_CONTROLLER, "True", held.reason, &held.message);
+    // Until it is known, nothing is written: it is about to be.
+    if conditions.changed && held.reason != NOT_KNOWN_YET {
+        shared.warn(pool, ANOTHER_CONTROLLER, held.message.clone());
+        // Another writes this status, too: nothing of it may be lost.
+        shared.write_pool_conditions(pool, &conditions).await?;
     }
     Ok(Next::Wait)
 }
@@ -106,6 +124,7 @@ async fn write_status(shared: &Shared, case: &PoolCase, now: Timestamp) -> Resul
         Ok(_) => conditions.set_true(NODE_CLASS_READY),
         Err(no) => conditions.set(NODE_CLASS_READY, "False", no.reason, &no.message),
     }
+    conditions.remove(ANOTHER_CONTROLLER);
     conditions.sum_up(&[VALIDATED, NODE_CLASS_READY]);
     let (resources, nodes) = sums(&case.claims);
     let observed = case.class.as_ref().ok().map(|class| class.generation);

@@ -3,8 +3,10 @@
 //! Owns the watching and the orders. A claim has the name that the order gave it, so writing it again writes nothing,
 //! and giving a machine back is deleting its claim: what follows is the keeper's.
 
+use crate::Parts;
 use crate::classes::{Classes, Clouds, pictures};
 use crate::cloud::ClassTable;
+use crate::guard::Guard;
 use crate::orders;
 use crate::shortages::Shortages;
 use crate::view::View;
@@ -32,19 +34,15 @@ pub struct DirectPools {
     classes: Arc<Mutex<Classes>>,
     shortages: Arc<Shortages>,
     clouds: Clouds,
+    guard: Guard,
     pools: Api<NodePool>,
     claims: Api<NodeClaim>,
     limit: Duration,
 }
 
 impl DirectPools {
-    pub(crate) fn new(
-        client: Client,
-        clock: Clock,
-        settings: WatchSettings,
-        clouds: Clouds,
-        shortages: Arc<Shortages>,
-    ) -> Self {
+    pub(crate) fn new(client: Client, clock: Clock, settings: WatchSettings, parts: Parts) -> Self {
+        let Parts { clouds, shortages, guard } = parts;
         Self {
             pools: Api::all(client.clone()),
             claims: Api::all(client.clone()),
@@ -54,6 +52,7 @@ impl DirectPools {
             classes: Arc::new(Mutex::new(Classes::new(clouds.clone()))),
             shortages,
             clouds,
+            guard,
             limit: settings.call_timeout,
         }
     }
@@ -67,6 +66,9 @@ impl DirectPools {
             Err(error) if code(&error) == Some(404) => return obsolete(format!("NodePool {name} is gone")),
             Err(error) => return Err(failure(format!("read NodePool {name}"), error)),
         };
+        if let Some(held) = self.guard.holds_pool(&pool) {
+            return obsolete(held.message);
+        }
         let reference = &pool.spec.template.spec.node_class_ref;
         let class = self.classes.lock().unwrap_or_else(PoisonError::into_inner).of(reference);
         let class = match class {
@@ -111,6 +113,9 @@ impl DirectPools {
             Err(error) if code(&error) == Some(404) => return Ok(OrderAnswer::Done),
             Err(error) => return Err(failure(format!("read NodeClaim {name}"), error)),
         };
+        if let Some(held) = self.guard.holds(&claim.spec.node_class_ref) {
+            return Ok(OrderAnswer::Obsolete { why: Arc::from(held.message) });
+        }
         let same = Preconditions { uid: claim.uid(), resource_version: None };
         let params = DeleteParams { preconditions: Some(same), ..DeleteParams::default() };
         match within(self.limit, self.claims.delete(name, &params)).await {
@@ -125,7 +130,7 @@ enum Event {
     Pool(Seen<NodePool>),
     Claim(Seen<NodeClaim>),
     Classes(usize, Option<Arc<ClassTable>>),
-    /// Something is sold out, or is no longer.
+    /// Something is sold out, or is no longer; somebody else acts, or does no longer.
     Market,
 }
 
@@ -195,12 +200,14 @@ impl Provider for DirectPools {
             self.clouds.0.iter().enumerate().map(|(at, cloud)| {
                 pictures(cloud.classes()).map(move |table| Event::Classes(at, table)).boxed()
             });
-        let objects = [pools.boxed(), claims.boxed(), market(self.shortages.clone(), self.clock)];
+        let others = pictures(self.guard.peer()).map(|_| Event::Market);
+        let market = market(self.shortages.clone(), self.clock);
+        let objects = [pools.boxed(), claims.boxed(), market, others.boxed()];
         let events = stream::select_all(objects.into_iter().chain(classes)).boxed();
         let freshness = Freshness::of(2, self.settings.stale_after);
         let watching = Watching {
             events,
-            view: View::new(freshness, self.classes.clone(), self.shortages.clone()),
+            view: View::new(freshness, self.classes.clone(), self.shortages.clone(), self.guard.clone()),
             clock: self.clock,
             classes: self.classes.clone(),
         };

@@ -171,6 +171,15 @@ impl World {
         self.lists.iter().enumerate().filter_map(has).filter(|stray| self.is_stray(stray)).collect()
     }
 
+    /// All machines whose claim is not there.
+    pub(crate) fn strays(&self) -> Vec<Stray> {
+        let all = self.lists.iter().enumerate().flat_map(|(cloud, list)| {
+            let uids = list.iter().flat_map(|list| list.machines.keys());
+            uids.map(move |uid| Stray { cloud, uid: uid.clone() })
+        });
+        all.filter(|stray| self.is_stray(stray)).collect()
+    }
+
     pub(crate) fn is_stray(&self, stray: &Stray) -> bool {
         self.machine(stray).is_some_and(|machine| {
             let claim = self.claims.get(&machine.claim);

@@ -8,6 +8,7 @@ use crate::conditions::Conditions;
 use crate::shortages::Shortages;
 use api::karpenter::{NodeClaim, NodePool, TERMINATION};
 use clock::Clock;
+use clouds::events::Recorder;
 use clouds::watching::{code, describe, within};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
@@ -17,6 +18,9 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
+
+/// Who says it: the peer's name, which dashboards and alerts select by.
+const COMPONENT: &str = "karpenter";
 
 /// When a claim is to be looked at again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +49,7 @@ pub(crate) struct Shared {
     pub pools: Api<NodePool>,
     pub clouds: Clouds,
     pub shortages: Arc<Shortages>,
+    pub recorder: Recorder,
     pub limit: Duration,
 }
 
@@ -70,14 +75,35 @@ impl Case {
 }
 
 impl Shared {
+    /// Tells of an object in an event.
+    pub(crate) fn say<K: Resource<DynamicType = ()>>(
+        &self,
+        about: &K,
+        reason: &'static str,
+        message: String,
+    ) {
+        self.recorder.normal(COMPONENT, about, reason, message);
+    }
+
+    /// The same, of something that somebody should look at.
+    pub(crate) fn warn<K: Resource<DynamicType = ()>>(
+        &self,
+        about: &K,
+        reason: &'static str,
+        message: String,
+    ) {
+        self.recorder.warning(COMPONENT, about, reason, message);
+    }
+
     /// Deletes a claim that came to nothing, with a line that says why.
     pub(crate) async fn give_up(
         &self,
         claim: &NodeClaim,
-        reason: &str,
+        reason: &'static str,
         why: &str,
     ) -> Result<Next, StepError> {
         tracing::warn!(nodeclaim = claim.name_any(), reason, why, "deleting nodeclaim");
+        self.warn(claim, reason, why.to_owned());
         self.delete_claim(claim).await?;
         Ok(Next::Wait)
     }
@@ -151,6 +177,20 @@ impl Shared {
         let patch = Patch::Merge(json!({"status": status}));
         let call = self.pools.patch_status(&pool.name_any(), &PatchParams::default(), &patch).await;
         unless_gone(call)
+    }
+
+    /// Writes a pool's conditions, if the pool is still as it was read.
+    pub(crate) async fn write_pool_conditions(
+        &self,
+        pool: &NodePool,
+        conditions: &Conditions,
+    ) -> Result<(), StepError> {
+        let patch = Patch::Merge(json!({
+            "metadata": {"resourceVersion": pool.resource_version()},
+            "status": {"conditions": conditions.list},
+        }));
+        let name = pool.name_any();
+        unless_gone(within(self.limit, self.pools.patch_status(&name, &PatchParams::default(), &patch)).await)
     }
 
     /// Writes a node as it was read and changed since.

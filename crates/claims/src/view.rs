@@ -4,6 +4,7 @@
 //! all the same, frozen with the reason: silence would look like absence.
 
 use crate::classes::{Classes, Different};
+use crate::guard::Guard;
 use crate::orders;
 use crate::shortages::Shortages;
 use api::karpenter::{NODE_POOL, NodeClaim, NodePool};
@@ -37,6 +38,7 @@ pub(crate) struct View {
     pub changes: VecDeque<Change>,
     classes: Arc<Mutex<Classes>>,
     shortages: Arc<Shortages>,
+    guard: Guard,
     pools: BTreeMap<String, Shown>,
     claims: BTreeMap<String, Arc<NodeClaim>>,
     live: BTreeMap<String, BTreeSet<String>>,
@@ -45,12 +47,18 @@ pub(crate) struct View {
 }
 
 impl View {
-    pub(crate) fn new(freshness: Freshness, classes: Arc<Mutex<Classes>>, shortages: Arc<Shortages>) -> Self {
+    pub(crate) fn new(
+        freshness: Freshness,
+        classes: Arc<Mutex<Classes>>,
+        shortages: Arc<Shortages>,
+        guard: Guard,
+    ) -> Self {
         Self {
             freshness,
             changes: VecDeque::new(),
             classes,
             shortages,
+            guard,
             pools: BTreeMap::new(),
             claims: BTreeMap::new(),
             live: BTreeMap::new(),
@@ -151,7 +159,9 @@ impl View {
         let declared = serde_json::to_value(object)
             .map_err(|error| error.to_string())
             .and_then(|value| intake::node_pool(&value).map_err(|error| error.to_string()));
-        let why = if object.metadata.deletion_timestamp.is_some() {
+        let why = if let Some(held) = self.guard.holds_pool(object) {
+            Some(held.message)
+        } else if object.metadata.deletion_timestamp.is_some() {
             Some("it is being deleted".to_owned())
         } else if object.spec.replicas.is_some() {
             Some("it has a fixed number of machines".to_owned())

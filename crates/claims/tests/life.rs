@@ -2,11 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
-use api::karpenter::{NodeClaim, NodePool, SimulatedNodeClass, v1alpha5};
+use api::karpenter::{Ec2NodeClass, NodeClaim, NodePool, SimulatedNodeClass, v1alpha5};
 use api::simulated::SimulatedMachine;
 use clock::Clock;
 use controller::{Config, Controller};
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Client, ResourceExt as _};
@@ -68,8 +69,12 @@ impl World {
     /// Starts controller and keeper, as one process would.
     fn start(&mut self, client: &Client) {
         let config = Config::for_simulation(Policies::default(), 7);
-        let settings =
-            claims::Settings { watches: config.watch_settings(), simulate_clouds: true, clouds: Vec::new() };
+        let settings = claims::Settings {
+            watches: config.watch_settings(),
+            simulate_clouds: true,
+            heeds_others: true,
+            clouds: Vec::new(),
+        };
         let (direct, keeper) = claims::start(client, self.clock, &settings);
         let controller = Controller::new(client.clone(), config, self.clock).unwrap().with_provider(direct);
         let handle = controller.handle();
@@ -303,4 +308,85 @@ async fn an_old_provisioner_is_served_and_its_machines_mirror_claims() {
         })
         .await;
     world.until("every pod runs again", 600, async |world| world.running().await == 3).await;
+}
+
+fn peer(replicas: u32) -> Value {
+    let labels = json!({"app": "karpenter"});
+    let container = json!({"name": "controller", "image": "public.ecr.aws/karpenter/controller:1.8.0"});
+    json!({"apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"name": "karpenter", "namespace": "kube-system"},
+        "spec": {"replicas": replicas, "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": {"containers": [container],
+                "nodeSelector": {"made-by": "hand"}}}}})
+}
+
+async fn another(world: &World) -> Option<String> {
+    let pools: Api<NodePool> = Api::all(world.client.clone());
+    let pool = pools.get("main").await.unwrap();
+    let conditions = pool.status.map(|status| status.conditions).unwrap_or_default();
+    conditions.into_iter().find(|c| c.type_ == "AnotherController").map(|c| c.reason)
+}
+
+#[tokio::test(start_paused = true)]
+async fn pools_are_left_to_a_karpenter_that_runs() {
+    let disruption = json!({"consolidationPolicy": "WhenEmpty", "consolidateAfter": "30s", "budgets": [{"nodes": "100%"}]});
+    let mut old = pool(&disruption);
+    old["spec"]["template"]["spec"]["nodeClassRef"] =
+        json!({"group": "karpenter.k8s.aws", "kind": "EC2NodeClass", "name": "default"});
+    let mut world = World::new(old).await;
+    let class = json!({"apiVersion": "karpenter.k8s.aws/v1", "kind": "EC2NodeClass", "metadata": {"name": "default"},
+        "spec": {"subnetSelectorTerms": [{"id": "subnet-1"}], "securityGroupSelectorTerms": [{"id": "sg-1"}],
+            "amiSelectorTerms": [{"alias": "al2023@latest"}], "instanceProfile": "nodes"}});
+    let classes: Api<Ec2NodeClass> = Api::all(world.client.clone());
+    classes.create(&PostParams::default(), &serde_json::from_value(class).unwrap()).await.unwrap();
+    let deployments: Api<Deployment> = Api::namespaced(world.client.clone(), "kube-system");
+    let running = serde_json::from_value(peer(1)).unwrap();
+    deployments.create(&PostParams::default(), &running).await.unwrap();
+    let client = world.sandbox.client("tideline");
+    world.start(&client);
+    world.deploy(3).await;
+    let says = async |world: &World| another(world).await.as_deref() == Some("KarpenterRuns");
+    world.until("it says why", 60, says).await;
+    tokio::time::sleep(Duration::from_mins(10)).await;
+    assert!(world.is_empty().await, "something was bought beside another Karpenter");
+
+    // It is stopped: its pools are ours.
+    let patch = Patch::Merge(json!({"spec": {"replicas": 0}}));
+    deployments.patch("karpenter", &PatchParams::default(), &patch).await.unwrap();
+    world.until("every pod runs", 300, async |world| world.running().await == 3).await;
+    assert_eq!(another(&world).await, None);
+
+    // It is started again: machines stay, and nothing is done with their claims, not even when pods go.
+    let patch = Patch::Merge(json!({"spec": {"replicas": 1}}));
+    deployments.patch("karpenter", &PatchParams::default(), &patch).await.unwrap();
+    world.until("it says why again", 60, says).await;
+    let (claims, made) = (world.claims().await.len(), world.made());
+    world.scale(0).await;
+    tokio::time::sleep(Duration::from_mins(10)).await;
+    assert_eq!((world.claims().await.len(), world.made()), (claims, made));
+    assert!(world.claims().await.iter().all(|claim| claim.metadata.deletion_timestamp.is_none()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_is_renewed_and_an_owners_word_hold_a_pool() {
+    let disruption = json!({"consolidationPolicy": "WhenEmpty", "consolidateAfter": "30s"});
+    let mut held = pool(&disruption);
+    held["metadata"]["annotations"] = json!({"tideline.dev/hold": "true"});
+    let mut world = World::new(held).await;
+    let client = world.sandbox.client("tideline");
+    world.start(&client);
+    world.deploy(3).await;
+    world.until("it says why", 60, async |world| another(world).await.as_deref() == Some("OnHold")).await;
+    tokio::time::sleep(Duration::from_mins(5)).await;
+    assert!(world.is_empty().await, "something was bought for a pool on hold");
+    let pools: Api<NodePool> = Api::all(world.client.clone());
+    let free = Patch::Merge(json!({"metadata": {"annotations": {"tideline.dev/hold": null}}}));
+    pools.patch("main", &PatchParams::default(), &free).await.unwrap();
+    // Classes of our own group are not the other's, whoever holds its Lease.
+    let leases: Api<Lease> = Api::namespaced(world.client.clone(), "karpenter");
+    let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+        "metadata": {"name": "karpenter-leader-election", "namespace": "karpenter"},
+        "spec": {"holderIdentity": "karpenter-0", "leaseDurationSeconds": 15, "renewTime": "2026-01-01T00:00:00.000000Z"}});
+    leases.create(&PostParams::default(), &serde_json::from_value(lease).unwrap()).await.unwrap();
+    world.until("every pod runs", 300, async |world| world.running().await == 3).await;
 }

@@ -8,6 +8,7 @@ pub mod alibaba;
 #[cfg(feature = "aws")]
 pub mod aws;
 pub mod cluster_api;
+pub mod events;
 #[cfg(feature = "external")]
 pub mod expander;
 #[cfg(feature = "external")]

@@ -84,6 +84,8 @@ struct Watch<K> {
     api: Api<K>,
     what: &'static str,
     settings: WatchSettings,
+    /// Only objects of this name.
+    only: Option<&'static str>,
     backoff: Backoff,
     streaming_lists: bool,
     /// Wait before the next attempt.
@@ -97,10 +99,35 @@ pub fn watch<K>(api: Api<K>, what: &'static str, settings: WatchSettings) -> Box
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
+    watch_some(api, what, settings, None)
+}
+
+/// Watches objects of one name, in whichever namespaces they are.
+pub fn watch_named<K>(
+    api: Api<K>,
+    what: &'static str,
+    settings: WatchSettings,
+    name: &'static str,
+) -> BoxStream<'static, Seen<K>>
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+{
+    watch_some(api, what, settings, Some(name))
+}
+
+fn watch_some<K>(
+    api: Api<K>,
+    what: &'static str,
+    settings: WatchSettings,
+    only: Option<&'static str>,
+) -> BoxStream<'static, Seen<K>>
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+{
     let backoff = Backoff::new(seed_for(settings.seed, what), FIRST_WAIT, LONGEST_WAIT);
     let streaming_lists = settings.streaming_lists;
-    let watch =
-        Watch { api, what, settings, backoff, streaming_lists, wait: None, newest: 0, phase: Phase::Start };
+    let phase = Phase::Start;
+    let watch = Watch { api, what, settings, only, backoff, streaming_lists, wait: None, newest: 0, phase };
     stream::unfold(watch, |mut watch| async move {
         let seen = watch.next().await;
         Some((seen, watch))
@@ -165,7 +192,12 @@ where
             self.phase = Phase::Resume { version, broken: false };
             return Some(Seen::Synced);
         }
-        let params = ListParams { limit: Some(PAGE), continue_token: token, ..Default::default() };
+        let params = ListParams {
+            limit: Some(PAGE),
+            continue_token: token,
+            field_selector: self.fields(),
+            ..Default::default()
+        };
         match within(self.settings.call_timeout, self.api.list(&params)).await {
             Ok(list) => {
                 let version = list.metadata.resource_version.filter(|text| !text.is_empty());
@@ -287,7 +319,12 @@ where
     }
 
     fn watch_params(&self) -> WatchParams {
-        WatchParams { timeout: Some(self.settings.timeout_seconds), ..Default::default() }
+        let timeout = Some(self.settings.timeout_seconds);
+        WatchParams { timeout, field_selector: self.fields(), ..Default::default() }
+    }
+
+    fn fields(&self) -> Option<String> {
+        self.only.map(|name| format!("metadata.name={name}"))
     }
 
     fn broken(&mut self, verb: &str, error: &kube::Error) -> Seen<K> {

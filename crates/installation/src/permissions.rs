@@ -361,6 +361,23 @@ pub const PERMISSIONS: &[Permission] = &[
     ),
     everywhere(
         Feature::Karpenter,
+        "apps",
+        &["deployments"],
+        SEE,
+        "Whether another Karpenter runs: then its pools are left to it.",
+    ),
+    Permission {
+        feature: Feature::Karpenter,
+        place: Place::WholeCluster,
+        group: "coordination.k8s.io",
+        resources: &["leases"],
+        names: &["karpenter-leader-election"],
+        verbs: SEE,
+        why: "",
+    },
+    everywhere(Feature::Karpenter, "", &["events"], &["create", "patch"], "Saying what becomes of claims."),
+    everywhere(
+        Feature::Karpenter,
         "",
         &["nodes"],
         &["patch"],

@@ -3,10 +3,10 @@
 //! Owns the one way in which calls are made: under a time-out, and writes only while the lead surely lasts.
 
 use crate::cache::{Cache, Key, Kind};
-use crate::events::Recorder;
 use crate::portrait::{Job, Predictions};
 use crate::{Config, Figures, ScalerError};
 use clock::Clock;
+use clouds::events::Recorder;
 use clouds::watching::{code, describe, within};
 use kube::Client;
 use kube::core::ApiResource;

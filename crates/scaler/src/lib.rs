@@ -9,7 +9,6 @@ mod conditions;
 mod config;
 mod context;
 mod error;
-mod events;
 mod exit;
 mod figures;
 mod ihpa;

@@ -227,6 +227,7 @@ async fn with_clouds(
         let settings = claims::Settings {
             watches: config.watch_settings(),
             simulate_clouds: arguments.simulate_clouds,
+            heeds_others: !config.policies.dry_run,
             clouds: Vec::new(),
         };
         let (direct, keeper) = claims::start(client, clock, &settings);

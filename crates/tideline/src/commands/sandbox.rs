@@ -97,8 +97,12 @@ async fn start(arguments: &Arguments) -> Result<(), CommandError> {
         seed: arguments.seed,
         ..Config::default()
     };
-    let claimed =
-        claims::Settings { watches: config.watch_settings(), simulate_clouds: true, clouds: Vec::new() };
+    let claimed = claims::Settings {
+        watches: config.watch_settings(),
+        simulate_clouds: true,
+        heeds_others: true,
+        clouds: Vec::new(),
+    };
     let (direct, keeper) = claims::start(&cluster.client("tideline"), clock, &claimed);
     let controller = Controller::new(cluster.client("tideline"), config, clock)?
         .with_provider(direct)

@@ -1,10 +1,10 @@
-//! Kubernetes events, with the peer's reasons, texts and components.
+//! Kubernetes events about objects, with the reasons, texts and components of whoever has them to say.
 //!
 //! Owns counting repeats and the queue of writes that nobody waits for. A full queue drops what comes: an API server
 //! in trouble must not hold up scaling.
 
+use crate::watching::{code, describe, within};
 use clock::Clock;
-use clouds::watching::{code, describe, within};
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::api::{Api, Patch, PatchParams, PostParams};
@@ -18,12 +18,14 @@ use tokio::sync::mpsc;
 const QUEUE: usize = 1024;
 /// Events that are remembered for counting repeats.
 const MOST_KNOWN: usize = 8192;
+/// Where events of objects without a namespace are.
+const OF_CLUSTER: &str = "default";
 /// Letters of an object's name in an event's; with what follows they stay under the limit of names.
 const LONGEST_NAME: usize = 200;
 
 /// Where events are handed in.
 #[derive(Clone, Debug)]
-pub(crate) struct Recorder {
+pub struct Recorder {
     queue: Option<mpsc::Sender<Told>>,
 }
 
@@ -38,14 +40,15 @@ struct Told {
 
 impl Recorder {
     /// A recorder and the task that writes for it; without a client nothing is written.
-    pub(crate) fn start(client: Option<Client>, clock: Clock, limit: Duration) -> Self {
+    pub fn start(client: Option<Client>, clock: Clock, limit: Duration) -> Self {
         let Some(client) = client else { return Self { queue: None } };
         let (queue, told) = mpsc::channel(QUEUE);
         tokio::spawn(Writer { client, clock, limit, known: BTreeMap::new(), number: 0 }.run(told));
         Self { queue: Some(queue) }
     }
 
-    pub(crate) fn normal<K: Resource<DynamicType = ()>>(
+    /// Tells of something that is as it should be.
+    pub fn normal<K: Resource<DynamicType = ()>>(
         &self,
         component: &'static str,
         object: &K,
@@ -55,7 +58,8 @@ impl Recorder {
         self.tell(component, object, reason, message, false);
     }
 
-    pub(crate) fn warning<K: Resource<DynamicType = ()>>(
+    /// Tells of something that somebody should look at.
+    pub fn warning<K: Resource<DynamicType = ()>>(
         &self,
         component: &'static str,
         object: &K,
@@ -117,7 +121,7 @@ impl Writer {
 
     async fn write(&mut self, told: Told) -> kube::Result<()> {
         self.number += 1;
-        let namespace = told.about.namespace.clone().unwrap_or_default();
+        let namespace = told.about.namespace.clone().unwrap_or_else(|| OF_CLUSTER.to_owned());
         let events: Api<Event> = Api::namespaced(self.client.clone(), &namespace);
         let now = self.clock.now();
         let repeat =
