@@ -3,12 +3,16 @@
 //! Owns finding the cloud and the class of a reference. What a class says is its cloud's.
 
 use crate::cloud::{Class, ClassTable, MachineCloud, NoClass};
-use api::karpenter::NodeClassRef;
+use api::karpenter::{AWS_GROUP, NodeClassRef};
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::sync::watch;
+
+/// The kind of AWS's classes.
+pub(crate) const EC2_KIND: &str = "EC2NodeClass";
 
 /// The clouds that are served, by their place in the list.
 #[derive(Clone)]
@@ -17,6 +21,7 @@ pub(crate) struct Clouds(pub(crate) Vec<Arc<dyn MachineCloud>>);
 impl Clouds {
     /// Which cloud serves a class.
     pub(crate) fn of(&self, key: &NodeClassRef) -> Option<(usize, &Arc<dyn MachineCloud>)> {
+        let key = canonical(key);
         self.0.iter().enumerate().find(|(_, cloud)| {
             cloud.kinds().iter().any(|(group, kind)| *group == key.group && *kind == key.kind)
         })
@@ -31,6 +36,7 @@ pub(crate) enum Different {
 
 impl Different {
     pub(crate) fn includes(&self, class: &NodeClassRef) -> bool {
+        let class = &*canonical(class);
         match self {
             Self::All => true,
             Self::These(classes) => classes.contains(class),
@@ -73,6 +79,7 @@ impl Classes {
             );
             return Err(NoClass::lasting("NotServed", message));
         };
+        let key = &*canonical(key);
         let Some(table) = &self.known[cloud] else {
             let message = format!("the cloud of {} {} has not answered yet", key.kind, key.name);
             return Err(NoClass::passing("NodeClassReadinessUnknown", message));
@@ -96,6 +103,16 @@ pub(crate) fn pictures<T: Clone + Send + Sync + 'static>(
         Some((picture, (receiver, false)))
     })
     .boxed()
+}
+
+/// A class that a pool of ours refers to in our own group is the one of that name in its cloud's group: so a pool can be
+/// ours while another Karpenter, which does not look at our group, acts on the rest.
+pub(crate) fn canonical(key: &NodeClassRef) -> Cow<'_, NodeClassRef> {
+    if key.group == api::GROUP && key.kind == EC2_KIND {
+        Cow::Owned(reference(AWS_GROUP, EC2_KIND, &key.name))
+    } else {
+        Cow::Borrowed(key)
+    }
 }
 
 pub(crate) fn reference(group: &str, kind: &str, name: &str) -> NodeClassRef {

@@ -3,6 +3,7 @@
 //! Owns which offerings a launch may take, the launch, and what is written of it. The machine is keyed by the claim's
 //! uid; what is written afterwards can be written again.
 
+use crate::classes::canonical;
 use crate::cloud::{LaunchError, LaunchOrder, Launched, NoClass, Offer};
 use crate::conditions::{Conditions, INITIALIZED, LAUNCHED, REGISTERED};
 use crate::orders;
@@ -56,7 +57,7 @@ pub(crate) async fn launch(shared: &Shared, case: &Case) -> Result<Next, StepErr
         claim: Arc::from(claim.name_any()),
         uid: Arc::from(claim.uid().unwrap_or_default()),
         pool: claim.labels().get(NODE_POOL).map(|name| Arc::from(name.as_str())),
-        class_ref: reference.clone(),
+        class_ref: canonical(reference).into_owned(),
         class: class.clone(),
         options,
         requests: requests_of(claim)?,

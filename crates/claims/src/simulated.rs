@@ -4,7 +4,7 @@
 //! wherever that runs. The machine has the claim's name and notes its uid, so that there is never a second one.
 
 use crate::catalogue;
-use crate::classes::reference;
+use crate::classes::{EC2_KIND, reference};
 use crate::cloud::{
     Class, ClassTable, CloudMachine, LaunchError, LaunchOrder, Launched, MachineCloud, MachineKey,
     MachineList, NoClass, Notice, Offer, SimulatedTerms,
@@ -41,7 +41,6 @@ const ZONES: &str = "tideline.dev/zones";
 /// On a machine: what the cloud says of its future, for trying out: `ends` or `at-risk`.
 const NOTICE: &str = "tideline.dev/notice";
 const OWN_KIND: &str = "SimulatedNodeClass";
-const EC2_KIND: &str = "EC2NodeClass";
 
 pub(crate) struct SimulatedCloud {
     machines: Api<SimulatedMachine>,

@@ -371,6 +371,7 @@ async fn pools_are_left_to_a_karpenter_that_runs() {
 async fn a_lease_that_is_renewed_and_an_owners_word_hold_a_pool() {
     let disruption = json!({"consolidationPolicy": "WhenEmpty", "consolidateAfter": "30s"});
     let mut held = pool(&disruption);
+    held["spec"]["template"]["spec"]["nodeClassRef"]["kind"] = json!("EC2NodeClass");
     held["metadata"]["annotations"] = json!({"tideline.dev/hold": "true"});
     let mut world = World::new(held).await;
     let client = world.sandbox.client("tideline");
@@ -382,10 +383,16 @@ async fn a_lease_that_is_renewed_and_an_owners_word_hold_a_pool() {
     let pools: Api<NodePool> = Api::all(world.client.clone());
     let free = Patch::Merge(json!({"metadata": {"annotations": {"tideline.dev/hold": null}}}));
     pools.patch("main", &PatchParams::default(), &free).await.unwrap();
+    // The class of AWS's group by our own group's name.
+    let aws = json!({"apiVersion": "karpenter.k8s.aws/v1", "kind": "EC2NodeClass", "metadata": {"name": "default"},
+        "spec": {"subnetSelectorTerms": [{"id": "subnet-1"}], "securityGroupSelectorTerms": [{"id": "sg-1"}],
+            "amiSelectorTerms": [{"alias": "al2023@latest"}], "instanceProfile": "nodes"}});
+    let classes: Api<Ec2NodeClass> = Api::all(world.client.clone());
+    classes.create(&PostParams::default(), &serde_json::from_value(aws).unwrap()).await.unwrap();
     // Classes of our own group are not the other's, whoever holds its Lease.
-    let leases: Api<Lease> = Api::namespaced(world.client.clone(), "karpenter");
+    let leases: Api<Lease> = Api::namespaced(world.client.clone(), "kube-system");
     let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
-        "metadata": {"name": "karpenter-leader-election", "namespace": "karpenter"},
+        "metadata": {"name": "karpenter-leader-election", "namespace": "kube-system"},
         "spec": {"holderIdentity": "karpenter-0", "leaseDurationSeconds": 15, "renewTime": "2026-01-01T00:00:00.000000Z"}});
     leases.create(&PostParams::default(), &serde_json::from_value(lease).unwrap()).await.unwrap();
     world.until("every pod runs", 300, async |world| world.running().await == 3).await;
