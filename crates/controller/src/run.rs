@@ -34,7 +34,9 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 pub(crate) struct Loop {
     config: Config,
     clock: Clock,
-    decide: Decide,
+    /// In the place of `planner`, where a test plants one.
+    decide: Option<Decide>,
+    planner: nodes::Planner,
     reporter: Reporter,
     observer: Observer,
     joins: Joins,
@@ -87,6 +89,7 @@ impl Loop {
         Self {
             clock,
             decide,
+            planner: nodes::Planner::default(),
             reporter,
             observer,
             joins: Joins::default(),
@@ -341,7 +344,11 @@ impl Loop {
         self.hold_until = None;
         let waited = self.first_news.map(|first| now.duration_since(first));
         let begun = tokio::time::Instant::now();
-        let decision = (self.decide)(&self.cluster, &self.config.policies, &ledger, now);
+        let (cluster, policies) = (&self.cluster, &self.config.policies);
+        let decision = match self.decide {
+            Some(decide) => decide(cluster, policies, &ledger, now),
+            None => self.planner.decide(cluster, policies, &ledger, now),
+        };
         let took = begun.elapsed();
         if self.planted.has(PlantedBug::ActBeforeDurable) {
             self.executor.hear(&decision.ledger);

@@ -27,7 +27,7 @@ use tokio::sync::{oneshot, watch};
 /// Time that steps under way are given at exit.
 pub(crate) const GRACE_AT_EXIT: Duration = Duration::from_secs(10);
 
-/// The function that decides; `nodes::decide` unless a test plants another.
+/// A function that decides, as `nodes::decide` does.
 pub type Decide = fn(&Cluster, &Policies, &Ledger, Timestamp) -> Decision;
 
 /// One round, as hooks see it: after it was decided, and made durable if `adopted`, before it is acted on.
@@ -52,7 +52,8 @@ pub struct Controller {
     pub(crate) client: Client,
     pub(crate) config: Config,
     pub(crate) clock: Clock,
-    pub(crate) decide: Decide,
+    /// In the place of the loop's own planner, where a test plants one.
+    pub(crate) decide: Option<Decide>,
     pub(crate) providers: Vec<Arc<dyn Provider>>,
     pub(crate) hooks: Vec<RoundHook>,
     pub(crate) recorder: Option<Recorder>,
@@ -92,14 +93,13 @@ impl Controller {
             None => None,
         };
         let (handle, answering) = http::pair(config.health.clone());
-        let (decide, hooks) = (nodes::decide as Decide, Vec::new());
         Ok(Self {
             client,
             config,
             clock,
-            decide,
+            decide: None,
             providers,
-            hooks,
+            hooks: Vec::new(),
             recorder,
             handle,
             answering,
@@ -145,7 +145,7 @@ impl Controller {
     /// Decides with another function: for tests that plant a mistake.
     #[must_use]
     pub fn with_decide(mut self, decide: Decide) -> Self {
-        self.decide = decide;
+        self.decide = Some(decide);
         self
     }
 

@@ -5,9 +5,11 @@
 
 mod cohorts;
 mod shapes;
+mod standing;
 mod storage;
 
 pub use cohorts::Cohort;
+pub use standing::Standing;
 pub use storage::{Storage, StorageChange};
 
 use crate::{
@@ -111,6 +113,8 @@ pub struct Cluster {
     live_by_owner: BTreeMap<Uid, u32>,
     #[serde(skip)]
     shapes: Shapes,
+    #[serde(skip)]
+    standing: Standing,
 }
 
 impl Cluster {
@@ -120,6 +124,13 @@ impl Cluster {
                 Some(value) => map.insert(key, value),
                 None => map.remove(&key),
             };
+        }
+        let passing = matches!(
+            change,
+            Change::Pod(..) | Change::Workload(..) | Change::Pdb(..) | Change::Outcome(_) | Change::Alert(_)
+        );
+        if !passing {
+            self.standing.renew();
         }
         match change {
             Change::Node(key, node) => self.put_node(key, node),
@@ -207,6 +218,9 @@ impl Cluster {
 
     /// Works out again what claims ask of pods' nodes and what nodes are fitted with.
     fn resolve(&mut self, touched: Touched) {
+        if !(touched.pods.is_empty() && touched.nodes.is_empty()) {
+            self.standing.renew();
+        }
         for key in touched.pods {
             let Some(pod) = self.pods.get(&key) else { continue };
             let joined = self.joined_pod(pod);
@@ -244,7 +258,16 @@ impl Cluster {
 
     fn put_pod(&mut self, key: PodKey, pod: Option<Arc<Pod>>) {
         let mut touched = Touched::default();
-        if let Some(old) = self.pods.remove(&key) {
+        let old = self.pods.remove(&key);
+        let alike = match (&old, &pod) {
+            (Some(old), Some(new)) => standing::stands_alike(old, new),
+            (Some(one), None) | (None, Some(one)) => one.node.is_none() && one.claims.is_none(),
+            (None, None) => true,
+        };
+        if !alike {
+            self.standing.renew();
+        }
+        if let Some(old) = old {
             self.unindex(&old);
             touched = self.storage.forget(&old);
         }
@@ -278,7 +301,9 @@ impl Cluster {
     }
 
     fn index(&mut self, pod: &Arc<Pod>) {
-        self.shapes.add(&pod.shape);
+        if self.shapes.add(&pod.shape) {
+            self.standing.renew();
+        }
         if let Some(node) = &pod.node {
             self.pods_by_node.entry(node.clone()).or_default().insert(pod.key.clone(), Arc::clone(pod));
         } else {
@@ -291,7 +316,9 @@ impl Cluster {
     }
 
     fn unindex(&mut self, pod: &Arc<Pod>) {
-        self.shapes.remove(&pod.shape);
+        if self.shapes.remove(&pod.shape) {
+            self.standing.renew();
+        }
         if let Some(node) = &pod.node {
             if let Some(keys) = self.pods_by_node.get_mut(node) {
                 keys.remove(&pod.key);
@@ -363,6 +390,11 @@ impl Cluster {
 
     pub fn rule_sets(&self) -> &BTreeMap<RuleSetKey, Arc<RuleSet>> {
         &self.rule_sets
+    }
+
+    /// A mark that stays the same while nothing but waiting pods changes.
+    pub fn standing(&self) -> &Standing {
+        &self.standing
     }
 
     pub fn storage(&self) -> &Storage {

@@ -34,7 +34,7 @@ mod volumes;
 mod workload;
 
 pub use advice::Advice;
-pub use cluster::{Change, Cluster, Cohort, Input, InputState, Storage, StorageChange};
+pub use cluster::{Change, Cluster, Cohort, Input, InputState, Standing, Storage, StorageChange};
 pub use disruption::{
     BudgetWindow, Consolidation, DisruptionBudget, DisruptionPolicy, DisruptionReason, Share,
 };
@@ -75,7 +75,7 @@ pub use reason::{
 };
 pub use resources::{Bytes, MilliCpu, ResourceName, Resources};
 pub use taints::{Effect, Taint, Toleration, TolerationOperator};
-pub use verdicts::{PodVerdicts, Verdicts};
+pub use verdicts::{NodeVerdicts, PodVerdicts, Verdicts};
 pub use volumes::{
     AccessMode, BindingMode, CsiDriver, CsiSource, DriverLimits, Fittings, InlineDisk, PersistentVolume,
     PodVolumeClaim, StorageCapacity, StorageClass, UnboundVolume, VolumeAttachment, VolumeClaim, VolumeMode,

@@ -1,7 +1,7 @@
 //! What one cold round costs at the sizes of the published planner benchmarks: a scale-up, a scale-down, and pods
-//! that fit nowhere.
+//! that fit nowhere; and what a pod more costs a planner that has decided about its cluster before.
 //!
-//! `cargo run --release -p nodes --example bench_sizes [up|down|nowhere] [NODES]`. Prints the best and the median of
+//! `cargo run --release -p nodes --example bench_sizes [up|down|nowhere|one] [NODES]`. Prints the best and the median of
 //! some rounds of each, and what was decided. Units: a node "10000m / 10000 B / 100 pods".
 
 #![expect(clippy::expect_used, reason = "an example that cannot go on should stop")]
@@ -42,6 +42,40 @@ fn main() {
         let shape = shape(1000, 20_000);
         (0..size).for_each(|number| pod(&mut cluster, number, &shape, None, now));
         report(&format!("{size} pods that fit nowhere, 200 nodes"), &cluster, now);
+    }
+    for size in sizes(&[5000]).into_iter().filter(|_| wanted("one")) {
+        one_more(size, now);
+    }
+}
+
+/// A pod comes to a cluster that was decided about, is placed, and goes again; a new one each time.
+fn one_more(size: u64, now: Timestamp) {
+    let mut cluster = group(size, now);
+    let running = shape(200, 200);
+    (0..size * 30).for_each(|number| pod(&mut cluster, number, &running, Some(number % size), now));
+    let (policies, mut planner) = (Policies::default(), nodes::Planner::default());
+    let ledger = planner.decide(&cluster, &policies, &Ledger::default(), now).ledger;
+    for (kind, one) in [("one that runs there already", running), ("a new kind of pod", shape(300, 100))] {
+        let mut times: Vec<Duration> = Vec::new();
+        for number in 0..ROUNDS as u64 * 3 {
+            let number = size * 30 + number;
+            pod(&mut cluster, number, &one, None, now);
+            let start = Instant::now();
+            let decision = planner.decide(&cluster, &policies, &ledger, now);
+            times.push(start.elapsed());
+            assert_eq!(
+                decision,
+                nodes::decide(&cluster, &policies, &ledger, now),
+                "equal to a cold decision"
+            );
+            cluster.apply(Change::Pod(PodKey::new("default", &format!("pod-{number}")), None));
+        }
+        times.sort();
+        println!(
+            "{:>9.2?} best, {:>9.2?} median: one pod more on {size} nodes, {kind}",
+            times[0],
+            times[times.len() / 2]
+        );
     }
 }
 

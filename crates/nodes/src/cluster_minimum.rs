@@ -36,6 +36,9 @@ impl ClusterMinimum {
                 of: |n| n.allocatable.memory.0,
             },
         ];
+        if kept.iter().all(|kept| kept.bounds.min == 0) {
+            return Self(kept);
+        }
         let stays =
             |name| round.ledger.removals.get(name).is_none_or(|r| r.phase == model::RemovalPhase::Undoing);
         for (name, node) in fleet.nodes.iter().filter(|(_, node)| node.state != NodeState::Leaving) {

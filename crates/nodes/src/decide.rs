@@ -4,11 +4,10 @@
 
 use crate::budgets::Budgets;
 use crate::disruption::{self, Allowance};
-use crate::fleet::Fleet;
 use crate::freshness::Freshness;
+use crate::planner::Memory;
 use crate::planted::Planted;
 use crate::round::Round;
-use crate::supply::Supply;
 use crate::{
     back_off, deliveries, demand, drains, growth, idle, leftovers, outcomes, rehearsal, rules, soft_taints,
     waits,
@@ -21,8 +20,8 @@ use model::{Cluster, Decision, Ledger, Policies};
 /// The ledger of the answer is to be made durable before any step of its plan is taken; the outcomes of the steps
 /// come back as changes of the cluster.
 pub fn decide(cluster: &Cluster, policies: &Policies, ledger: &Ledger, now: Timestamp) -> Decision {
-    rehearsal::apply(cluster, policies, ledger, now, &|cluster, ledger| {
-        run(Round::new(cluster, policies, ledger, now, Planted::default()))
+    rehearsal::apply(cluster, policies, ledger, now, &mut |cluster, ledger| {
+        run(Round::new(cluster, policies, ledger, now, Planted::default()), &mut Memory::default())
     })
 }
 
@@ -35,10 +34,10 @@ pub fn decide_with(
     now: Timestamp,
     bug: Option<crate::PlantedBug>,
 ) -> Decision {
-    run(Round::new(cluster, policies, ledger, now, Planted::with(bug)))
+    run(Round::new(cluster, policies, ledger, now, Planted::with(bug)), &mut Memory::default())
 }
 
-fn run(mut round: Round<'_>) -> Decision {
+pub(crate) fn run(mut round: Round<'_>, memory: &mut Memory) -> Decision {
     outcomes::absorb(&mut round);
     let fresh = Freshness::of(&mut round);
     if !fresh.cluster {
@@ -47,11 +46,11 @@ fn run(mut round: Round<'_>) -> Decision {
     back_off::review(&mut round, &fresh);
     waits::forget(&mut round);
     drains::settle(&mut round, &fresh);
-    let mut fleet = Fleet::survey(&mut round, &fresh);
+    let mut fleet = memory.fleet(&mut round, &fresh);
     deliveries::settle(&mut round, &mut fleet);
     leftovers::collect(&mut round, &fleet);
 
-    let mut supply = Supply::of(&mut round, &fleet);
+    let mut supply = memory.supply(&mut round, &fleet);
     let demand = demand::gather(&mut round, &fresh, &mut supply.room);
     let mut unmet = supply.serve(&mut round, demand);
     let mut budgets = Budgets::of(&round);
@@ -64,5 +63,6 @@ fn run(mut round: Round<'_>) -> Decision {
     idle::review(&mut round, &fleet, &fresh, &mut supply, &mut budgets);
     disruption::consolidate(&mut round, &fleet, &fresh, &mut supply, &mut budgets, &mut allowance);
     soft_taints::review(&mut round, &fleet, &fresh);
+    memory.take_back(supply);
     round.conclude()
 }

@@ -39,7 +39,7 @@ pub(crate) struct Allowance {
 impl Allowance {
     pub(crate) fn of(round: &Round<'_>, fleet: &Fleet) -> Self {
         let mut this = Self { total: BTreeMap::new(), going: BTreeMap::new() };
-        for (name, node) in &fleet.nodes {
+        for (name, node) in fleet.direct_nodes() {
             let Some((machine, direct)) = direct_of(node) else { continue };
             if direct.initialized_at.is_none() {
                 continue;
@@ -101,10 +101,7 @@ pub(crate) fn replace(
     forget(round, fleet, budgets);
     choose(round, fleet, supply, budgets, allowance);
     let mut unserved = Vec::new();
-    for (name, node) in &fleet.nodes {
-        if direct_of(node).is_none() {
-            continue;
-        }
+    for (name, node) in fleet.direct_nodes() {
         if node.state == NodeState::Leaving {
             settle_elsewhere(round, supply, name, None, &mut unserved);
         } else if let Some(entry) = round.ledger.replacing.get(name).cloned()
@@ -165,7 +162,7 @@ fn choose(
     allowance: &mut Allowance,
 ) {
     let mut due = Vec::new();
-    for (name, node) in &fleet.nodes {
+    for (name, node) in fleet.direct_nodes() {
         if is_candidate(round, fleet, supply, name, node).is_some()
             && let Some((cause, since)) = cause_of(round, node)
         {
@@ -315,7 +312,7 @@ pub(crate) fn consolidate(
     }
     round.ledger.quiet.retain(|name, _| fleet.nodes.contains_key(name));
     let mut fullest_last = Vec::new();
-    for (name, node) in &fleet.nodes {
+    for (name, node) in fleet.direct_nodes() {
         let Some(direct) = is_candidate(round, fleet, supply, name, node) else { continue };
         let Some(account) = account_of(fleet, node) else { continue };
         let Some(policy) = account.pool.direct().map(|direct| direct.spec().disruption.clone()) else {
@@ -398,9 +395,9 @@ fn exchange(
 fn is_unsettled(round: &Round<'_>, fleet: &Fleet) -> bool {
     let waiting = round.cluster.waiting_pods().any(|pod| !pod.gated && !pod.daemon);
     let going = round.ledger.removals.values().any(|removal| removal.drains);
-    let moving = fleet.nodes.values().any(|node| {
-        direct_of(node).is_some() && matches!(node.state, NodeState::Leaving | NodeState::Starting { .. })
-    });
+    let moving = fleet
+        .direct_nodes()
+        .any(|(_, node)| matches!(node.state, NodeState::Leaving | NodeState::Starting { .. }));
     let direct = |account: &&PoolAccount| account.pool.direct().is_some();
     let coming = fleet.pools.values().filter(direct).any(|account| account.upcoming() > 0);
     waiting || going || moving || coming || !round.ledger.replacing.is_empty()

@@ -6,10 +6,12 @@
 use crate::ceiling::Ceiling;
 use crate::freshness::Freshness;
 use crate::round::{Round, after};
-use crate::{back_off, pool_policy, rules};
+use crate::supply::DELETION_CANDIDATE;
+use crate::{back_off, leftovers, pool_policy, rules};
 use jiff::{SignedDuration, Timestamp};
 use model::{Machine, MachineId, MachineState, Node, NodeName, Pool, PoolId, Readiness};
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::sync::Arc;
 
 /// A node that turned not ready this long after it was made had been ready before: it is ill, not starting.
@@ -38,6 +40,7 @@ pub(crate) struct FleetNode {
 }
 
 /// One pool's machines, counted.
+#[derive(Clone)]
 pub(crate) struct PoolAccount {
     pub pool: Arc<Pool>,
     /// The pool's minimum without what rules hold now.
@@ -94,8 +97,21 @@ impl PoolAccount {
     }
 }
 
-pub(crate) struct Fleet {
+/// All nodes, and which of them those are that few steps of a round have to look at.
+pub(crate) struct Register {
     pub nodes: BTreeMap<NodeName, FleetNode>,
+    /// Nodes that carry the mark of a removal, ours or somebody else's.
+    pub marked: Vec<NodeName>,
+    /// Nodes that carry the soft taint of what is not needed.
+    pub softly_tainted: Vec<NodeName>,
+    pub any_unready: bool,
+    any_starting: bool,
+    any_direct: bool,
+}
+
+#[derive(Clone)]
+pub(crate) struct Fleet {
+    register: Arc<Register>,
     pub pools: BTreeMap<PoolId, PoolAccount>,
     /// What may still be bought in the whole cluster.
     pub ceiling: Ceiling,
@@ -135,15 +151,55 @@ impl Fleet {
                 account.unborn = 0;
             }
         }
-        let mut fleet = Self { nodes, pools, ceiling: Ceiling::default() };
+        let register = Arc::new(Register::of(nodes));
+        let mut fleet = Self { register, pools, ceiling: Ceiling::default() };
         fleet.ceiling = Ceiling::of(round, &fleet);
         fleet
+    }
+
+    /// Whether nothing is on its way or failed to come, so that no limit of time bears on it.
+    pub(crate) fn rests(&self) -> bool {
+        let at_rest = |account: &PoolAccount| {
+            account.upcoming() == 0 && account.failed.is_empty() && account.late.is_empty()
+        };
+        !self.any_starting && self.pools.values().all(at_rest)
     }
 
     /// Nodes of the whole cluster, ours or not, machines on their way included.
     pub(crate) fn total_nodes(&self) -> u32 {
         let on_their_way: u32 = self.pools.values().map(PoolAccount::without_node).sum();
         u32::try_from(self.nodes.len()).unwrap_or(u32::MAX).saturating_add(on_their_way)
+    }
+}
+
+impl Deref for Fleet {
+    type Target = Register;
+
+    fn deref(&self) -> &Register {
+        &self.register
+    }
+}
+
+impl Register {
+    fn of(nodes: BTreeMap<NodeName, FleetNode>) -> Self {
+        let names = |which: fn(&FleetNode) -> bool| {
+            nodes.iter().filter(|(_, node)| which(node)).map(|(name, _)| name.clone()).collect()
+        };
+        let any = |which: fn(&FleetNode) -> bool| nodes.values().any(which);
+        Self {
+            marked: names(|node| leftovers::is_marked(&node.node)),
+            softly_tainted: names(|node| node.node.has_taint(DELETION_CANDIDATE)),
+            any_unready: any(|node| matches!(node.state, NodeState::Unready { .. })),
+            any_starting: any(|node| matches!(node.state, NodeState::Starting { .. })),
+            any_direct: any(|node| node.machine.as_ref().is_some_and(|machine| machine.direct.is_some())),
+            nodes,
+        }
+    }
+
+    /// Nodes whose machines were launched by themselves, in name order.
+    pub(crate) fn direct_nodes(&self) -> impl Iterator<Item = (&NodeName, &FleetNode)> {
+        let all = self.any_direct.then(|| self.nodes.iter()).into_iter().flatten();
+        all.filter(|(_, node)| node.machine.as_ref().is_some_and(|machine| machine.direct.is_some()))
     }
 }
 

@@ -13,6 +13,7 @@ use crate::fleet::{Fleet, FleetNode, NodeState, PoolAccount};
 use crate::freshness::Freshness;
 use crate::planted::PlantedBug;
 use crate::round::Round;
+use crate::settled::settled;
 use crate::supply::{Supply, TO_BE_DELETED};
 use crate::unready_gate::Gate;
 use crate::utilization::{self, Utilization};
@@ -95,8 +96,14 @@ pub(crate) fn review(
     if !fresh.for_removal() {
         return;
     }
+    let settled = settled(round, fleet, supply);
+    let leaving: Vec<NodeName> = round.ledger.removals.keys().cloned().collect();
+    round.verdicts.nodes.settle(Arc::clone(&settled.said), &leaving);
+    // Who is about to come makes a node one that is looked at again.
+    let awaited = supply.awaited.iter().filter_map(|spot| supply.node_at(*spot));
+    let looked_at: BTreeSet<&NodeName> = settled.open.iter().chain(awaited).collect();
     let mut candidates = Vec::new();
-    for (name, node) in &fleet.nodes {
+    for (name, node) in looked_at.into_iter().filter_map(|name| fleet.nodes.get_key_value(name)) {
         if round.ledger.removals.contains_key(name) {
             continue;
         }
@@ -108,7 +115,7 @@ pub(crate) fn review(
     }
     leave_ill_places(round, fleet, &mut candidates);
     sort(round, supply, &mut candidates);
-    let before = Movers::so_far(supply);
+    let before = if candidates.is_empty() { Movers::default() } else { Movers::so_far(supply) };
     let simulated = simulate(round, fleet, supply, budgets, candidates);
     remember(round, fleet, &simulated);
     let mut starts = Starts::of(round, before);
@@ -158,7 +165,11 @@ fn eligible<'f>(
     Ok(Some(Candidate { name, node, account, unready_since, may_suit_unmodelled, kept_but_for_rule }))
 }
 
-fn owner<'f>(round: &Round<'_>, fleet: &'f Fleet, node: &FleetNode) -> Result<&'f PoolAccount, Reason> {
+pub(crate) fn owner<'f>(
+    round: &Round<'_>,
+    fleet: &'f Fleet,
+    node: &FleetNode,
+) -> Result<&'f PoolAccount, Reason> {
     let Some(machine) = &node.machine else {
         let known = node.node.machine.is_none();
         return Err(if known { Reason::NotAutoscaled } else { Reason::MachineUnknown });
@@ -171,11 +182,11 @@ fn owner<'f>(round: &Round<'_>, fleet: &'f Fleet, node: &FleetNode) -> Result<&'
 }
 
 /// Whether a rule lets nodes like this one go now, used or not.
-fn is_let_go(round: &Round<'_>, node: &FleetNode, account: &PoolAccount) -> bool {
+pub(crate) fn is_let_go(round: &Round<'_>, node: &FleetNode, account: &PoolAccount) -> bool {
     node.state == NodeState::Ready && rules::may_let_go(round, &account.pool.id) > 0
 }
 
-fn forbids(node: &Node) -> bool {
+pub(crate) fn forbids(node: &Node) -> bool {
     [SCALE_DOWN_DISABLED, DO_NOT_DISRUPT]
         .iter()
         .any(|key| node.annotations.get(*key).is_some_and(|value| &**value == "true"))
@@ -217,7 +228,7 @@ fn kept_anyway(
     all_of(kept)
 }
 
-fn in_use(
+pub(crate) fn in_use(
     round: &Round<'_>,
     supply: &Supply,
     name: &NodeName,

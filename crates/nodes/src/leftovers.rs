@@ -20,12 +20,11 @@ pub(crate) fn collect(round: &mut Round<'_>, fleet: &Fleet) {
     if round.planted.has(PlantedBug::LostTaint) {
         return;
     }
-    for (name, entry) in &fleet.nodes {
-        let node = &entry.node;
-        let marked = node.annotations.contains_key(INTENT) || node.has_taint(TO_BE_DELETED);
-        if !marked || round.ledger.removals.contains_key(name) {
+    for name in &fleet.marked {
+        let Some(entry) = fleet.nodes.get(name).filter(|_| !round.ledger.removals.contains_key(name)) else {
             continue;
-        }
+        };
+        let node = &entry.node;
         let ours = node.annotations.contains_key(INTENT);
         let cordoned = if ours {
             node.annotations.contains_key(CORDONED)
@@ -44,6 +43,11 @@ pub(crate) fn collect(round: &mut Round<'_>, fleet: &Fleet) {
         removal.cordoned = cordoned && node.unschedulable;
         round.ledger.removals.insert(name.clone(), removal);
     }
+}
+
+/// Whether a node carries the mark of a removal.
+pub(crate) fn is_marked(node: &Node) -> bool {
+    node.annotations.contains_key(INTENT) || node.has_taint(TO_BE_DELETED)
 }
 
 /// When a foreign mark is old: its value is the second at which it was put on.

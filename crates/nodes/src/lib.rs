@@ -33,11 +33,13 @@ mod launches;
 mod leftovers;
 mod market;
 mod outcomes;
+mod planner;
 mod planted;
 mod pool_policy;
 mod rehearsal;
 mod round;
 mod rules;
+mod settled;
 mod soft_taints;
 mod supply;
 mod unready_gate;
@@ -47,5 +49,6 @@ mod waits;
 pub use decide::decide;
 #[cfg(feature = "planted-bugs")]
 pub use decide::decide_with;
+pub use planner::Planner;
 #[cfg(feature = "planted-bugs")]
 pub use planted::PlantedBug;

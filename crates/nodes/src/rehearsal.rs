@@ -16,7 +16,7 @@ const FROZEN: &str = "in dry run: what would be done is said and not done";
 const REPEATED: SignedDuration = SignedDuration::from_secs(10);
 
 /// One round as `decide` makes it, without looking at dry run.
-pub(crate) type Rule<'a> = &'a dyn Fn(&Cluster, &Ledger) -> Decision;
+pub(crate) type Rule<'a> = &'a mut dyn FnMut(&Cluster, &Ledger) -> Decision;
 
 /// Decides with the dry run that the policies ask for.
 pub(crate) fn apply(
@@ -29,11 +29,19 @@ pub(crate) fn apply(
     if policies.dry_run {
         return of_all(rule(cluster, ledger), ledger, now);
     }
-    let rehearsed = |pool: &Pool| policies.dry_run_pools.iter().any(|name| is_named(pool, name));
-    if !cluster.pools().values().any(|pool| rehearsed(pool)) {
+    if !is_of_pools(cluster, policies) {
         return rule(cluster, ledger);
     }
-    of_pools(cluster, ledger, &rehearsed, rule)
+    of_pools(cluster, ledger, &|pool| is_rehearsed(policies, pool), rule)
+}
+
+/// Whether single pools are in dry run and the others are not.
+pub(crate) fn is_of_pools(cluster: &Cluster, policies: &Policies) -> bool {
+    !policies.dry_run && cluster.pools().values().any(|pool| is_rehearsed(policies, pool))
+}
+
+fn is_rehearsed(policies: &Policies, pool: &Pool) -> bool {
+    policies.dry_run_pools.iter().any(|name| is_named(pool, name))
 }
 
 /// A pool is named by its id or by its name.

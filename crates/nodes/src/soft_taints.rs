@@ -8,6 +8,7 @@ use crate::freshness::Freshness;
 use crate::round::Round;
 use crate::supply::DELETION_CANDIDATE;
 use model::{Effect, NodeName, SoftTaint, SoftTaintChange, Step, Taint};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Where none are used, those of before are taken off so many in a round.
@@ -27,7 +28,11 @@ pub(crate) fn review(round: &mut Round<'_>, fleet: &Fleet, fresh: &Freshness) {
     let limit = round.policies.draining.soft_taints;
     let most = if limit == 0 { TAKEN_OFF } else { limit };
     let mut open = u32::try_from(round.ledger.soft_taints.len()).unwrap_or(u32::MAX);
-    for (name, node) in &fleet.nodes {
+    let wanting = Some(&round.ledger.unneeded_since).filter(|_| limit > 0);
+    let names: BTreeSet<NodeName> =
+        fleet.softly_tainted.iter().chain(wanting.into_iter().flat_map(|map| map.keys())).cloned().collect();
+    for name in &names {
+        let Some(node) = fleet.nodes.get(name) else { continue };
         let Some(put) = change_of(round, fleet, name, node) else { continue };
         let known = round.ledger.soft_taints.get(name).filter(|change| change.put == put).cloned();
         if known.is_none() {

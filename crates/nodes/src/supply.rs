@@ -1,26 +1,23 @@
 //! What there is room on, in the order in which it is used: nodes that are ready, nodes that could stay after all,
 //! machines on their way.
 //!
-//! Owns the room of one round and the meaning of its spots, and serves demand from it before anything is bought.
+//! Serves demand from the room of one round before anything is bought. Owns what of it is spoken for; what its spots are
+//! is `ground`'s.
+
+mod ground;
+
+pub(crate) use ground::{Ground, SpotKind};
 
 use crate::claims::fingerprint;
 use crate::demand::{Demand, DemandGroup};
-use crate::fleet::{Fleet, FleetNode, NodeState, PoolAccount};
-use crate::launches;
-use crate::planted::PlantedBug;
-use crate::round::{Round, after};
-use crate::utilization::{self, Utilization};
-use model::{
-    Cluster, MachineState, Node, NodeName, NodeTemplate, Pod, PodNames, PoolId, Reason, RemovalPhase,
-    Resources, Taint, Uid, WorkloadKey,
-};
-use packing::{
-    Ask, ClassIx, ClusterVolumes, NodeView, Placed, Room, SpotIx, Template, Vocabulary,
-    first_lasting_rejection, size_units,
-};
+use crate::fleet::{Fleet, PoolAccount};
+use crate::round::Round;
+use ground::Survey;
+use model::{Node, NodeTemplate, Pod, PodNames, PoolId, Reason, Taint, Uid, WorkloadKey};
+use packing::{Ask, ClassIx, NodeView, Placed, Room, SpotIx, Template, first_lasting_rejection, size_units};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
+use std::ops::{Deref, Range};
 use std::sync::Arc;
 
 /// The taint of a node that is on its way out.
@@ -41,17 +38,6 @@ const PASSING_TAINTS: [&str; 9] = [
     "node.cloudprovider.kubernetes.io/shutdown",
 ];
 
-/// How long the scheduler may take to bind what a new node was bought for.
-const JUST_COME: jiff::SignedDuration = jiff::SignedDuration::from_mins(1);
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum SpotKind {
-    Ready(NodeName),
-    /// Marked for removal; nothing has been moved yet, so it can stay.
-    Marked(NodeName),
-    OnItsWay(PoolId),
-}
-
 /// A part of a demand group that found no room.
 #[derive(Clone, Debug)]
 pub(crate) struct Unmet {
@@ -69,20 +55,9 @@ type Put<'p> = dyn FnMut(&mut Room, usize, u32, Range<usize>) + 'p;
 
 pub(crate) struct Supply {
     pub room: Room,
-    kinds: Vec<SpotKind>,
-    spot_of: BTreeMap<NodeName, SpotIx>,
-    /// Ready nodes are the spots before this one.
-    pub ready_end: usize,
-    /// Nodes that exist, those that can stay after all included, are the spots before this one.
-    standing_end: usize,
-    /// Machines on their way are the spots from there to before this one.
-    coming_end: usize,
-    of_pool: BTreeMap<PoolId, Range<usize>>,
-    /// Machines of direct pools that the pods of certain shapes were bought for.
-    reserved: Vec<(SpotIx, BTreeMap<u64, u32>)>,
-    pub utilization: BTreeMap<NodeName, Utilization>,
-    /// Nodes on which nothing but `DaemonSet` and mirror pods runs.
-    pub idle: BTreeSet<NodeName>,
+    pub ground: Arc<Ground>,
+    /// The ground would be otherwise at another time.
+    pub awaits_the_clock: bool,
     /// Ready nodes that waiting pods are about to be bound to.
     pub awaited: BTreeSet<SpotIx>,
     /// Pods with a node of their own that were put there.
@@ -93,169 +68,30 @@ pub(crate) struct Supply {
     pub unmodelled: Vec<Arc<Pod>>,
 }
 
+impl Deref for Supply {
+    type Target = Ground;
+
+    fn deref(&self) -> &Ground {
+        &self.ground
+    }
+}
+
 impl Supply {
     pub(crate) fn of(round: &mut Round<'_>, fleet: &Fleet) -> Self {
-        let mut supply = Self {
-            room: empty_room(round.cluster),
-            kinds: Vec::new(),
-            spot_of: BTreeMap::new(),
-            ready_end: 0,
-            standing_end: 0,
-            coming_end: 0,
-            of_pool: BTreeMap::new(),
-            reserved: Vec::new(),
-            utilization: BTreeMap::new(),
-            idle: BTreeSet::new(),
+        let Survey { room, ground, awaits_the_clock } = Survey::of(round, fleet);
+        Self { awaits_the_clock, ..Self::on(Arc::new(ground), room) }
+    }
+
+    /// A supply of which nothing has been used yet.
+    pub(crate) fn on(ground: Arc<Ground>, room: Room) -> Self {
+        Self {
+            room,
+            ground,
+            awaits_the_clock: false,
             awaited: BTreeSet::new(),
             named: BTreeMap::new(),
             contending: BTreeMap::new(),
             unmodelled: Vec::new(),
-        };
-        supply.add_ready(round, fleet);
-        supply.add_marked(round, fleet);
-        supply.standing_end = supply.room.len();
-        if !round.planted.has(PlantedBug::DoubleBuy) {
-            supply.add_on_their_way(round, fleet);
-        }
-        supply.coming_end = supply.room.len();
-        supply.add_others(round, fleet);
-        supply
-    }
-
-    /// Nodes that take no pods and whose own pods the scheduler still counts.
-    fn add_others(&mut self, round: &Round<'_>, fleet: &Fleet) {
-        for (name, node) in &fleet.nodes {
-            let out = matches!(node.state, NodeState::Unready { .. } | NodeState::Leaving);
-            if out && !round.ledger.removals.contains_key(name) {
-                let pods = utilization::load(round, &node.node, &mut self.room).pods;
-                let spot = self.room.add(Arc::clone(&node.node));
-                self.hold(spot, &pods);
-                self.room.bar(spot);
-            }
-        }
-    }
-
-    pub(crate) fn spot(&self, node: &NodeName) -> Option<SpotIx> {
-        self.spot_of.get(node).copied()
-    }
-
-    /// Fullest first: what moves fills nodes that stay before nodes that could go.
-    fn add_ready(&mut self, round: &Round<'_>, fleet: &Fleet) {
-        let mut ready = Vec::new();
-        for (name, node) in &fleet.nodes {
-            let load = utilization::load(round, &node.node, &mut self.room);
-            self.utilization.insert(name.clone(), load.utilization);
-            if load.idle {
-                self.idle.insert(name.clone());
-            }
-            if node.state == NodeState::Ready && !round.ledger.removals.contains_key(name) {
-                ready.push((Reverse(load.utilization.permille()), name, &node.node, load.pods));
-            }
-        }
-        ready.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
-        for (_, name, node, pods) in ready {
-            let spot = self.room.add(Arc::clone(node));
-            self.hold(spot, &pods);
-            self.kinds.push(SpotKind::Ready(name.clone()));
-            self.spot_of.insert(name.clone(), spot);
-            let machine = fleet.nodes.get(name).and_then(|node| node.machine.as_ref());
-            let new = machine
-                .and_then(|machine| machine.direct.as_ref())
-                .filter(|direct| direct.initialized_at.is_some_and(|at| round.now < after(at, JUST_COME)));
-            self.reserve(new.map(|direct| &direct.serves));
-        }
-        self.ready_end = self.room.len();
-    }
-
-    /// Nodes whose removal has moved nothing yet, or is being undone.
-    fn add_marked(&mut self, round: &Round<'_>, fleet: &Fleet) {
-        for (name, removal) in &round.ledger.removals {
-            let Some(node) = fleet.nodes.get(name).filter(|node| node.state == NodeState::Ready) else {
-                continue;
-            };
-            if !matches!(removal.phase, RemovalPhase::Marking | RemovalPhase::Undoing) {
-                continue;
-            }
-            let mut plain = Node::clone(&node.node);
-            plain.taints.retain(|taint| &*taint.key != TO_BE_DELETED && !is_passing(round, taint));
-            plain.unschedulable &= !removal.cordoned;
-            let pods = utilization::load(round, &plain, &mut self.room).pods;
-            let spot = self.room.add(Arc::new(plain));
-            self.hold(spot, &pods);
-            self.kinds.push(SpotKind::Marked(name.clone()));
-            self.spot_of.insert(name.clone(), spot);
-        }
-    }
-
-    /// Pool by pool, the machines that have a node already first.
-    fn add_on_their_way(&mut self, round: &Round<'_>, fleet: &Fleet) {
-        for (id, account) in &fleet.pools {
-            let begin = self.room.len();
-            for (name, node) in &fleet.nodes {
-                if starting_pool(node) == Some(id) && !round.ledger.removals.contains_key(name) {
-                    self.add_starting(round, fleet, node);
-                    let machine = node.machine.as_ref().and_then(|machine| machine.direct.as_ref());
-                    self.reserve(machine.map(|direct| &direct.serves));
-                }
-            }
-            if account.pool.direct().is_some() {
-                self.add_claimed(round, fleet, account);
-            } else if let Some(template) = template(round, account, &mut self.room) {
-                for _ in 0..account.coming + account.unborn {
-                    let spot = self.room.add_promised(Arc::clone(&template.node));
-                    for class in &template.overhead {
-                        self.room.hold(*class, spot, 1);
-                    }
-                }
-            }
-            self.kinds.resize(self.room.len(), SpotKind::OnItsWay(id.clone()));
-            self.of_pool.insert(id.clone(), begin..self.room.len());
-        }
-    }
-
-    /// Machines that are claimed and have no node yet, then those whose claims are not seen yet.
-    fn add_claimed(&mut self, round: &Round<'_>, fleet: &Fleet, account: &PoolAccount) {
-        let id = &account.pool.id;
-        let joined: BTreeSet<&model::MachineId> = fleet
-            .nodes
-            .values()
-            .filter_map(|node| node.machine.as_ref().map(|machine| &machine.id))
-            .collect();
-        let mut coming: Vec<(Arc<model::Flavour>, BTreeMap<u64, u32>)> = Vec::new();
-        for machine in round.cluster.machines_of(id).filter(|machine| !joined.contains(&machine.id)) {
-            let may_come = matches!(machine.state, MachineState::Creating | MachineState::Running);
-            if let Some(direct) = machine.direct.as_ref().filter(|_| may_come) {
-                coming.push((Arc::clone(&direct.flavour), direct.serves.clone()));
-            }
-        }
-        if let Some(order) = round.ledger.scale_ups.get(id) {
-            for (launch, _) in launches::unseen(round, order) {
-                coming.push((Arc::clone(&launch.flavour), launch.serves.clone()));
-            }
-        }
-        // Alike machines share one reading of their kind.
-        let mut known: Vec<(Arc<model::Flavour>, Template)> = Vec::new();
-        for (flavour, serves) in coming {
-            let found =
-                known.iter().position(|(other, _)| Arc::ptr_eq(other, &flavour) || **other == *flavour);
-            let at = found.unwrap_or_else(|| {
-                let template = template_of(round, id, &flavour.template, &mut self.room);
-                known.push((flavour, template));
-                known.len() - 1
-            });
-            let template = &known[at].1;
-            let spot = self.room.add_promised(Arc::clone(&template.node));
-            for class in &template.overhead {
-                self.room.hold(*class, spot, 1);
-            }
-            self.reserve(Some(&serves));
-        }
-    }
-
-    /// Keeps the machine that was added last for the pods that it was bought for.
-    fn reserve(&mut self, serves: Option<&BTreeMap<u64, u32>>) {
-        if let Some(serves) = serves.filter(|serves| !serves.is_empty()) {
-            self.reserved.push((SpotIx(self.room.len() - 1), serves.clone()));
         }
     }
 
@@ -275,7 +111,8 @@ impl Supply {
         for (at, group) in groups.iter().enumerate().filter(|(_, group)| !group.is_empty()) {
             by_shape.entry(fingerprint(&group.shape)).or_default().push(at);
         }
-        for (spot, serves) in self.reserved.iter().filter(|(spot, _)| within.contains(&spot.0)) {
+        let ground = Arc::clone(&self.ground);
+        for (spot, serves) in ground.reserved.iter().filter(|(spot, _)| within.contains(&spot.0)) {
             for (shape, count) in serves {
                 let mut left = *count;
                 for at in by_shape.get(shape).into_iter().flatten() {
@@ -285,29 +122,6 @@ impl Supply {
                     left = left.saturating_sub(after.saturating_sub(before));
                 }
             }
-        }
-    }
-
-    fn hold(&mut self, spot: SpotIx, pods: &[(ClassIx, u32)]) {
-        for (class, count) in pods {
-            self.room.hold(*class, spot, *count);
-        }
-    }
-
-    /// A node that is there and not ready: as it will be, with the DaemonSet pods that it does not have yet.
-    fn add_starting(&mut self, round: &Round<'_>, fleet: &Fleet, node: &FleetNode) {
-        let plain = Arc::new(starting_node(round, fleet, node));
-        let pods = utilization::load(round, &plain, &mut self.room).pods;
-        let spot = self.room.add(Arc::clone(&plain));
-        self.hold(spot, &pods);
-        let present: BTreeSet<&Uid> = round
-            .cluster
-            .pods_on(&node.node.name)
-            .filter(|pod| pod.daemon)
-            .filter_map(|pod| pod.owner.as_ref().map(|owner| &owner.uid))
-            .collect();
-        for class in daemons(round, &plain, &present, &mut self.room) {
-            self.room.hold(class, spot, 1);
         }
     }
 
@@ -561,24 +375,10 @@ pub(crate) fn take_missing(missing: &mut Vec<(WorkloadKey, u32)>, mut count: u32
     taken
 }
 
-fn starting_pool(node: &FleetNode) -> Option<&PoolId> {
-    matches!(node.state, NodeState::Starting { .. }).then_some(())?;
-    node.machine.as_ref().map(|machine| &machine.pool)
-}
-
 fn is_passing(round: &Round<'_>, taint: &Taint) -> bool {
     PASSING_TAINTS.contains(&&*taint.key)
         || &*taint.key == DELETION_CANDIDATE
         || round.policies.taints.is_passing(&taint.key)
-}
-
-/// A room without spots that can tell apart all pods of the cluster.
-fn empty_room(cluster: &Cluster) -> Room {
-    let mut vocabulary = Vocabulary::of(cluster.shapes_naming_labels());
-    for set in cluster.daemon_sets().values() {
-        vocabulary.add(&set.shape);
-    }
-    Room::new(vocabulary, cluster.namespaces()).with_volumes(ClusterVolumes::of(cluster))
 }
 
 /// The room's name for pods like this one.
@@ -587,40 +387,6 @@ pub(crate) fn class_of(room: &mut Room, pod: &Pod) -> ClassIx {
         return room.terminating_class(&pod.shape, &pod.key.namespace, &pod.labels);
     }
     room.class(&pod.shape, &pod.key.namespace, &pod.labels)
-}
-
-/// A node that is there and not ready, as it will be.
-fn starting_node(round: &Round<'_>, fleet: &Fleet, node: &FleetNode) -> Node {
-    let mut plain = Node::clone(&node.node);
-    plain.taints.retain(|taint| !is_passing(round, taint));
-    let machine = node.machine.as_ref();
-    let of_pool = || fleet.pools.get(&machine?.pool)?.pool.template.as_ref();
-    let direct = machine.and_then(|machine| machine.direct.as_ref());
-    let template = direct.map(|direct| &direct.flavour.template).or_else(of_pool);
-    if let Some(template) = template {
-        // Until its kubelet and device plug-ins have reported, the template knows better.
-        fill_gaps(&mut plain.allocatable, &template.allocatable);
-        if plain.fittings.is_none() {
-            plain.fittings.clone_from(&template.fittings);
-        }
-        model::add_zone_aliases(&mut plain.labels);
-        if direct.is_some() {
-            // Startup taints go; what stays is what was planned.
-            plain.taints.clone_from(&template.taints);
-        }
-    }
-    plain
-}
-
-fn fill_gaps(seen: &mut Resources, promised: &Resources) {
-    if seen.cpu.0 == 0 && seen.memory.0 == 0 {
-        *seen = promised.clone();
-        return;
-    }
-    for (name, amount) in &promised.extended {
-        let entry = seen.extended.entry(name.clone()).or_default();
-        *entry = (*entry).max(*amount);
-    }
 }
 
 /// What a new node of a pool will offer to pods: its template, with the DaemonSet pods that will run there.

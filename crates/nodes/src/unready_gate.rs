@@ -46,6 +46,9 @@ pub(crate) struct Gate {
 impl Gate {
     /// Counts all registered nodes, ours or not.
     pub(crate) fn of(round: &Round<'_>, fleet: &Fleet) -> Self {
+        if !fleet.any_unready {
+            return Self::default();
+        }
         let (mut whole, mut zones, mut pools) = (Share::default(), BTreeMap::new(), BTreeMap::new());
         for node in fleet.nodes.values() {
             whole.count(node);

@@ -265,6 +265,9 @@ fn told_backwards(cluster: &Cluster) -> Cluster {
     for outcome in cluster.outcomes() {
         told.apply(Change::Outcome(outcome.clone()));
     }
+    for alert in cluster.alerts() {
+        told.apply(Change::Alert(alert.clone()));
+    }
     told
 }
 

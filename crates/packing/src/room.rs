@@ -9,6 +9,7 @@ mod classes;
 mod facts;
 mod market;
 mod sites;
+mod start;
 mod topology;
 mod volumes;
 mod wishes;
@@ -22,6 +23,7 @@ use crate::{Ask, ClusterVolumes, NodeView, Vocabulary, first_rejection};
 use classes::Classes;
 use model::{Labels, Node, PodShape, PoolRejection, Resources};
 use sites::{Presence, Sites};
+use start::Start;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -95,6 +97,7 @@ pub struct Room {
     facts: Vec<Facts>,
     spots: Vec<Spot>,
     log: Vec<Undo>,
+    start: Option<Start>,
 }
 
 impl Room {
@@ -111,6 +114,7 @@ impl Room {
 
     /// The cluster's open volumes are others now; those that pods in this room were given are no longer among them.
     pub fn set_volumes(&mut self, volumes: ClusterVolumes) {
+        self.note_lasting_change(0);
         self.volumes.renew(volumes);
     }
 
@@ -238,7 +242,7 @@ impl Room {
                     self.spots[spot].received.pop();
                     self.remove(class, spot, count);
                 }
-                Some(Undo::TakenOff { spot, class, count }) => self.hold(class, SpotIx(spot), count),
+                Some(Undo::TakenOff { spot, class, count }) => self.receive(class, SpotIx(spot), count),
                 Some(Undo::Added) => self.remove_last_spot(),
                 Some(Undo::Closed(spot)) => {
                     self.spots[spot].closed = false;
@@ -303,6 +307,11 @@ impl Room {
 
     /// Notes pods that are there, whether or not they fit. Not undone by a rollback.
     pub fn hold(&mut self, class: ClassIx, spot: SpotIx, count: u32) {
+        self.note_lasting_change(spot.0);
+        self.receive(class, spot, count);
+    }
+
+    fn receive(&mut self, class: ClassIx, spot: SpotIx, count: u32) {
         let held = &mut self.spots[spot.0].held;
         match held.iter_mut().find(|(known, _)| *known == class) {
             Some((_, pods)) => *pods += count,
@@ -324,6 +333,7 @@ impl Room {
     /// Notes that pods which were there are gone; at most as many as there are. Not undone by a rollback, so not
     /// for between a mark and its rollback.
     pub fn release(&mut self, class: ClassIx, spot: SpotIx, count: u32) -> u32 {
+        self.note_lasting_change(spot.0);
         let gone = self.remove(class, spot.0, count);
         if gone > 0 && !self.spots[spot.0].closed {
             for facts in &mut self.facts {
@@ -357,6 +367,8 @@ impl Room {
 
     /// Takes pods off a spot, at most as many as there are; a rollback puts them back.
     pub fn take_off(&mut self, class: ClassIx, spot: SpotIx, count: u32) -> u32 {
+        // Pods that are put back come behind those that stayed.
+        self.note_lasting_change(spot.0);
         let taken = self.remove(class, spot.0, count);
         if taken > 0 {
             if !self.spots[spot.0].closed {
@@ -485,7 +497,11 @@ impl Room {
     }
 
     fn put(&mut self, class: ClassIx, spot: usize, count: u32) {
-        self.hold(class, SpotIx(spot), count);
+        if self.classes.shape(class.0).volumes.is_some() {
+            // Which open volume is given back first is not kept.
+            self.note_lasting_change(spot);
+        }
+        self.receive(class, SpotIx(spot), count);
         self.spots[spot].received.push((class, count));
         self.log.push(Undo::Placed { spot, class, count });
     }

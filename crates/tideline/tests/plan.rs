@@ -53,6 +53,17 @@ fn a_cluster_as_kubectl_prints_it_is_planned_for() {
     golden("cluster.json", &["-f", "cluster.yaml", "pools.yaml", "-o", "json"]);
 }
 
+/// What comes later is decided as by a controller that runs: as if it had been there, on what the first round left.
+#[test]
+fn pods_may_come_after_the_cluster_was_decided_about() {
+    let all = plan(&["--at", AT, "-o", "json", "-f", "pools.yaml", "web.yaml"], "");
+    let later = plan(&["--at", AT, "-o", "json", "-f", "pools.yaml", "--added", "web.yaml"], "");
+    assert!(later.status.success(), "{}", String::from_utf8_lossy(&later.stderr));
+    assert_eq!(String::from_utf8(all.stdout).unwrap(), String::from_utf8(later.stdout).unwrap());
+    let alone = plan(&["--added", "web.yaml"], "");
+    assert_eq!(alone.status.code(), Some(2), "{}", String::from_utf8_lossy(&alone.stderr));
+}
+
 #[test]
 fn removal_at_once_is_a_flag_away() {
     golden(

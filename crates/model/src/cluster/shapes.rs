@@ -20,21 +20,27 @@ impl PartialEq for Shapes {
 impl Eq for Shapes {}
 
 impl Shapes {
-    pub(super) fn add(&mut self, shape: &Arc<PodShape>) {
-        if shape.names_labels() {
-            let known = self.0.entry(Arc::as_ptr(shape) as usize);
-            known.or_insert_with(|| (Arc::clone(shape), 0)).1 += 1;
+    /// Whether it is the first of its kind.
+    pub(super) fn add(&mut self, shape: &Arc<PodShape>) -> bool {
+        if !shape.names_labels() {
+            return false;
         }
+        let known = self.0.entry(Arc::as_ptr(shape) as usize);
+        let (_, count) = known.or_insert_with(|| (Arc::clone(shape), 0));
+        *count += 1;
+        *count == 1
     }
 
-    pub(super) fn remove(&mut self, shape: &Arc<PodShape>) {
+    /// Whether it was the last of its kind.
+    pub(super) fn remove(&mut self, shape: &Arc<PodShape>) -> bool {
         let address = Arc::as_ptr(shape) as usize;
-        if let Some((_, count)) = self.0.get_mut(&address) {
-            *count -= 1;
-            if *count == 0 {
-                self.0.remove(&address);
-            }
+        let Some((_, count)) = self.0.get_mut(&address) else { return false };
+        *count -= 1;
+        let last = *count == 0;
+        if last {
+            self.0.remove(&address);
         }
+        last
     }
 
     pub(super) fn clear(&mut self) {

@@ -26,10 +26,19 @@ pub(crate) struct World {
     /// Number of the next machine, for its name.
     machines: u32,
     births: u32,
+    /// Keeps what has not changed from round to round; it must never show.
+    planner: nodes::Planner,
 }
 
 pub(crate) fn pool_id(name: &str) -> PoolId {
     PoolId::from(format!("simulated/{name}"))
+}
+
+/// The first line by which what a planner decided is not what would have been decided without it.
+fn differs(cold: &Decision, warm: &Decision) -> String {
+    let (cold, warm) = (format!("{cold:#?}"), format!("{warm:#?}"));
+    let line = cold.lines().zip(warm.lines()).find(|(cold, warm)| cold != warm);
+    format!("kept from the round before, it decides otherwise: {line:?}")
 }
 
 impl World {
@@ -42,6 +51,7 @@ impl World {
             open: Vec::new(),
             machines: 0,
             births: 0,
+            planner: nodes::Planner::default(),
         };
         for input in [
             Input::Nodes,
@@ -67,7 +77,9 @@ impl World {
 
     /// Decides, checks the decision on its own, and takes over the ledger and the plan.
     pub(crate) fn round(&mut self) -> (Decision, Vec<String>) {
-        let decision = nodes::decide(&self.cluster, &self.policies, &self.ledger, self.now);
+        let cold = nodes::decide(&self.cluster, &self.policies, &self.ledger, self.now);
+        let decision = self.planner.decide(&self.cluster, &self.policies, &self.ledger, self.now);
+        let warm_differs = (decision != cold).then(|| differs(&cold, &decision));
         let found = checker::check_plan(&self.cluster, &self.policies, &self.ledger, &decision, self.now);
         self.ledger = decision.ledger.clone();
         for step in &decision.plan.steps {
@@ -76,8 +88,9 @@ impl World {
             }
         }
         self.cluster.forget_outcomes();
-        let again = nodes::decide(&self.cluster, &self.policies, &self.ledger, self.now);
+        let again = self.planner.decide(&self.cluster, &self.policies, &self.ledger, self.now);
         let mut complaints: Vec<String> = found.iter().map(ToString::to_string).collect();
+        complaints.extend(warm_differs);
         // A round that changed much looks again soon: what the change makes possible may wait for that.
         let soon = self.now.checked_add(SignedDuration::from_secs(1)).unwrap();
         let last_word = decision.wake_at.is_none_or(|at| at > soon);

@@ -120,6 +120,16 @@ impl Classes {
         self.keys.len()
     }
 
+    /// How much of each thing is numbered.
+    pub(super) fn sizes(&self) -> [usize; 5] {
+        [self.keys.len(), self.sets.len(), self.pairs.len(), self.groups.len(), self.shapes.len()]
+    }
+
+    /// Addresses of shapes that were met.
+    pub(super) fn addresses(&self) -> usize {
+        self.by_address.len()
+    }
+
     pub(super) fn key(&self, class: u32) -> ClassKey {
         self.keys.items()[class as usize]
     }

@@ -112,6 +112,12 @@ impl Sites {
         self.nodes.len()
     }
 
+    /// How much of each thing is numbered.
+    pub(super) fn sizes(&self) -> [usize; 6] {
+        let soft = usize::from(self.soft_taints);
+        [self.extended.len(), self.ports.len(), self.kinds.len(), self.needs.len(), self.free.width, soft]
+    }
+
     pub(super) fn has_soft_taints(&self) -> bool {
         self.soft_taints
     }

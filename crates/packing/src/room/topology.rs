@@ -195,6 +195,13 @@ impl Topology {
         number
     }
 
+    /// How much of each thing is numbered.
+    pub(super) fn sizes(&self) -> [usize; 5] {
+        let values = self.key_list.iter().map(|key| key.values.len()).sum();
+        let (keys, inclusions, sets) = (self.keys.len(), self.inclusions.len(), self.set_numbers.len());
+        [keys, values, inclusions, sets, self.counted.len()]
+    }
+
     pub(super) fn grow_groups(&mut self, groups: usize) {
         if self.matching.len() < groups {
             self.matching.resize(groups, Vec::new());

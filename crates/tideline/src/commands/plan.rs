@@ -32,6 +32,10 @@ pub(crate) struct Arguments {
     /// Kubernetes objects as JSON or YAML (lists, several documents, gzip); `-` is standard input
     #[arg(short = 'f', long = "filename", value_name = "FILE", num_args = 1..)]
     files: Vec<PathBuf>,
+    /// Pods that come after everything else: it is decided without them first, then with them, as a controller would
+    /// that runs, and the second decision is printed
+    #[arg(long, value_name = "FILE", num_args = 1.., requires = "files")]
+    added: Vec<PathBuf>,
     /// Read the cluster that this kubeconfig names (read-only)
     #[arg(long, value_name = "FILE", conflicts_with = "files")]
     kubeconfig: Option<PathBuf>,
@@ -75,9 +79,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CommandError> {
 
     let mut policies = Policies::default();
     arguments.policies.apply(&mut policies);
+    let mut planner = nodes::Planner::default();
+    let before = gathered.before.as_ref().map_or_else(Ledger::default, |earlier| {
+        planner.decide(earlier, &policies, &Ledger::default(), now).ledger
+    });
     let started = stopwatch();
-    let before = Ledger::default();
-    let decision = nodes::decide(&gathered.cluster, &policies, &before, now);
+    let decision = match &gathered.before {
+        Some(_) => planner.decide(&gathered.cluster, &policies, &before, now),
+        None => nodes::decide(&gathered.cluster, &policies, &before, now),
+    };
     let decide = started.elapsed();
 
     let timings = arguments.timings.then(|| Timings { load, decide, peak_mb: peak_mb() });
@@ -119,7 +129,7 @@ fn gathered(arguments: &Arguments, now: Timestamp) -> Result<Gathered, CommandEr
                 .into(),
         ));
     }
-    gather::from_files(&arguments.files, &arguments.offerings, now)
+    gather::from_files(&arguments.files, &arguments.added, &arguments.offerings, now)
 }
 
 /// Fractions of a second would only make the answer harder to read.

@@ -56,8 +56,8 @@ fn measure(binary: &Path, folder: &Path, number: usize, row: &Row) -> Result<Str
     }
     // The time of its steps is the slowest part of a checked run, so that one is not timed.
     let checked = plan(binary, &arguments, true);
-    if let Some(scratch) = scratch {
-        let _ = std::fs::remove_file(scratch);
+    for file in scratch {
+        let _ = std::fs::remove_file(file);
     }
     let median = |value: fn(&Run) -> f64| {
         let mut all: Vec<f64> = runs.iter().map(value).collect();
@@ -89,19 +89,31 @@ fn measure(binary: &Path, folder: &Path, number: usize, row: &Row) -> Result<Str
     ))
 }
 
-/// The arguments of `tideline plan`, and the file made for them.
-fn arguments(folder: &Path, number: usize, row: &Row) -> Result<(Vec<String>, Option<PathBuf>), String> {
+/// The arguments of `tideline plan`, and the files made for them.
+fn arguments(folder: &Path, number: usize, row: &Row) -> Result<(Vec<String>, Vec<PathBuf>), String> {
+    let write = |name: String, text: fn() -> String| {
+        let path = folder.join(name);
+        std::fs::write(&path, text())
+            .map_err(|error| format!("could not write {}: {error}", path.display()))?;
+        Ok::<PathBuf, String>(path)
+    };
     let (file, scratch) = match row.input {
-        Input::Shared(file) => (table::shared(file), None),
+        Input::Shared(file) => (table::shared(file), Vec::new()),
         Input::Generated(text) => {
-            let path = folder.join(format!("{number}.json"));
-            std::fs::write(&path, text())
-                .map_err(|error| format!("could not write {}: {error}", path.display()))?;
-            (path.display().to_string(), Some(path))
+            let path = write(format!("{number}.json"), text)?;
+            (path.display().to_string(), vec![path])
+        }
+        Input::Added(before, then) => {
+            let (path, added) =
+                (write(format!("{number}.json"), before)?, write(format!("{number}-added.json"), then)?);
+            (path.display().to_string(), vec![path, added])
         }
     };
     let mut arguments: Vec<String> =
         ["plan", "--timings", "-o", "json", "-f", &file].map(str::to_owned).into();
+    if let Some(added) = scratch.get(1) {
+        arguments.extend(["--added".to_owned(), added.display().to_string()]);
+    }
     if let Some(catalogue) = row.catalogue {
         arguments.extend(["--offerings".to_owned(), catalogue.to_owned()]);
     }

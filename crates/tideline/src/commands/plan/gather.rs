@@ -16,26 +16,45 @@ use intake::stream::{Item, each_object};
 use intake::{IntakeError, Interner, NodePool, slim};
 use jiff::Timestamp;
 use kube::api::DynamicObject;
-use model::{Change, Cluster, Input, InputState, Machine, MachineState, PodPhase, PoolId, Readiness};
+use model::{Change, Cluster, Input, InputState, Machine, MachineState, PodKey, PodPhase, PoolId, Readiness};
 use serde::de::DeserializeOwned;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// What was read.
 pub(super) struct Gathered {
     pub(super) cluster: Cluster,
+    /// The same before some pods came, where that was asked for.
+    pub(super) before: Option<Cluster>,
     /// What was assumed or left out, a sentence each.
     pub(super) notes: Vec<String>,
 }
 
-/// Reads files; `-` is standard input.
+/// Reads files, then those whose pods come afterwards; `-` is standard input.
 pub(super) fn from_files(
     files: &[PathBuf],
+    added: &[PathBuf],
     flags: &OfferingFlags,
     now: Timestamp,
 ) -> Result<Gathered, CommandError> {
     let mut gathering = Gathering::new(now);
+    read(&mut gathering, files)?;
+    if added.is_empty() {
+        return gathering.finish(flags);
+    }
+    let there: BTreeSet<PodKey> = gathering.cluster.pods().keys().cloned().collect();
+    read(&mut gathering, added)?;
+    let mut gathered = gathering.finish(flags)?;
+    let mut before = gathered.cluster.clone();
+    for pod in gathered.cluster.pods().keys().filter(|pod| !there.contains(*pod)) {
+        before.apply(Change::Pod(pod.clone(), None));
+    }
+    gathered.before = Some(before);
+    Ok(gathered)
+}
+
+fn read(gathering: &mut Gathering, files: &[PathBuf]) -> Result<(), CommandError> {
     for path in files {
         let mut take = |item| gathering.take(item);
         if path == Path::new("-") {
@@ -46,7 +65,7 @@ pub(super) fn from_files(
             std::fs::File::open(path).map_err(|source| CommandError::Read { path: path.clone(), source })?;
         each_object(&path.display().to_string(), &mut file, &mut take)?;
     }
-    gathering.finish(flags)
+    Ok(())
 }
 
 /// Lists a live cluster; nothing is written to it.
@@ -373,7 +392,7 @@ impl Gathering {
             notes.push(format!("{count} objects of kind {kind} play no part in a plan; left out"));
         }
         notes.extend(pool_notes);
-        Ok(Gathered { cluster: self.cluster, notes })
+        Ok(Gathered { cluster: self.cluster, before: None, notes })
     }
 
     /// Nodes of simulated pools whose machines were not given: the provider id names both.
