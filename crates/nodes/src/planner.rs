@@ -117,3 +117,54 @@ fn rests(round: &Round<'_>) -> bool {
     let no_rules = ledger.rules.is_empty() && round.cluster.rule_sets().is_empty();
     none_open && no_rules
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::{Change, Input, InputState, Labels, Node, NodeName, NodeTemplate, Pod, PodKey, Resources};
+
+    fn cluster() -> Cluster {
+        let mut cluster = Cluster::default();
+        for input in [Input::Nodes, Input::Pods, Input::Workloads, Input::DaemonSets, Input::Pdbs] {
+            cluster.apply(Change::Input(input, InputState::Fresh));
+        }
+        for name in ["a", "b"] {
+            let allocatable = Resources { cpu: model::MilliCpu(1000), pods: 9, ..Resources::default() };
+            let template = NodeTemplate { labels: Labels::new(), allocatable, ..NodeTemplate::default() };
+            cluster.apply(Change::Node(NodeName::new(name), Some(Arc::new(Node::promised(name, &template)))));
+        }
+        cluster
+    }
+
+    fn put(cluster: &mut Cluster, name: &str, node: Option<&str>) {
+        let key = PodKey::new("default", name);
+        let pod: Pod = serde_json::from_value(serde_json::json!({
+            "key": key, "uid": name, "node": node, "createdAt": "2026-01-01T00:00:00Z",
+            "unschedulableSince": "2026-01-01T00:00:00Z",
+            "shape": { "requests": { "cpu": 100, "pods": 1 } },
+        }))
+        .unwrap();
+        cluster.apply(Change::Pod(key, Some(Arc::new(pod))));
+    }
+
+    /// What the figure of one pod more rests on.
+    #[test]
+    fn a_pod_that_waits_is_decided_about_on_what_was_kept() {
+        let (mut planner, mut cluster) = (Planner::default(), cluster());
+        let (policies, ledger, now) = (Policies::default(), Ledger::default(), Timestamp::MAX);
+        let mut decide = |cluster: &Cluster| {
+            let warm = planner.decide(cluster, &policies, &ledger, now);
+            assert_eq!(warm, crate::decide(cluster, &policies, &ledger, now));
+            let kept = planner.0.kept.as_ref().unwrap();
+            (Arc::clone(&kept.ground), kept.again.is_some())
+        };
+        put(&mut cluster, "there", Some("a"));
+        let (first, in_place) = decide(&cluster);
+        assert!(in_place);
+        put(&mut cluster, "waits", None);
+        let (second, in_place) = decide(&cluster);
+        assert!(Arc::ptr_eq(&first, &second) && in_place, "nothing that stands has changed");
+        put(&mut cluster, "waits", Some("b"));
+        assert!(!Arc::ptr_eq(&first, &decide(&cluster).0), "what stands has changed");
+    }
+}
