@@ -68,7 +68,7 @@ fn one_more(size: u64, now: Timestamp) {
                 nodes::decide(&cluster, &policies, &ledger, now),
                 "equal to a cold decision"
             );
-            cluster.apply(Change::Pod(PodKey::new("default", &format!("pod-{number}")), None));
+            cluster.apply(Change::Pod(PodKey::new("default", format!("pod-{number}")), None));
         }
         times.sort();
         println!(
