@@ -33,7 +33,7 @@ pub use explain::{Because, Explanation, Moment, Subject, code, explain};
 pub use http::{AlertAnswer, Handle, router};
 pub use leadership::LeaderElection;
 pub use ledger_store::{DAMAGED as DAMAGED_LEDGER_CONFIG_MAP, HEAD as LEDGER_CONFIG_MAP};
-pub use metrics::metric_names;
+pub use metrics::all_metrics;
 #[cfg(feature = "planted-bugs")]
 pub use planted::PlantedBug;
 pub use start::{Controller, Decide, Round, RoundHook};

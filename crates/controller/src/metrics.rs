@@ -15,7 +15,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 
 /// Prefix of Cluster Autoscaler's metrics, which become `tideline_` for us.
@@ -158,9 +158,10 @@ impl Metrics {
     }
 }
 
-/// The names of all metrics, counters without their ending.
-pub fn metric_names() -> BTreeSet<String> {
-    let metrics = Metrics::new(false);
+/// Every metric once, in Prometheus' text form, as one finds it before anything was counted. `peers`: under Cluster
+/// Autoscaler's names, too.
+pub fn all_metrics(peers: bool) -> String {
+    let metrics = Metrics::new(peers);
     let none = Labels::new();
     for family in metrics.gauges.values() {
         family.get_or_create(&none).set(0.0);
@@ -171,11 +172,11 @@ pub fn metric_names() -> BTreeSet<String> {
     for family in counted.into_iter().chain([&metrics.evicted]) {
         let _ = family.get_or_create(&none);
     }
+    let _ = metrics.functions.get_or_create(&none);
     let mut text = String::new();
     // Writing into a string has no way to fail.
     let _ = encode(&mut text, &metrics.registry);
-    let names = text.lines().filter_map(|line| line.strip_prefix("# HELP ")?.split(' ').next());
-    names.map(str::to_owned).collect()
+    text
 }
 
 /// Limits on the whole cluster.

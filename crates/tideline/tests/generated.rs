@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -73,9 +74,57 @@ fn rights_and_the_chart_are_fresh() {
     );
 }
 
+const METRICS_HEAD: &str = "\
+# Metrics
+
+<!-- Written by `cargo xtask generate`; a test keeps it equal. -->
+
+On `/metrics` of the controller's port. A counter's samples end in `_total`, a histogram's in `_bucket`, `_sum` and `_count`.
+With `--peer-metrics` those with a name in the last column appear under it as well.
+
+| metric | kind | what | Cluster Autoscaler's name |
+| --- | --- | --- | --- |
+";
+
+/// Name, kind and help of every metric of a text.
+fn metrics_of(text: &str) -> BTreeMap<String, (String, String)> {
+    let mut all: BTreeMap<String, (String, String)> = BTreeMap::new();
+    let counted = |name: &str| name.trim_end_matches("_total").to_owned();
+    for line in text.lines() {
+        if let Some((name, help)) = line.strip_prefix("# HELP ").and_then(|rest| rest.split_once(' ')) {
+            help.trim_end_matches('.').clone_into(&mut all.entry(counted(name)).or_default().1);
+        }
+        if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) {
+            kind.clone_into(&mut all.entry(counted(name)).or_default().0);
+        }
+    }
+    all
+}
+
+#[test]
+fn the_page_of_metrics_is_fresh() {
+    let peers = metrics_of(&controller::all_metrics(true));
+    let mut rows = metrics_of(&controller::all_metrics(false));
+    rows.extend(metrics_of(&scaler::Figures::default().text()));
+    let mut page = METRICS_HEAD.to_owned();
+    for (name, (kind, help)) in &rows {
+        let peer = name.replacen("tideline_", "cluster_autoscaler_", 1);
+        let peer = if peers.contains_key(&peer) { format!("`{peer}`") } else { String::new() };
+        writeln!(page, "| `{name}` | {kind} | {help} | {peer} |").unwrap();
+    }
+    let path = root().join("docs/metrics.md");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(&path, &page).unwrap();
+    }
+    let committed = fs::read_to_string(path).unwrap_or_default();
+    assert!(page == committed, "docs/metrics.md is stale: run `cargo xtask generate`");
+}
+
 #[test]
 fn alerts_and_panels_read_metrics_that_there_are() {
-    let there = controller::metric_names();
+    let mut there = metrics_of(&controller::all_metrics(false));
+    there.extend(metrics_of(&scaler::Figures::default().text()));
+    let there: Vec<String> = there.into_keys().collect();
     let read = installation::monitoring::metrics();
     assert!(read.len() > 10, "{read:?}");
     let unknown: Vec<&String> = read.iter().filter(|name| !there.contains(*name)).collect();

@@ -34,7 +34,7 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Rewrites the generated files: CRDs, roles, chart, and the references of commands and reasons.
+    /// Rewrites the generated files: CRDs, roles, chart, and the references of commands, metrics and reasons.
     Generate,
     /// Rewrites the code of protocol definitions (gRPC), without protoc.
     Protos,
@@ -100,7 +100,8 @@ fn generate() -> Outcome {
         "--output",
         "docs/reference.md",
     ])?;
-    run::golden(["--package", "model", "--test", "reasons"])
+    run::golden(["--package", "model", "--test", "reasons"])?;
+    run::golden(["--package", "tideline", "--test", "generated", "metrics"])
 }
 
 fn tidy() -> Outcome {
