@@ -292,6 +292,131 @@ async fn the_chart_takes_kapacitys_place() {
     assert!(rendered == committed, "{} is stale: run this test with UPDATE_GOLDEN=1", file.display());
 }
 
+/// The release name and the values of Karpenter's document; and the pools of one that still runs are left to it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_chart_takes_karpenters_place() {
+    const KARPENTER: &str = "karpenter";
+    let Some(helm) = helm().filter(|_| testbed::wanted("the chart in Karpenter's place")) else { return };
+    tokio::task::spawn_blocking(program).await.unwrap();
+    let (mut site, chart) = (Site::start(helm).await, chart());
+    let of_document = ["--set", "serviceAccount.create=false"];
+    let file = source_root().join("tests/seeds/003-karpenter/karpenter.yaml");
+    let mut rendering = vec!["template", KARPENTER, &chart, "--kube-version", "1.33.0"];
+    rendering.extend(of_document);
+    let rendered = site.helm_in(KARPENTER, &rendering).await;
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&file, &rendered).unwrap();
+    }
+    let committed = std::fs::read_to_string(&file).unwrap_or_default();
+    assert!(rendered == committed, "{} is stale: run this test with UPDATE_GOLDEN=1", file.display());
+    // Values of its other versions are taken, too.
+    let more =
+        "controller.nodeSelector.a=b,webhook.env=x,settings.clusterName=c,controller.env[0].name=AWS_REGION";
+    rendering.extend(["--set", more]);
+    let other = site.helm_in(KARPENTER, &rendering).await;
+    assert!(other.contains("CLUSTER_NAME") && other.contains("AWS_REGION"), "{other}");
+
+    // Installed while another Karpenter runs elsewhere: its pools are left alone, and are ours when it is stopped.
+    site.helm_in(KARPENTER, &["upgrade", "--install", KARPENTER, &chart, "--create-namespace"]).await;
+    let established = ["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"];
+    site.cluster.kubectl_ok(&established).await.unwrap();
+    site.cluster
+        .kubectl_ok(&["-n", KARPENTER, "scale", "deployment", KARPENTER, "--replicas=0"])
+        .await
+        .unwrap();
+    let stopped = ["-n", KARPENTER, "wait", "--for=delete", "pod", "--all", "--timeout=60s"];
+    site.cluster.kubectl_ok(&stopped).await.unwrap();
+    site.machines = Some(Machines::start(&site.cluster, Cloud::Simulated).await.unwrap());
+    site.cluster.apply(PEER).await.unwrap();
+    site.cluster.apply(DIRECT_POOL).await.unwrap();
+    site.cluster.apply(&web(10).to_string()).await.unwrap();
+    let account = site.cluster.kubeconfig_for_service_account(KARPENTER, KARPENTER).await.unwrap();
+    let log = std::fs::File::options().append(true).create(true).open(site.log()).unwrap();
+    let flags = [
+        "controller",
+        "--cloud-provider=karpenter",
+        "--simulate-clouds",
+        "--address=",
+        "--namespace",
+        KARPENTER,
+    ];
+    let child = Command::new(program())
+        .args(flags)
+        .arg(format!("--kubeconfig={}", account.display()))
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    site.running = Some(child);
+    let condition = r#"jsonpath={.status.conditions[?(@.type=="AnotherController")].reason}"#;
+    let asked = ["get", "nodepool", "default", "-o", condition];
+    site.until("it says that another Karpenter runs", async |site| {
+        site.cluster.kubectl_ok(&asked).await.unwrap() == "KarpenterRuns"
+    })
+    .await;
+    let claims = ["get", "nodeclaims", "-o", "name"];
+    assert_eq!(site.cluster.kubectl_ok(&claims).await.unwrap(), "", "bought beside another Karpenter");
+    let doctor = site.tideline(&["doctor", "--namespace", KARPENTER]).await;
+    let said = String::from_utf8_lossy(&doctor.stdout);
+    assert!(said.contains("Karpenter runs as deployment other/karpenter"), "{said}");
+    site.cluster
+        .kubectl_ok(&["-n", "other", "scale", "deployment", "karpenter", "--replicas=0"])
+        .await
+        .unwrap();
+    site.until("its pools are ours", async |site| {
+        let ready = ["get", "deployment", "web", "-o", "jsonpath={.status.readyReplicas}"];
+        site.cluster.kubectl_ok(&ready).await.unwrap() == "10"
+    })
+    .await;
+    assert_eq!(site.cluster.kubectl_ok(&asked).await.unwrap(), "");
+    site.stop().await;
+    let audit = site.cluster.audit().await.unwrap();
+    audit.check_none_forbidden(&service_account_user(KARPENTER, KARPENTER)).unwrap();
+}
+
+/// A Karpenter of somebody else's; nothing runs in its container here.
+const PEER: &str = "
+apiVersion: v1
+kind: Namespace
+metadata: { name: other }
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: { name: karpenter, namespace: other }
+spec:
+  replicas: 1
+  selector: { matchLabels: { app: karpenter } }
+  template:
+    metadata: { labels: { app: karpenter } }
+    spec:
+      nodeSelector: { made-by: hand }
+      containers:
+        - name: controller
+          image: public.ecr.aws/karpenter/controller:1.8.0
+";
+
+const DIRECT_POOL: &str = "
+apiVersion: karpenter.k8s.aws/v1
+kind: EC2NodeClass
+metadata: { name: default }
+spec:
+  instanceProfile: nodes
+  subnetSelectorTerms: [{ id: subnet-1 }]
+  securityGroupSelectorTerms: [{ id: sg-1 }]
+  amiSelectorTerms: [{ alias: al2023@latest }]
+---
+apiVersion: karpenter.sh/v1
+kind: NodePool
+metadata: { name: default }
+spec:
+  template:
+    spec:
+      requirements: [{ key: kubernetes.io/arch, operator: In, values: [amd64] }]
+      nodeClassRef: { group: karpenter.k8s.aws, kind: EC2NodeClass, name: default }
+";
+
 fn web(replicas: u32) -> Value {
     let labels = json!({"app": "web"});
     let container = json!({"name": "main", "image": "none", "resources": {"requests": {"cpu": "500m"}}});

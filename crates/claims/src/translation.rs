@@ -43,7 +43,33 @@ pub(crate) async fn template(shared: &Shared, old: &AwsNodeTemplate) -> Result<N
     };
     let api: Api<Ec2NodeClass> = Api::all(shared.client.clone());
     write(shared, &api, &class, |class| json!(class.spec)).await?;
+    tell(shared, old, &class).await;
     Ok(Next::Wait)
+}
+
+/// What Karpenter says of a template in its log, at the level and with the words that people look for.
+async fn tell(shared: &Shared, old: &AwsNodeTemplate, class: &Ec2NodeClass) {
+    let name = old.name_any();
+    let terms = &class.spec.security_group_selector_terms;
+    // Groups that are chosen by tags are found by the cloud, which says so itself.
+    let groups: Vec<&str> = terms.iter().filter_map(|term| term.id.as_deref()).collect();
+    if !groups.is_empty() {
+        tracing::debug!(
+            target: "controller.awsnodetemplate",
+            awsnodetemplate = name,
+            "security-groups" = ?groups,
+            "discovered security groups"
+        );
+    }
+    if let Ok(info) = within(shared.limit, shared.client.apiserver_version()).await {
+        let version = format!("{}.{}", info.major, info.minor.trim_end_matches('+'));
+        tracing::debug!(
+            target: "controller.awsnodetemplate",
+            awsnodetemplate = name,
+            version,
+            "discovered kubernetes version"
+        );
+    }
 }
 
 fn refuse(why: &Untranslatable) -> Next {

@@ -40,9 +40,9 @@ impl Feature {
         match self {
             Self::Nodes => None,
             Self::Simulated => Some(".Values.pools.simulated"),
-            Self::ClusterApi => Some(".Values.pools.clusterApi"),
+            Self::ClusterApi => Some("(include \"tideline.clusterApi\" .)"),
             Self::Workloads => Some("(include \"tideline.workloads\" .)"),
-            Self::Karpenter => Some(".Values.pools.karpenter"),
+            Self::Karpenter => Some("(include \"tideline.karpenter\" .)"),
         }
     }
 }

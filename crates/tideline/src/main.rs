@@ -21,6 +21,7 @@ mod error;
 mod external_flags;
 mod foreign_flags;
 mod group_flags;
+mod karpenter_log;
 mod logs;
 mod metrics_flags;
 mod outside_expander;

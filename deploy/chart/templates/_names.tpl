@@ -1,5 +1,5 @@
 {{- define "tideline.name" -}}
-{{- if or (eq .Release.Name "tideline") (eq .Release.Name "kapacity-manager") }}{{ .Release.Name }}{{ else }}{{ printf "%s-tideline" .Release.Name | trunc 63 | trimSuffix "-" }}{{ end }}
+{{- if or (eq .Release.Name "tideline") (eq .Release.Name "kapacity-manager") (eq .Release.Name "karpenter") }}{{ .Release.Name }}{{ else }}{{ printf "%s-tideline" .Release.Name | trunc 63 | trimSuffix "-" }}{{ end }}
 {{- end }}
 
 {{- /* Not empty where the release stands in for Kapacity's, by its name: workloads only, with that program's flags. */}}
@@ -10,6 +10,16 @@
 {{- /* Not empty where workloads are scaled. */}}
 {{- define "tideline.workloads" -}}
 {{- if or .Values.workloads.enabled (include "tideline.kapacity" .) }}yes{{ end }}
+{{- end }}
+
+{{- /* Not empty where NodePools are served; the release name karpenter stands in for Karpenter's, and serves nothing else. */}}
+{{- define "tideline.karpenter" -}}
+{{- if or .Values.pools.karpenter (eq .Release.Name "karpenter") }}yes{{ end }}
+{{- end }}
+
+{{- /* Not empty where pools of Cluster API are served. */}}
+{{- define "tideline.clusterApi" -}}
+{{- if and .Values.pools.clusterApi (ne .Release.Name "karpenter") }}yes{{ end }}
 {{- end }}
 
 {{- define "tideline.selector" -}}

@@ -74,6 +74,9 @@ pub(crate) struct Arguments {
     /// How much is logged: 0 to 10 as in klog
     #[arg(short, long = "v", value_name = "LEVEL", default_value_t = 0)]
     verbosity: u8,
+    /// Whose keys a line of the log has
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "json")]
+    log_format: logs::LogFormat,
     #[command(flatten)]
     groups: GroupFlags,
     #[command(flatten)]
@@ -140,7 +143,7 @@ struct Election {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), CommandError> {
-    logs::start(arguments.verbosity);
+    logs::start_as(arguments.log_format, arguments.verbosity);
     let file = arguments.config.as_deref().map(Watched::read).transpose()?;
     let config = configured(arguments, file.as_ref().map(Watched::text))?;
     arguments.groups.check(&config.providers)?;
