@@ -336,6 +336,7 @@ async fn the_chart_takes_karpenters_place() {
         "controller",
         "--cloud-provider=karpenter",
         "--simulate-clouds",
+        "--workloads=false",
         "--address=",
         "--namespace",
         KARPENTER,

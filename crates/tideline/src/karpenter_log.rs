@@ -69,7 +69,7 @@ fn line(level: &str, now: Timestamp, target: &str, fields: Fields) -> String {
         json!(env!("CARGO_PKG_VERSION")),
     );
     for (key, value) in fields.others {
-        line.push_str(&format!(",{}:{value}", json!(key)));
+        line.extend([",", &json!(key).to_string(), ":", &value.to_string()]);
     }
     line.push('}');
     line
