@@ -71,7 +71,7 @@ pub fn node_pool(old: &Provisioner) -> Result<NodePool, Untranslatable> {
     let class = match (&spec.provider, &spec.provider_ref) {
         (Some(_), Some(_)) => return Err(wrong("spec.provider", "give either provider or providerRef")),
         (None, None) => return Err(wrong("spec.providerRef", "name an AWSNodeTemplate, or give provider")),
-        (Some(_), None) => name.clone(),
+        (Some(_), None) => own_class(old),
         (None, Some(template)) => template.name.clone(),
     };
     let consolidates = spec.consolidation.as_ref().and_then(|c| c.enabled).unwrap_or(false);
@@ -116,6 +116,11 @@ pub fn node_pool(old: &Provisioner) -> Result<NodePool, Untranslatable> {
     );
     pool.metadata = metadata(old);
     Ok(pool)
+}
+
+/// The class of a Provisioner that describes its machines itself. A template may have the Provisioner's own name.
+fn own_class(old: &Provisioner) -> String {
+    format!("{}-provider", old.name_any())
 }
 
 /// Keys by the names that they have now.
@@ -174,7 +179,7 @@ pub fn class_of_provisioner(old: &Provisioner) -> Option<Ec2NodeClass> {
     };
     let family = text("/amiFamily").unwrap_or_else(|| OLD_FAMILY.to_owned());
     let mut class = Ec2NodeClass::new(
-        &old.name_any(),
+        &own_class(old),
         Ec2NodeClassSpec {
             subnet_selector_terms: selected("subnetSelector"),
             security_group_selector_terms: selected("securityGroupSelector"),
@@ -185,7 +190,7 @@ pub fn class_of_provisioner(old: &Provisioner) -> Option<Ec2NodeClass> {
             ..Ec2NodeClassSpec::default()
         },
     );
-    class.metadata = metadata(old);
+    class.metadata = ObjectMeta { name: Some(own_class(old)), ..metadata(old) };
     if let Some(region) = text("/cluster/endpoint").as_deref().and_then(region_of) {
         class.annotations_mut().insert(ZONES.to_owned(), format!("{region}a,{region}b"));
     }

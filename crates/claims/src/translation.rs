@@ -77,7 +77,7 @@ fn refuse(why: &Untranslatable) -> Next {
     Next::Wait
 }
 
-/// Writes an object unless it is there and says the same; one that was not translated is somebody else's.
+/// Writes an object unless it is there and says the same; one that was not translated from the same object is somebody else's.
 async fn write<K>(
     shared: &Shared,
     api: &Api<K>,
@@ -89,9 +89,15 @@ where
 {
     let name = wanted.name_any();
     match within(shared.limit, api.get(&name)).await {
-        Ok(found) if !found.annotations().contains_key(TRANSLATED_FROM) => {
+        Ok(found)
+            if found.annotations().get(TRANSLATED_FROM) != wanted.annotations().get(TRANSLATED_FROM) =>
+        {
             let kind = K::kind(&());
-            tracing::warn!(kind = &*kind, name, "is there and was not translated: it is left as it is");
+            tracing::warn!(
+                kind = &*kind,
+                name,
+                "is there and was not translated from this object: it is left as it is"
+            );
             Ok(())
         }
         Ok(found) if spec(&found) == spec(wanted) => Ok(()),
