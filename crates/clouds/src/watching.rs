@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// Objects asked for in one page of a list.
 const PAGE: u32 = 500;
@@ -25,6 +26,10 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 const ABSENT_WAIT: Duration = Duration::from_mins(1);
 /// How much longer than the server's own limit we wait before a silent stream counts as dead.
 const IDLE_MARGIN: Duration = Duration::from_secs(10);
+/// A server that is behind what was already seen catches up within seconds. One that is behind for so long, and as
+/// often as this, was restored from a backup: what it has is the truth now.
+const RESTORED_AFTER: Duration = Duration::from_mins(1);
+const RESTORED_LOOKS: u32 = 4;
 /// Annotation of the bookmark that ends a streamed list.
 const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
 
@@ -91,6 +96,8 @@ struct Watch<K> {
     /// Wait before the next attempt.
     wait: Option<Duration>,
     newest: u64,
+    /// Since when the server shows nothing but what is older than that, and how often it did.
+    behind: Option<(Instant, u32)>,
     phase: Phase<K>,
 }
 
@@ -126,8 +133,18 @@ where
 {
     let backoff = Backoff::new(seed_for(settings.seed, what), FIRST_WAIT, LONGEST_WAIT);
     let streaming_lists = settings.streaming_lists;
-    let phase = Phase::Start;
-    let watch = Watch { api, what, settings, only, backoff, streaming_lists, wait: None, newest: 0, phase };
+    let watch = Watch {
+        api,
+        what,
+        settings,
+        only,
+        backoff,
+        streaming_lists,
+        wait: None,
+        newest: 0,
+        behind: None,
+        phase: Phase::Start,
+    };
     stream::unfold(watch, |mut watch| async move {
         let seen = watch.next().await;
         Some((seen, watch))
@@ -202,8 +219,10 @@ where
             Ok(list) => {
                 let version = list.metadata.resource_version.filter(|text| !text.is_empty());
                 let token = list.metadata.continue_.filter(|text| !text.is_empty());
-                if let Some(old) = version.as_deref().filter(|version| self.is_older(version)) {
-                    let why = format!("the list is of version {old}, older than what was already seen");
+                if let Some(version) = &version
+                    && self.is_older(version)
+                {
+                    let why = format!("the list is of version {version}, older than what was already seen");
                     return Some(self.broken_because(&why));
                 }
                 if version.is_none() && token.is_none() {
@@ -259,6 +278,23 @@ where
     }
 
     async fn resume(&mut self, version: String, broken: bool) -> Option<Seen<K>> {
+        // A server that went back would take the version for one to come, and tell nothing until it has got there.
+        if self.newest > 0 {
+            match self.has_gone_back().await {
+                Ok(None) => {}
+                Ok(Some(old)) if self.is_older(&old) => {
+                    self.phase = Phase::Resume { version, broken: true };
+                    let why = format!("the server is at version {old}, older than what was already seen");
+                    return Some(self.broken_because(&why));
+                }
+                // It has been behind for too long: everything is listed anew.
+                Ok(Some(_)) => return None,
+                Err(error) => {
+                    self.phase = Phase::Resume { version, broken: true };
+                    return Some(self.broken("list", &error));
+                }
+            }
+        }
         let params = self.watch_params();
         match within(self.settings.call_timeout, self.api.watch(&params, &version)).await {
             Ok(stream) => {
@@ -318,6 +354,18 @@ where
         Some(if gone { Seen::Gone(object) } else { Seen::Object(object) })
     }
 
+    /// The server's version, where it is older than what was already seen.
+    async fn has_gone_back(&mut self) -> kube::Result<Option<String>> {
+        let params = ListParams { limit: Some(1), field_selector: self.fields(), ..Default::default() };
+        let list = within(self.settings.call_timeout, self.api.list(&params)).await?;
+        let version = list.metadata.resource_version.unwrap_or_default();
+        if version.parse::<u64>().is_ok_and(|number| number < self.newest) {
+            return Ok(Some(version));
+        }
+        self.behind = None;
+        Ok(None)
+    }
+
     fn watch_params(&self) -> WatchParams {
         let timeout = Some(self.settings.timeout_seconds);
         WatchParams { timeout, field_selector: self.fields(), ..Default::default() }
@@ -343,9 +391,26 @@ where
         Seen::Broken { why: Arc::from(format!("{}: {why}", self.what)), missing_kind: false }
     }
 
-    /// Versions are opaque by the letter, but every server numbers them; one that does not is never "older".
-    fn is_older(&self, version: &str) -> bool {
-        version.parse::<u64>().is_ok_and(|number| number < self.newest)
+    /// Versions are opaque by the letter, but every server numbers them; one that does not is never "older". A server
+    /// that stays behind was restored from a backup: then what was seen counts no more.
+    fn is_older(&mut self, version: &str) -> bool {
+        if !version.parse::<u64>().is_ok_and(|number| number < self.newest) {
+            self.behind = None;
+            return false;
+        }
+        let (since, looks) = self.behind.get_or_insert((Instant::now(), 0));
+        *looks += 1;
+        if *looks < RESTORED_LOOKS || since.elapsed() < RESTORED_AFTER {
+            return true;
+        }
+        tracing::warn!(
+            what = self.what,
+            version,
+            seen = self.newest,
+            "the API server stays behind what was already seen: it was restored, and is listed anew"
+        );
+        (self.behind, self.newest) = (None, 0);
+        false
     }
 
     fn saw(&mut self, version: &str) {

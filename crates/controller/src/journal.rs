@@ -131,7 +131,9 @@ impl Recorder {
     }
 
     fn write(&mut self, round: &Round<'_>, before: &Verdicts) -> Result<(), ControllerError> {
-        let begins = self.sink.needs_checkpoint() || self.policies.as_ref() != Some(round.policies);
+        // After a gap there are changes that nobody wrote down.
+        let begins =
+            self.failing || self.sink.needs_checkpoint() || self.policies.as_ref() != Some(round.policies);
         if begins {
             // The cluster has this round's changes already, so the round carries none.
             let checkpoint = Record::Checkpoint(Box::new(Checkpoint {

@@ -19,6 +19,7 @@ use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// Name of the head; the rest is `tideline-ledger-1` or `-2`.
 pub const HEAD: &str = "tideline-ledger";
@@ -36,6 +37,8 @@ const STATUS: &str = "status";
 const MOST_STATUS_BYTES: usize = 256 << 10;
 /// Unanswered writes that are remembered; each waited longer than the one before, so more mean hours.
 const MOST_DOUBTFUL: usize = 64;
+/// A server that answers with an old ledger for so long was restored from a backup; one that lags catches up in seconds.
+const RESTORED_AFTER: Duration = Duration::from_mins(1);
 
 /// What was found at start.
 #[derive(Debug, PartialEq, Eq)]
@@ -74,6 +77,8 @@ pub(crate) struct LedgerStore {
     /// Digests of writes whose answers were lost, the oldest first. A read may be older than the write that it
     /// looks for, so they are kept until a write is answered.
     doubtful: Vec<String>,
+    /// Since when the server answers with a ledger older than ours.
+    behind: Option<Instant>,
 }
 
 impl LedgerStore {
@@ -81,7 +86,8 @@ impl LedgerStore {
         let shared = config.shares_status();
         let name = if shared { config.status.config_map.clone() } else { HEAD.to_owned() };
         let maps = Api::namespaced(client.clone(), &config.namespace);
-        Self { maps, limit: config.call_timeout(), name, shared, head: None, doubtful: Vec::new() }
+        let limit = config.call_timeout();
+        Self { maps, limit, name, shared, head: None, doubtful: Vec::new(), behind: None }
     }
 
     /// Reads the ledger. The caller raises its epoch and saves it, which makes it ours.
@@ -188,6 +194,7 @@ impl LedgerStore {
             Ok(head) => {
                 self.head = Some(head);
                 self.doubtful.clear();
+                self.behind = None;
                 Saved::Yes
             }
             // A conflict may be the echo of our own write whose answer was lost: the next attempt looks.
@@ -282,6 +289,14 @@ impl LedgerStore {
         }
         let number = |map: &Option<ConfigMap>| version(map).and_then(|text| text.parse::<u64>().ok());
         if number(&live) < number(&self.head) {
+            // A new start reads what is there, and goes on from it.
+            if self.behind.get_or_insert_with(Instant::now).elapsed() > RESTORED_AFTER {
+                let why = format!(
+                    "ConfigMap {} is older than what we wrote: the API server was restored from a backup",
+                    self.name
+                );
+                return Ok(Some(Saved::Conflict { why }));
+            }
             return Ok(Some(Saved::Unknown { why: "the API server answers from an old state".into() }));
         }
         Ok(Some(Saved::Conflict { why: format!("ConfigMap {} was written by somebody else", self.name) }))
@@ -369,7 +384,15 @@ mod tests {
     /// Another reader of the same object.
     fn successor(store: &LedgerStore) -> LedgerStore {
         let (maps, name) = (store.maps.clone(), store.name.clone());
-        LedgerStore { maps, limit: store.limit, name, shared: store.shared, head: None, doubtful: Vec::new() }
+        LedgerStore {
+            maps,
+            limit: store.limit,
+            name,
+            shared: store.shared,
+            head: None,
+            doubtful: Vec::new(),
+            behind: None,
+        }
     }
 
     /// A ledger with so many nodes found unneeded, under names of a given length.

@@ -3,6 +3,7 @@
 //! Runs the loop of `ARCHITECTURE.md` around `nodes::decide`, the same in a cluster, in the sandbox and in the
 //! simulator: what differs is the client and the clock that it is given. It holds no decision of its own.
 
+mod access;
 mod alerts;
 mod config;
 pub mod config_file;
@@ -26,6 +27,7 @@ mod view;
 mod wording;
 mod writer;
 
+pub use access::{Access, Reviews, TOKEN_HEADER, TokenFile, guarded};
 pub use config::{Batch, Calls, Config, Health, JournalConfig, LedgerPlace, Status, Watch};
 pub use error::ControllerError;
 pub use exit::{Handed, hand_back};

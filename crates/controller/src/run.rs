@@ -52,6 +52,8 @@ pub(crate) struct Loop {
     batch: Vec<Change>,
     first_news: Option<Timestamp>,
     last_news: Option<Timestamp>,
+    /// The latest moment that the clock has shown.
+    latest: Timestamp,
     wake_at: Option<Timestamp>,
     /// Inputs that were fresh once: one that never was, because we may not read it, leaves us not ready.
     settled: BTreeSet<Input>,
@@ -103,6 +105,7 @@ impl Loop {
             batch: Vec::new(),
             first_news: None,
             last_news: None,
+            latest: Timestamp::MIN,
             wake_at: None,
             settled: BTreeSet::new(),
             standby: false,
@@ -131,6 +134,7 @@ impl Loop {
                 }
             }
             self.stand(leading.is_some());
+            self.notice_time();
             let (due, status_due) = (self.due(), self.reporter.status_due());
             tokio::select! {
                 biased;
@@ -208,7 +212,7 @@ impl Loop {
                 "the ledger is damaged: going on from an empty one, with all waits as if just begun"
             );
         }
-        ledger.epoch += 1;
+        ledger.epoch = next_epoch(ledger.epoch, self.clock.now());
         ledger.next_intent = 0;
         match self.store.save(&ledger).await? {
             Saved::Yes => {
@@ -279,6 +283,16 @@ impl Loop {
             self.config.policies = policies;
             self.touch();
         }
+    }
+
+    /// A clock that went back has left our waits in its future: they begin anew, and so does the deciding.
+    fn notice_time(&mut self) {
+        let now = self.clock.now();
+        if now < self.latest {
+            tracing::warn!(back_by = (self.latest.duration_since(now)).as_secs(), "the clock went back");
+            (self.first_news, self.last_news, self.hold_until) = (Some(now), Some(now), None);
+        }
+        self.latest = now;
     }
 
     fn touch(&mut self) {
@@ -460,6 +474,14 @@ impl Loop {
             self.store.save_status(None).await;
         }
     }
+}
+
+/// Over every epoch before it: also over those that a restored backup has forgotten, whose intents a cloud may still
+/// know by name. So it is at least the minutes since a beginning, and starts are rarer than one a minute.
+fn next_epoch(before: u64, now: Timestamp) -> u64 {
+    const BEGINNING: i64 = 1_767_225_600;
+    let minutes = (now.as_second() - BEGINNING).max(0) / 60;
+    (before + 1).max(u64::try_from(minutes).unwrap_or(0))
 }
 
 /// Whether the cluster says this already.

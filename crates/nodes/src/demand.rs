@@ -84,9 +84,16 @@ fn old_enough(round: &Round<'_>, pod: &Pod, cohort: &Cohort) -> bool {
     ripe_at(round, pod, cohort.youngest()) <= round.now
 }
 
+/// Clocks of a cluster are seldom further apart.
+const TOLERATED_SKEW: SignedDuration = SignedDuration::from_secs(30);
+
 /// When a pod like this one that was made at `created` may be bought for.
 fn ripe_at(round: &Round<'_>, pod: &Pod, created: Timestamp) -> Timestamp {
     let own = SignedDuration::from_secs(i64::from(pod.scale_up_delay_seconds.unwrap_or(0)));
+    // Made far in our future: our clock is behind the API server's, and no pod must wait until it has caught up.
+    if created > after(round.now, TOLERATED_SKEW) {
+        return round.now;
+    }
     after(created, own.max(round.policies.new_pod_scale_up_delay))
 }
 

@@ -10,6 +10,7 @@ mod line;
 mod names;
 mod observer;
 mod phases;
+mod restored;
 mod tap;
 mod truth;
 mod users;
@@ -27,7 +28,7 @@ use crate::trace::Trace;
 use crate::workload::TimedWrite;
 use clock::Clock;
 use controller::{Config, Controller};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use line::{Cut, Life, Line};
 use observer::observe;
 use phases::HitLog;
@@ -138,7 +139,7 @@ async fn run_inside(
     let recorded = setup.trace.map(|trace| recorded(scenario, trace));
     let refused = Arc::new(Mutex::new(Vec::new()));
     tasks.spawn(write_all(users, scenario.start, setup.writes, recorded, Arc::clone(&refused)));
-    spawn_troubles(&mut tasks, scenario, &store, setup.seconds, &hits);
+    spawn_troubles(&mut tasks, scenario, &store, setup.seconds, &hits, &seen);
     let supervisor = Supervisor {
         api: sandbox.api().clone(),
         scenario: scenario.clone(),
@@ -203,11 +204,22 @@ fn recorded(scenario: &Scenario, trace: &Trace) -> Recorded {
     }
 }
 
-fn spawn_troubles(tasks: &mut JoinSet<()>, scenario: &Scenario, store: &Store, end: u64, hits: &HitLog) {
+fn spawn_troubles(
+    tasks: &mut JoinSet<()>,
+    scenario: &Scenario,
+    store: &Store,
+    end: u64,
+    hits: &HitLog,
+    seen: &SharedSeen,
+) {
     for (place, fault) in scenario.faults.iter().enumerate() {
+        let when = Window { start: scenario.start, seed: scenario.seed, place, end };
+        if fault.kind == FaultKind::LedgerRestored {
+            let (store, seen) = (store.acting_as("backup"), seen.clone());
+            tasks.spawn(restored::now_and_then(store, when, fault.clone(), hits.clone(), seen));
+        }
         if matches!(fault.kind, FaultKind::NotReady | FaultKind::Vanishes | FaultKind::Blockade) {
             let store = store.acting_as("trouble");
-            let when = Window { start: scenario.start, seed: scenario.seed, place, end };
             tasks.spawn(trouble(store, when, fault.clone(), hits.clone()));
         }
     }
@@ -250,6 +262,7 @@ impl Supervisor {
     async fn run(self) {
         let lives = Arc::new(Mutex::new(Life::default()));
         let mut killers = JoinSet::new();
+        let wrong = Wrong::default();
         for (place, fault) in self.scenario.faults.iter().enumerate() {
             let window =
                 Window { start: self.scenario.start, seed: self.scenario.seed, place, end: self.seconds };
@@ -261,7 +274,16 @@ impl Supervisor {
                 FaultKind::ControllerCutOff => {
                     killers.spawn(cut_off_now_and_then(self.clock, window, fault, lives, self.hits.clone()));
                 }
-                FaultKind::DroppedWatch | FaultKind::LateWatch | FaultKind::StaleList => {
+                FaultKind::ClockSkew => {
+                    let wrong = Arc::clone(&wrong);
+                    let skewed =
+                        restart_elsewhere(self.clock, window, fault, lives, self.hits.clone(), wrong);
+                    killers.spawn(skewed);
+                }
+                FaultKind::DroppedWatch
+                | FaultKind::LateWatch
+                | FaultKind::StaleList
+                | FaultKind::ApiAway => {
                     killers.spawn(drop_watches(self.clock, window, fault, lives, self.hits.clone()));
                 }
                 _ => {}
@@ -275,7 +297,8 @@ impl Supervisor {
             let life = Life::default();
             *lives.lock().unwrap_or_else(PoisonError::into_inner) = life.clone();
             let mut incarnation = JoinSet::new();
-            incarnation.spawn(self.controller(&life, faults.as_ref()));
+            let off = *wrong.lock().unwrap_or_else(PoisonError::into_inner);
+            incarnation.spawn(self.controller(&life, faults.as_ref(), self.clock.ahead_by(off)));
             tokio::select! {
                 biased;
                 () = life.ended() => self.hits.hit(FaultKind::ControllerKilled),
@@ -292,7 +315,12 @@ impl Supervisor {
         }
     }
 
-    fn controller(&self, life: &Life, faults: Option<&Faults>) -> impl Future<Output = ()> + Send + use<> {
+    fn controller(
+        &self,
+        life: &Life,
+        faults: Option<&Faults>,
+        clock: Clock,
+    ) -> impl Future<Output = ()> + Send + use<> {
         let seen = Some(self.seen.clone());
         let server = Tap::new(self.api.service(), self.seen.clone());
         let client = match faults {
@@ -313,7 +341,7 @@ impl Supervisor {
             hits.enter(&round.decision.ledger, faults.as_ref());
             seen.hear_round(round);
         };
-        let (alter, clock) = (self.alter, self.clock);
+        let alter = self.alter;
         async move {
             let Ok(controller) = Controller::new(client, config, clock) else { return };
             let controller = controller.with_hook(Box::new(hook));
@@ -381,6 +409,36 @@ async fn cut_off_now_and_then(
         life.hold(Duration::from_secs(fault.lasts.seconds));
         events.second += fault.lasts.seconds;
     }
+}
+
+/// How wrong the clock is of the controller that starts next.
+type Wrong = Arc<Mutex<SignedDuration>>;
+
+/// Ends the controller at random moments of the window; its successors read a clock that is wrong until the window's
+/// end, when one more restart puts it right.
+async fn restart_elsewhere(
+    clock: Clock,
+    window: Window,
+    fault: FaultSpec,
+    lives: Arc<Mutex<Life>>,
+    hits: HitLog,
+    wrong: Wrong,
+) {
+    let mut rng = stream(window.seed, &format!("clock/{}", window.place));
+    let present = || lives.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let set = |seconds: i64| {
+        *wrong.lock().unwrap_or_else(PoisonError::into_inner) = SignedDuration::from_secs(seconds);
+    };
+    let mut events = Events::new(clock, window, &fault, &hits);
+    let most = i64::try_from(fault.lasts.seconds).unwrap_or(i64::MAX);
+    while events.next(&mut rng).await {
+        hits.hit(fault.kind);
+        set(rng.random_range(-most..=most));
+        present().end();
+    }
+    clock.sleep_until(moment(window.start, events.until())).await;
+    set(0);
+    present().end();
 }
 
 /// A controller that was cut off and has a successor by now: its line holds again after a time, and it has to find

@@ -7,8 +7,8 @@ mod converge;
 mod generate;
 mod table;
 
-use generate::SETTLED_SECONDS;
-pub use generate::{RandomScenario, generate};
+use generate::QUIET_SECONDS;
+pub use generate::{RandomScenario, generate, generate_days};
 pub use table::{FaultTable, run_many};
 
 use crate::SimulatorError;
@@ -28,12 +28,16 @@ pub struct RandomOutcome {
     pub rounds: u64,
     /// The kinds of calls that were made of the API.
     pub census: Census,
+    pub days: u32,
 }
 
 impl RandomOutcome {
     /// The command that runs this scenario again.
     pub fn repeat_command(&self) -> String {
-        format!("tideline simulate --random {}", self.seed)
+        match self.days {
+            0 | 1 => format!("tideline simulate --random {}", self.seed),
+            days => format!("tideline simulate --random {} --days {days}", self.seed),
+        }
     }
 
     pub fn failed(&self) -> bool {
@@ -44,6 +48,8 @@ impl RandomOutcome {
 /// How to run a random scenario.
 #[derive(Default)]
 pub struct RandomOptions<'a> {
+    /// Days on end of one cluster's life; 0 is 1.
+    pub days: u32,
     pub write_log: Option<PathBuf>,
     /// Plants a bug in each controller that is started.
     pub alter: Option<Alter>,
@@ -52,8 +58,9 @@ pub struct RandomOptions<'a> {
 
 /// Runs the scenario of a seed. Equal seeds give equal outcomes.
 pub fn run_random(seed: u64, options: RandomOptions<'_>) -> Result<RandomOutcome, SimulatorError> {
-    let RandomScenario { scenario, writes, seconds, .. } = generate(seed);
-    let settled = SignedDuration::from_secs(SETTLED_SECONDS as i64);
+    let days = options.days.max(1);
+    let RandomScenario { scenario, writes, seconds, .. } = generate_days(seed, days);
+    let settled = SignedDuration::from_secs((seconds - QUIET_SECONDS) as i64);
     let settled = scenario.start.saturating_add(settled).unwrap_or(scenario.start);
     let mut on_progress = options.on_progress.unwrap_or_else(|| Box::new(|_| {}));
     let setup = Setup {
@@ -82,5 +89,6 @@ pub fn run_random(seed: u64, options: RandomOptions<'_>) -> Result<RandomOutcome
         hits: result.hits,
         rounds,
         census: result.census,
+        days,
     })
 }

@@ -117,8 +117,8 @@ impl Default for BootSpec {
     }
 }
 
-/// What goes wrong. The first eight are faults of the API server as the controller sees it, the next four of
-/// machines, then one of users, the last two of the controller itself.
+/// What goes wrong. The first nine are faults of the API server as the controller sees it, then one of its storage,
+/// four of machines, one of users, the last three of the controller itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum FaultKind {
@@ -138,6 +138,10 @@ pub enum FaultKind {
     StaleList,
     /// A write happens, its answer is lost.
     LostResponse,
+    /// Nothing gets through to the API server, and all watches break.
+    ApiAway,
+    /// The ledger is what it was some time ago: etcd was restored from a backup, the cloud was not.
+    LedgerRestored,
     /// A machine boots and no node ever joins.
     NeverJoins,
     /// The cloud refuses to make a machine.
@@ -152,10 +156,12 @@ pub enum FaultKind {
     ControllerCutOff,
     /// The controller dies before or after an outgoing write and starts again.
     ControllerKilled,
+    /// The controller starts anew where the clock is wrong, ahead or behind, by at most `lasts`.
+    ClockSkew,
 }
 
 impl FaultKind {
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 18] = [
         Self::Latency,
         Self::Conflict,
         Self::Throttle,
@@ -164,6 +170,8 @@ impl FaultKind {
         Self::LateWatch,
         Self::StaleList,
         Self::LostResponse,
+        Self::ApiAway,
+        Self::LedgerRestored,
         Self::NeverJoins,
         Self::MachineFails,
         Self::NotReady,
@@ -171,6 +179,7 @@ impl FaultKind {
         Self::Blockade,
         Self::ControllerCutOff,
         Self::ControllerKilled,
+        Self::ClockSkew,
     ];
 
     pub fn name(self) -> &'static str {
@@ -183,6 +192,8 @@ impl FaultKind {
             Self::LateWatch => "lateWatch",
             Self::StaleList => "staleList",
             Self::LostResponse => "lostResponse",
+            Self::ApiAway => "apiAway",
+            Self::LedgerRestored => "ledgerRestored",
             Self::NeverJoins => "neverJoins",
             Self::MachineFails => "machineFails",
             Self::NotReady => "notReady",
@@ -190,6 +201,7 @@ impl FaultKind {
             Self::Blockade => "blockade",
             Self::ControllerCutOff => "controllerCutOff",
             Self::ControllerKilled => "controllerKilled",
+            Self::ClockSkew => "clockSkew",
         }
     }
 }
@@ -211,10 +223,10 @@ pub struct FaultSpec {
     /// Of `latency` and `lateWatch`.
     #[serde(default = "default_delay")]
     pub delay: Span,
-    /// Of `notReady`, `blockade` and `controllerCutOff`.
+    /// Of `notReady`, `blockade` and `controllerCutOff`; how wrong a clock may be.
     #[serde(default = "default_lasts")]
     pub lasts: Span,
-    /// Mean time between two events of `notReady`, `vanishes`, `blockade`, `controllerCutOff` and `controllerKilled`.
+    /// Mean time between two events of `notReady`, `vanishes`, `blockade`, `ledgerRestored`, and of the controller's own.
     #[serde(default = "default_every")]
     pub every: Span,
     /// Only machines of this pool.

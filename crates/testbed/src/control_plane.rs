@@ -3,6 +3,7 @@
 //! Owns the processes and their directory. Leaves talking to the API server as somebody other
 //! than its administrator, and `kubectl`, to `access`, and what was asked of it to `audit`.
 
+use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -22,6 +23,8 @@ use crate::workspace::Workspace;
 
 /// Another process may take a port between its being found free and its being listened on.
 const START_ATTEMPTS: usize = 4;
+/// Where the copy of etcd's data is kept.
+const BACKUP: &str = "etcd-backup";
 const POLL: Duration = Duration::from_millis(25);
 
 /// etcd, kube-apiserver and, as asked for, kube-scheduler and kube-controller-manager on
@@ -38,8 +41,9 @@ pub struct ControlPlane {
     version: String,
     admin_kubeconfig: PathBuf,
     credentials: Credentials,
-    kubectl: Program,
-    audit: bool,
+    binaries: Binaries,
+    ports: Ports,
+    options: Options,
     workspace: Workspace,
 }
 
@@ -102,8 +106,9 @@ impl ControlPlane {
             version: String::new(),
             admin_kubeconfig,
             credentials,
-            kubectl: binaries.kubectl.clone(),
-            audit: options.audit,
+            binaries: binaries.clone(),
+            ports,
+            options: options.clone(),
             workspace,
         };
         let wait = Wait { what: "the API server to be ready", deadline, allowed: options.start_deadline };
@@ -129,6 +134,38 @@ impl ControlPlane {
                 .await?;
         }
         Ok(this)
+    }
+
+    /// Keeps a copy of everything that is stored now. etcd is down for a moment.
+    pub async fn back_up(&mut self) -> Result<(), Error> {
+        let dir = self.workspace.path().to_owned();
+        self.etcd.end();
+        copy_folder(&dir.join(flags::ETCD_DATA), &dir.join(BACKUP))?;
+        self.etcd = Process::start("etcd", &self.binaries.etcd, &flags::etcd(&dir, self.ports), &dir)?;
+        self.serves().await
+    }
+
+    /// Puts the copy in the place of what is stored, as an operator restores etcd: with the API server stopped, and
+    /// with the resource versions of then.
+    pub async fn restore(&mut self) -> Result<(), Error> {
+        let dir = self.workspace.path().to_owned();
+        self.apiserver.end();
+        self.etcd.end();
+        let data = dir.join(flags::ETCD_DATA);
+        fs::remove_dir_all(&data).map_err(Error::file("removing", &data))?;
+        copy_folder(&dir.join(BACKUP), &data)?;
+        self.etcd = Process::start("etcd", &self.binaries.etcd, &flags::etcd(&dir, self.ports), &dir)?;
+        let apiserver_flags = flags::apiserver(&dir, self.ports, &self.credentials, &self.options);
+        self.apiserver = Process::start("kube-apiserver", &self.binaries.apiserver, &apiserver_flags, &dir)?;
+        self.serves().await
+    }
+
+    async fn serves(&mut self) -> Result<(), Error> {
+        let allowed = self.options.start_deadline;
+        let wait =
+            Wait { what: "the API server to be ready again", deadline: Instant::now() + allowed, allowed };
+        let client = self.client();
+        self.wait_for(wait, async || get_text(&client, "/readyz").await.map(|_| true)).await
     }
 
     /// A client of the administrator, who may do everything.
@@ -181,11 +218,11 @@ impl ControlPlane {
     }
 
     pub(crate) fn kubectl_program(&self) -> &Program {
-        &self.kubectl
+        &self.binaries.kubectl
     }
 
     pub(crate) fn has_audit(&self) -> bool {
-        self.audit
+        self.options.audit
     }
 
     fn processes(&self) -> impl Iterator<Item = &Process> {
@@ -231,6 +268,20 @@ impl ControlPlane {
             tokio::time::sleep(POLL).await;
         }
     }
+}
+
+fn copy_folder(from: &Path, to: &Path) -> Result<(), Error> {
+    fs::create_dir_all(to).map_err(Error::file("creating", to))?;
+    for entry in fs::read_dir(from).map_err(Error::file("listing", from))? {
+        let path = entry.map_err(Error::file("listing", from))?.path();
+        let target = to.join(path.file_name().unwrap_or_default());
+        if path.is_dir() {
+            copy_folder(&path, &target)?;
+        } else {
+            fs::copy(&path, &target).map_err(Error::file("copying", &path))?;
+        }
+    }
+    Ok(())
 }
 
 /// What is waited for, and until when.

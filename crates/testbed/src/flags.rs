@@ -53,6 +53,7 @@ pub(crate) struct Ports {
     pub(crate) apiserver: u16,
 }
 
+pub(crate) const ETCD_DATA: &str = "etcd";
 pub(crate) const AUDIT_LOG: &str = "audit.log";
 pub(crate) const AUDIT_POLICY: &str = "audit-policy.yaml";
 
@@ -61,7 +62,7 @@ pub(crate) fn etcd(dir: &Path, ports: Ports) -> Vec<String> {
     let peer = format!("http://127.0.0.1:{}", ports.etcd_peer);
     vec![
         "--name=testbed".to_owned(),
-        flag("data-dir", dir.join("etcd").display()),
+        flag("data-dir", dir.join(ETCD_DATA).display()),
         flag("listen-client-urls", &client),
         flag("advertise-client-urls", &client),
         flag("listen-peer-urls", &peer),

@@ -89,8 +89,15 @@ impl Process {
 }
 
 impl Drop for Process {
-    #[allow(clippy::disallowed_methods, reason = "the pause between two looks, up to a deadline")]
     fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl Process {
+    /// Tells the process to end and waits until it has.
+    #[allow(clippy::disallowed_methods, reason = "the pause between two looks, up to a deadline")]
+    pub(crate) fn end(&mut self) {
         drop(self.child.stdin.take());
         let deadline = Instant::now() + END_DEADLINE;
         while let Ok(None) = self.child.try_wait() {

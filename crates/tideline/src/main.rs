@@ -26,6 +26,7 @@ mod logs;
 mod metrics_flags;
 mod outside_expander;
 mod page;
+mod page_flags;
 mod policy_flags;
 mod priorities;
 mod rule_flags;

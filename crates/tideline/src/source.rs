@@ -6,15 +6,21 @@
 use crate::commands::{client, runtime};
 use crate::error::CommandError;
 use controller::journal::{self, Reached};
-use controller::{Explanation, StateView, Subject, explain};
+use controller::{Explanation, StateView, Subject, TOKEN_HEADER, explain};
+use http::HeaderValue;
 use jiff::Timestamp;
 use kube::Client;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use serde::de::DeserializeOwned;
 use std::path::PathBuf;
 use std::time::Duration;
 
 /// How long one answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+const WANTS_TOKEN: &str = "the controller asks who looks; add --token-file FILE with the token of its \
+                           --page-token-file, or where it has --page-token-review one of the cluster, as \
+                           `kubectl create token` makes";
 /// The controller's port where its manifests are ours.
 const PORT: u16 = 8085;
 
@@ -32,6 +38,12 @@ pub(crate) struct Source {
     /// Address of a controller, such as http://127.0.0.1:8085, instead of the way through the cluster
     #[arg(long, value_name = "URL", conflicts_with_all = ["kubeconfig", "journal"])]
     controller: Option<String>,
+    /// A file with the token that the controller asks for (--page-token-file, --page-token-review of its own)
+    #[arg(long, value_name = "FILE", conflicts_with = "journal")]
+    token_file: Option<PathBuf>,
+    /// Authority of the controller's certificate, in PEM, where its address is https [default: the system's]
+    #[arg(long, value_name = "FILE", requires = "controller")]
+    certificate_authority: Option<PathBuf>,
     /// A journal's directory or one of its files: what was known then, without a cluster
     #[arg(long, value_name = "JOURNAL", conflicts_with = "kubeconfig")]
     journal: Option<PathBuf>,
@@ -45,6 +57,7 @@ pub(crate) struct Asking {
     client: Client,
     /// Put before every path.
     prefix: String,
+    token: Option<HeaderValue>,
 }
 
 impl Source {
@@ -80,8 +93,35 @@ impl Source {
         })
     }
 
+    /// What the controller wants to see.
+    fn token(&self) -> Result<Option<HeaderValue>, CommandError> {
+        let Some(path) = &self.token_file else { return Ok(None) };
+        let wrong =
+            |problem: String| CommandError::Usage(format!("--token-file {}: {problem}", path.display()));
+        let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+        let mut token =
+            HeaderValue::from_str(text.trim()).map_err(|_| wrong("it holds no token".to_owned()))?;
+        if token.is_empty() {
+            return Err(wrong("it is empty".to_owned()));
+        }
+        token.set_sensitive(true);
+        Ok(Some(token))
+    }
+
+    fn authority(&self) -> Result<Option<Vec<Vec<u8>>>, CommandError> {
+        let Some(path) = &self.certificate_authority else { return Ok(None) };
+        let wrong = |problem: String| {
+            CommandError::Usage(format!("--certificate-authority {}: {problem}", path.display()))
+        };
+        let pem = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
+        let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+        let certificates = certificates.map_err(|error| wrong(error.to_string()))?;
+        Ok(Some(certificates.iter().map(|certificate| certificate.to_vec()).collect()))
+    }
+
     /// Finds the leading controller.
     pub(crate) async fn asking(&self) -> Result<Asking, CommandError> {
+        let token = self.token()?;
         if let Some(url) = &self.controller {
             let wrong = |why: String| {
                 CommandError::Usage(format!(
@@ -94,23 +134,30 @@ impl Source {
                 return Err(wrong("it is no full address".to_owned()));
             }
             let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-            let client = Client::try_from(kube::Config::new(uri)).map_err(api("set up the client"))?;
-            return Ok(Asking { client, prefix: String::new() });
+            let mut config = kube::Config::new(uri);
+            config.root_cert = self.authority()?;
+            let client = Client::try_from(config).map_err(api("set up the client"))?;
+            return Ok(Asking { client, prefix: String::new(), token });
         }
         let client = client(self.kubeconfig.as_deref()).await?;
         let namespace = &self.controller_namespace;
         let mut ways = Vec::new();
         if let Some(pod) = self.leader(&client).await? {
             ways.push(format!("/api/v1/namespaces/{namespace}/pods/{pod}:{PORT}/proxy"));
+            ways.push(format!("/api/v1/namespaces/{namespace}/pods/https:{pod}:{PORT}/proxy"));
         }
         ways.push(format!("/api/v1/namespaces/{namespace}/services/tideline:http/proxy"));
         // The sandbox serves the cluster and its controller at one address.
         ways.push(String::new());
         let mut refused = None;
         for prefix in ways {
-            let asking = Asking { client: client.clone(), prefix };
+            let asking = Asking { client: client.clone(), prefix, token: token.clone() };
             match asking.text("/api/v1/state").await {
                 Ok(_) => return Ok(asking),
+                // It is there, and wants to know who asks.
+                Err(kube::Error::Api(status)) if status.code == 401 && says_token(&status.message) => {
+                    return Err(CommandError::Input(WANTS_TOKEN.to_owned()));
+                }
                 Err(error) => _ = refused.get_or_insert(error),
             }
         }
@@ -154,7 +201,11 @@ impl Asking {
     }
 
     async fn text(&self, path: &str) -> kube::Result<String> {
-        let request = http::Request::get(format!("{}{path}", self.prefix)).body(Vec::new());
+        let mut request = http::Request::get(format!("{}{path}", self.prefix));
+        if let Some(token) = &self.token {
+            request = request.header(TOKEN_HEADER, token);
+        }
+        let request = request.body(Vec::new());
         let request = request.map_err(kube::Error::HttpError)?;
         bounded(self.client.request_text(request)).await
     }
@@ -163,6 +214,10 @@ impl Asking {
 fn api(attempted: &str) -> impl FnOnce(kube::Error) -> CommandError {
     let attempted = attempted.to_owned();
     move |source| CommandError::Api { attempted, source: Box::new(source) }
+}
+
+fn says_token(message: &str) -> bool {
+    message.contains("a token is needed")
 }
 
 fn says_unknown(error: &kube::Error) -> bool {

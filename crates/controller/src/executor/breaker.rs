@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 /// Pools whose failures are remembered.
 const MOST_POOLS: usize = 10_000;
+/// At a rate of one in a second, the steps that may be under way wait no longer.
+const LONGEST_QUEUE: SignedDuration = SignedDuration::from_mins(10);
 
 pub(super) struct Breakers {
     gap: SignedDuration,
@@ -44,11 +46,15 @@ impl Breakers {
     ) -> Result<Timestamp, (Timestamp, Arc<str>)> {
         if let Some(Illness { failures, until: Some(until) }) = self.ill.get(pool)
             && *until > now
+            // Further away than a rest lasts: the clock went back.
+            && until.duration_since(now) <= self.rest
         {
             let why = format!("{failures} orders in a row got no answer: left alone until {until}");
             return Err((*until, Arc::from(why)));
         }
         let turn = self.next_turn.get(&provider).copied().unwrap_or(now).max(now);
+        // Orders do not queue for so long: the clock went back.
+        let turn = if turn.duration_since(now) > LONGEST_QUEUE { now } else { turn };
         self.next_turn.insert(provider, turn.saturating_add(self.gap).unwrap_or(turn));
         Ok(turn)
     }
@@ -87,6 +93,12 @@ mod tests {
         let turn = breakers.admit(ProviderKind::Simulated, &well, now).unwrap();
         assert_eq!(turn, now + SignedDuration::from_millis(100));
         assert!(breakers.admit(ProviderKind::Simulated, &ill, until).is_ok());
+        let earlier = now - SignedDuration::from_hours(1);
+        assert_eq!(
+            breakers.admit(ProviderKind::Simulated, &ill, earlier),
+            Ok(earlier),
+            "the clock went back"
+        );
         breakers.note(&ill, false, until);
         assert!(breakers.ill.is_empty());
     }

@@ -102,8 +102,12 @@ impl Sink for DirectorySink {
         let path = self.directory.join(name);
         let file = File::create(&path).map_err(|error| problem(&path, "create", &error))?;
         let encoder = GzEncoder::new(file, Compression::default());
-        self.open = Some(Segment { encoder, path, bytes: 0 });
-        self.append(line)?;
+        self.open = Some(Segment { encoder, path: path.clone(), bytes: 0 });
+        if let Err(error) = self.append(line) {
+            // A full disk can often still take an empty file, and would with every round.
+            let _ = fs::remove_file(path);
+            return Err(error);
+        }
         self.drop_old()
     }
 

@@ -185,11 +185,16 @@ impl World {
     }
 
     pub(crate) fn controller(&self, client: Client, config: Config) -> Controller {
+        self.controller_at(client, config, self.clock)
+    }
+
+    /// A controller that reads another clock than the cluster's.
+    pub(crate) fn controller_at(&self, client: Client, config: Config, clock: Clock) -> Controller {
         let provider = match self.machines {
             Machines::Simulated => ProviderKind::Simulated,
             Machines::ClusterApi => ProviderKind::ClusterApi,
         };
-        Controller::new(client, Config { providers: vec![provider], ..config }, self.clock).unwrap()
+        Controller::new(client, Config { providers: vec![provider], ..config }, clock).unwrap()
     }
 
     /// So many running pods on so many nodes, nothing on its way, no mark of ours on any node.

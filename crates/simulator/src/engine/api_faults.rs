@@ -23,19 +23,23 @@ fn rule(spec: &FaultSpec, end: u64) -> Option<FaultRule> {
         FaultKind::LateWatch => Fault::LateWatch { milliseconds },
         FaultKind::StaleList => Fault::StaleList { revisions: STALE_REVISIONS },
         FaultKind::LostResponse => Fault::LostResponse { code: None },
+        FaultKind::ApiAway => Fault::LostRequest {},
         // A watch that is open already is broken on the line itself.
         FaultKind::DroppedWatch
+        | FaultKind::LedgerRestored
         | FaultKind::NeverJoins
         | FaultKind::MachineFails
         | FaultKind::NotReady
         | FaultKind::Vanishes
         | FaultKind::Blockade
         | FaultKind::ControllerCutOff
-        | FaultKind::ControllerKilled => return None,
+        | FaultKind::ControllerKilled
+        | FaultKind::ClockSkew => return None,
     };
+    let percent = if spec.kind == FaultKind::ApiAway { 100 } else { spec.percent };
     Some(FaultRule {
         fault,
-        probability: f64::from(spec.percent) / 100.0,
+        probability: f64::from(percent) / 100.0,
         from_seconds: spec.from.seconds,
         until_seconds: Some(spec.until.map_or(end, |until| until.seconds).max(spec.from.seconds + 1)),
         verbs: Vec::new(),
@@ -54,6 +58,7 @@ pub(super) fn kind_of(name: &str) -> Option<FaultKind> {
         "lateWatch" => FaultKind::LateWatch,
         "staleList" => FaultKind::StaleList,
         "lostResponse" => FaultKind::LostResponse,
+        "lostRequest" => FaultKind::ApiAway,
         _ => return None,
     })
 }

@@ -83,6 +83,11 @@ impl Checks {
         self.note(now, found);
     }
 
+    /// The ledger is about to be put back to what a backup holds.
+    pub(super) fn ledger_restored(&mut self, now: Timestamp) {
+        self.durable.restored(now);
+    }
+
     pub(super) fn note(&mut self, now: Timestamp, found: Vec<Violation>) {
         for violation in found {
             if self.told.insert((violation.rule, violation.subject.clone())) {

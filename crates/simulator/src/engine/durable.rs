@@ -25,7 +25,12 @@ pub(super) struct Durable {
     ledger: Option<Arc<Ledger>>,
     /// Ledgers that were written over lately, the oldest first, and when.
     before: VecDeque<(Timestamp, Arc<Object>)>,
+    /// The highest that was ever seen.
     epoch: u64,
+    /// When a backup was put back last: its ledger has an old epoch, and knows nothing of what is under way.
+    restored: Option<Timestamp>,
+    /// Whether the next ledger is that of the backup.
+    from_backup: bool,
     /// Machines by pool that are there and not on their way out.
     live: BTreeMap<String, BTreeSet<String>>,
 }
@@ -41,9 +46,9 @@ impl Durable {
         if resource == SIMULATED_MACHINES {
             self.machine(change);
         } else if resource == SIMULATED_POOLS {
-            return self.pool(change);
+            return self.pool(now, change);
         } else if resource == NODES {
-            return self.node(change).into_iter().collect();
+            return self.node(now, change).into_iter().collect();
         }
         Vec::new()
     }
@@ -60,11 +65,25 @@ impl Durable {
         }
         self.head.as_ref()?;
         let epoch = change.object.text("data.epoch").and_then(|text| text.parse().ok()).unwrap_or(0);
-        let before = std::mem::replace(&mut self.epoch, epoch);
-        (epoch < before).then(|| {
+        let before = self.epoch;
+        self.epoch = before.max(epoch);
+        let from_backup = std::mem::take(&mut self.from_backup);
+        (epoch < before && !from_backup).then(|| {
             let detail = format!("was written under epoch {epoch} after epoch {before} had begun");
             Violation::new(Rule::Fencing, controller::LEDGER_CONFIG_MAP, detail)
         })
+    }
+
+    /// The next ledger is a backup's.
+    pub(super) fn restored(&mut self, now: Timestamp) {
+        self.restored = Some(now);
+        self.from_backup = true;
+    }
+
+    /// Whether what the stored ledger does not say was said by one that a backup has just replaced.
+    fn said_before_restore(&self, now: Timestamp, said: impl Fn(&Ledger) -> bool) -> bool {
+        let lately = self.restored.is_some_and(|at| now.duration_since(at) <= IN_FLIGHT);
+        lately && self.before.iter().rev().filter_map(|(_, head)| read(head)).any(|ledger| said(&ledger))
     }
 
     /// The ledger that is stored; `None` where it is too large for one object, which no random scenario's is.
@@ -91,7 +110,7 @@ impl Durable {
     }
 
     /// A pool grows by an intent, and shrinks by names or by giving up what never came.
-    fn pool(&mut self, change: &Change) -> Vec<Violation> {
+    fn pool(&mut self, now: Timestamp, change: &Change) -> Vec<Violation> {
         let mut found = Vec::new();
         let (object, Some(before)) = (&change.object, &change.previous) else { return found };
         if change.kind == ChangeKind::Deleted {
@@ -116,17 +135,23 @@ impl Durable {
         }
         let Some(ledger) = self.ledger() else { return found };
         let id = PoolId::from(format!("simulated/{name}"));
-        if to > from && ledger.scale_ups.get(&id).is_none_or(|scale_up| u64::from(scale_up.to) < to) {
+        let orders =
+            |ledger: &Ledger| ledger.scale_ups.get(&id).is_some_and(|order| u64::from(order.to) >= to);
+        if to > from && !orders(&ledger) && !self.said_before_restore(now, orders) {
             let intent = ledger.scale_ups.get(&id).map_or(0, |scale_up| scale_up.to);
             let detail = format!("was raised from {from} to {to}; the stored ledger's intent says {intent}");
             found.push(Violation::new(Rule::IntentInLedger, name, detail));
         }
-        let releases = |machine: &str| {
+        let releases = |ledger: &Ledger, machine: &str| {
             let all = ledger.removals.values().chain(ledger.orphans.values());
             all.filter(|removal| removal.phase == RemovalPhase::Releasing)
                 .any(|removal| removal.machine.as_str().rsplit('/').next() == Some(machine))
         };
-        for machine in new_names.into_iter().filter(|machine| !releases(machine)) {
+        for machine in new_names {
+            let said = |ledger: &Ledger| releases(ledger, machine);
+            if said(&ledger) || self.said_before_restore(now, said) {
+                continue;
+            }
             let detail = "is given back without an intent in the stored ledger";
             found.push(Violation::new(Rule::IntentInLedger, machine, detail));
         }
@@ -134,7 +159,7 @@ impl Durable {
     }
 
     /// A node is marked by the intent that its removal has in the ledger.
-    fn node(&mut self, change: &Change) -> Option<Violation> {
+    fn node(&mut self, now: Timestamp, change: &Change) -> Option<Violation> {
         let object = &change.object;
         let intent = object.annotation(INTENT).filter(|_| change.kind != ChangeKind::Deleted)?;
         let before = change.previous.as_ref().and_then(|node| node.annotation(INTENT));
@@ -143,7 +168,10 @@ impl Durable {
         }
         let ledger = self.ledger()?;
         let node = NodeName::new(object.name());
-        let known = ledger.removals.get(&node).is_some_and(|removal| removal.intent.as_str() == intent);
+        let marks = |ledger: &Ledger| {
+            ledger.removals.get(&node).is_some_and(|removal| removal.intent.as_str() == intent)
+        };
+        let known = marks(&ledger) || self.said_before_restore(now, marks);
         (!known).then(|| {
             let detail = format!("is marked for {intent}, which the stored ledger does not hold");
             Violation::new(Rule::IntentInLedger, object.name(), detail)

@@ -20,9 +20,12 @@ use std::collections::BTreeMap;
 /// Users and faults are done by then.
 pub(super) const BUSY_SECONDS: u64 = 20 * 3600;
 /// Back-offs and waits of the busy time are over by then: nothing may go down and up again any more.
-pub(super) const SETTLED_SECONDS: u64 = 22 * 3600;
+const SETTLED_SECONDS: u64 = 22 * 3600;
 /// A day and an hour: the rest is quiet.
 const SECONDS: u64 = 25 * 3600;
+const DAY_SECONDS: u64 = 24 * 3600;
+/// From the settled cluster to the end.
+pub(super) const QUIET_SECONDS: u64 = SECONDS - SETTLED_SECONDS;
 /// Label of pods that no pool can ever take.
 pub(super) const IMPOSSIBLE: &str = "impossible";
 /// Replicas of the tide at rest: over twenty nodes, even where six of them share three large ones.
@@ -40,12 +43,18 @@ pub struct RandomScenario {
 
 /// The scenario of a seed.
 pub fn generate(seed: u64) -> RandomScenario {
+    generate_days(seed, 1)
+}
+
+/// A scenario of so many days: one cluster and one set of settings, each day with a tide, jobs and faults of its own.
+pub fn generate_days(seed: u64, days: u32) -> RandomScenario {
     let mut rng = stream(seed, "random scenario");
+    let last = u64::from(days.max(1) - 1) * DAY_SECONDS;
     let mut scenario = Scenario {
         name: format!("random {seed}"),
         seed,
         start: Timestamp::from_second(1_767_571_200).unwrap_or(Timestamp::UNIX_EPOCH),
-        duration: Some(Span::seconds(SECONDS)),
+        duration: Some(Span::seconds(SECONDS + last)),
         pools: pools(&mut rng),
         policies: policies(&mut rng),
         faults: faults(&mut rng),
@@ -54,9 +63,37 @@ pub fn generate(seed: u64) -> RandomScenario {
     };
     let mut writes = Vec::new();
     workloads(&mut rng, &mut writes);
+    bad_days(&mut stream(seed, "bad days"), &mut scenario.faults);
+    for day in 1..u64::from(days) {
+        another_day(&mut stream(seed, &format!("day {day}")), day, &mut scenario.faults, &mut writes);
+    }
+    writes.push(tide_rests(&mut rng, last));
     ways(&mut stream(seed, "ways of choosing and removing"), &mut scenario.policies);
     writes.sort_by_key(|timed: &TimedWrite| timed.second);
-    RandomScenario { scenario, writes, seconds: SECONDS }
+    RandomScenario { scenario, writes, seconds: SECONDS + last }
+}
+
+/// Tide, jobs and faults of one more day.
+fn another_day(rng: &mut ChaCha8Rng, day: u64, faults: &mut Vec<FaultSpec>, writes: &mut Vec<TimedWrite>) {
+    let begin = day * DAY_SECONDS;
+    let mut today = self::faults(rng);
+    bad_days(rng, &mut today);
+    for fault in &mut today {
+        fault.from.seconds += begin;
+        fault.until = fault.until.map(|until| Span::seconds(until.seconds + begin));
+    }
+    faults.extend(today);
+    let from = writes.len();
+    for number in 0..rng.random_range(0..4) {
+        let mut job = job(rng, number);
+        job["metadata"]["name"] = json!(format!("job-{day}-{number}"));
+        let second = rng.random_range(0..BUSY_SECONDS);
+        writes.push(TimedWrite { second, write: UserWrite::Create(job) });
+    }
+    tide(rng, writes);
+    for write in &mut writes[from..] {
+        write.second += begin;
+    }
 }
 
 fn pools(rng: &mut ChaCha8Rng) -> Vec<PoolSpec> {
@@ -147,12 +184,52 @@ fn ways(rng: &mut ChaCha8Rng, policies: &mut Policies) {
     }
 }
 
+/// What goes wrong on any day.
+const USUAL: [FaultKind; 15] = [
+    FaultKind::Latency,
+    FaultKind::Conflict,
+    FaultKind::Throttle,
+    FaultKind::ServerError,
+    FaultKind::DroppedWatch,
+    FaultKind::LateWatch,
+    FaultKind::StaleList,
+    FaultKind::LostResponse,
+    FaultKind::NeverJoins,
+    FaultKind::MachineFails,
+    FaultKind::NotReady,
+    FaultKind::Vanishes,
+    FaultKind::Blockade,
+    FaultKind::ControllerCutOff,
+    FaultKind::ControllerKilled,
+];
+
+/// What goes wrong on bad days only: an hour without the API server, an old ledger, wrong clocks.
+fn bad_days(rng: &mut ChaCha8Rng, faults: &mut Vec<FaultSpec>) {
+    if rng.random_bool(0.3) {
+        let mut away = fault(rng, FaultKind::ApiAway);
+        let from = away.from.seconds;
+        let until = (from + rng.random_range(1800..5400)).min(BUSY_SECONDS);
+        away.until = Some(Span::seconds(until));
+        faults.push(away);
+    }
+    for kind in [FaultKind::LedgerRestored, FaultKind::ClockSkew] {
+        if rng.random_bool(0.3) {
+            let mut fault = fault(rng, kind);
+            if kind == FaultKind::ClockSkew {
+                // Further ahead than a machine may take to come, each new one would count as late.
+                fault.lasts = Span::seconds(rng.random_range(10..240));
+            }
+            faults.push(fault);
+        }
+    }
+}
+
 /// Five to nine faults of three kinds or more, over by the end of the busy time.
 fn faults(rng: &mut ChaCha8Rng) -> Vec<FaultSpec> {
     let count = rng.random_range(5..9);
     let mut faults: Vec<FaultSpec> = Vec::new();
     while faults.len() < count {
-        let kind = FaultKind::ALL[rng.random_range(0..FaultKind::ALL.len())];
+        let kind = USUAL[rng.random_range(0..USUAL.len())];
         let kinds = faults.iter().map(|f| f.kind).collect::<std::collections::BTreeSet<_>>().len();
         let known = faults.iter().any(|fault| fault.kind == kind);
         // The last places are kept for new kinds until there are three.
@@ -175,7 +252,9 @@ fn fault(rng: &mut ChaCha8Rng, kind: FaultKind) -> FaultSpec {
     // Events that come by themselves need room to come; the others are dense while they last.
     let (longest, every) = match kind {
         FaultKind::NotReady | FaultKind::Vanishes | FaultKind::Blockade => (14 * 3600, 3600),
-        FaultKind::ControllerCutOff => (12 * 3600, 3 * 3600),
+        FaultKind::ControllerCutOff | FaultKind::LedgerRestored | FaultKind::ClockSkew => {
+            (12 * 3600, 3 * 3600)
+        }
         FaultKind::DroppedWatch => (10 * 3600, 1200),
         FaultKind::ControllerKilled => (12 * 3600, 1800),
         _ => (3 * 3600, 3600),
@@ -385,7 +464,7 @@ fn job(rng: &mut ChaCha8Rng, number: u32) -> Value {
     })
 }
 
-/// Goes up and down a few times, then rests high: what no fault can keep from reaching twenty nodes.
+/// Goes up and down a few times; at the end it rests high: what no fault can keep from reaching twenty nodes.
 fn tide(rng: &mut ChaCha8Rng, writes: &mut Vec<TimedWrite>) {
     let mut scale = |second: u64, name: &str, replicas: u32| {
         writes.push(TimedWrite {
@@ -403,5 +482,11 @@ fn tide(rng: &mut ChaCha8Rng, writes: &mut Vec<TimedWrite>) {
         let end = begin + rng.random_range(1200..each / 2);
         scale(end, "tide", rng.random_range(0..5));
     }
-    scale(BUSY_SECONDS, "tide", rng.random_range(LEAST_REST..LEAST_REST + 4));
+}
+
+/// The tide's last height.
+fn tide_rests(rng: &mut ChaCha8Rng, last: u64) -> TimedWrite {
+    let replicas = rng.random_range(LEAST_REST..LEAST_REST + 4);
+    let write = UserWrite::Scale { namespace: "default".into(), name: "tide".into(), replicas };
+    TimedWrite { second: last + BUSY_SECONDS, write }
 }

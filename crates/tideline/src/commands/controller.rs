@@ -12,22 +12,22 @@ use crate::error::CommandError;
 use crate::group_flags::GroupFlags;
 use crate::metrics_flags::MetricsFlags;
 use crate::outside_expander::OutsideExpanderFlags;
+use crate::page_flags::PageFlags;
 use crate::policy_flags::PolicyFlags;
 use crate::rule_flags::RuleFlags;
 use crate::shell_flags::ShellFlags;
 use crate::workload_flags::{WorkloadFlags, beside};
-use crate::{duration, external_flags, logs, page, priorities};
+use crate::{duration, external_flags, logs, priorities};
 use clock::Clock;
 use clouds::Provider;
 use clouds::calls::CallLimits;
-use controller::{Config, Controller, Handle, JournalConfig, LeaderElection, LedgerPlace};
+use controller::{Config, Controller, JournalConfig, LeaderElection, LedgerPlace};
 use jiff::SignedDuration;
 use model::ProviderKind;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 const DEFAULT_ADDRESS: &str = ":8085";
@@ -83,6 +83,8 @@ pub(crate) struct Arguments {
     alibaba: AlibabaFlags,
     #[command(flatten)]
     shell: ShellFlags,
+    #[command(flatten)]
+    page: PageFlags,
     #[command(flatten)]
     rules: RuleFlags,
     #[command(flatten)]
@@ -165,6 +167,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CommandError> {
     runtime()?.block_on(async {
         let client = client(arguments.kubeconfig.as_deref()).await?;
         let clock = Clock::system();
+        tokio::spawn(clock.follow_system());
         let scales = arguments.workloads.enabled() && !config.policies.dry_run;
         let mut scaler = None;
         if arguments.metrics.serves() || scales {
@@ -191,6 +194,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CommandError> {
         if let Some(hook) = outside.start(&config.policies, limits, clock, told.clone())? {
             controller = controller.with_hook(hook);
         }
+        let serving = client.clone();
         tokio::spawn(priorities::follow(client, config.namespace.clone(), told.clone()));
         if let Some(file) = file {
             let (arguments, running) = (arguments.clone(), config);
@@ -200,7 +204,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CommandError> {
             alert_flags::start(serving, controller.handle(), clock).await?;
         }
         if let Some(address) = address {
-            serve(address, controller.handle()).await?;
+            arguments.page.serve(address, controller.handle(), &serving).await?;
         }
         tracing::info!(version = env!("CARGO_PKG_VERSION"), "tideline controller starts");
         beside(scaler, controller).await?;
@@ -334,18 +338,6 @@ pub(crate) fn address(flag: &str, text: &str) -> Result<Option<SocketAddr>, Comm
             "{flag} {text} is not an address with a port; write 127.0.0.1:8085 or :8085"
         ))
     })
-}
-
-async fn serve(address: SocketAddr, handle: Handle) -> Result<(), CommandError> {
-    let listener =
-        TcpListener::bind(address).await.map_err(|source| CommandError::Listen { address, source })?;
-    tracing::info!(%address, "serving probes, metrics and the page");
-    tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, page::router(handle)).await {
-            tracing::error!(%error, "probes, metrics and the page are no longer served");
-        }
-    });
-    Ok(())
 }
 
 #[cfg(test)]

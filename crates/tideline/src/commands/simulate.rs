@@ -46,6 +46,10 @@ pub(crate) struct Arguments {
     /// With --random: run this many scenarios, of that seed and those that follow it
     #[arg(long, value_name = "N", requires = "random", default_value_t = 1, conflicts_with_all = ["report", "write_log"])]
     count: u64,
+    /// With --random: days on end in each scenario, one cluster's life with faults on each day
+    #[arg(long, value_name = "N", requires = "random", default_value_t = 1,
+          value_parser = clap::value_parser!(u32).range(1..=3650))]
+    days: u32,
 }
 
 #[derive(clap::Subcommand)]
@@ -65,8 +69,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CommandError> {
         return compare::run(arguments);
     }
     let report = match (arguments.random, &arguments.scenario) {
-        (Some(seed), _) if arguments.count != 1 => return random::many(seed, arguments.count),
-        (Some(seed), _) => random::one(seed, arguments.write_log.clone())?,
+        (Some(seed), _) if arguments.count != 1 => {
+            return random::many(seed, arguments.count, arguments.days);
+        }
+        (Some(seed), _) => random::one(seed, arguments.days, arguments.write_log.clone())?,
         (None, Some(path)) => of_scenario(path, arguments)?,
         (None, None) => {
             return Err(CommandError::Usage("simulate needs a scenario file, or --random SEED".into()));

@@ -13,12 +13,12 @@ const CHUNK: u64 = 100;
 const SHOWN: u64 = 20;
 
 /// Runs one seed.
-pub(super) fn one(seed: u64, write_log: Option<PathBuf>) -> Result<Report, CommandError> {
-    Ok(run_random(seed, RandomOptions { write_log, ..RandomOptions::default() })?.report)
+pub(super) fn one(seed: u64, days: u32, write_log: Option<PathBuf>) -> Result<Report, CommandError> {
+    Ok(run_random(seed, RandomOptions { days, write_log, ..RandomOptions::default() })?.report)
 }
 
 /// Runs `count` seeds from `first` on, on all cores, and prints what was met.
-pub(super) fn many(first: u64, count: u64) -> Result<(), CommandError> {
+pub(super) fn many(first: u64, count: u64, days: u32) -> Result<(), CommandError> {
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let bar = ProgressBar::new(count);
     let mut table = FaultTable::default();
@@ -27,7 +27,9 @@ pub(super) fn many(first: u64, count: u64) -> Result<(), CommandError> {
     let mut from = first;
     while from < end {
         let to = from.saturating_add(CHUNK).min(end);
-        for (seed, outcome) in (from..to).zip(run_many(from..to, threads, |_| RandomOptions::default())) {
+        for (seed, outcome) in (from..to)
+            .zip(run_many(from..to, threads, |_| RandomOptions { days, ..RandomOptions::default() }))
+        {
             done += 1;
             match outcome {
                 Ok(outcome) => {
@@ -59,7 +61,8 @@ pub(super) fn many(first: u64, count: u64) -> Result<(), CommandError> {
         from = to;
     }
     bar.finish_and_clear();
-    print(&format!("{done} random scenarios, {rounds} rounds, {pods} pods\n\n{table}\n"))?;
+    let simulated = done * u64::from(days);
+    print(&format!("{done} random scenarios, {simulated} days, {rounds} rounds, {pods} pods\n\n{table}\n"))?;
     print(&format!("{} passed, {failed} failed\n", done - failed))?;
     let gaps = table.gaps(done);
     if !gaps.is_empty() {
