@@ -53,7 +53,7 @@ struct Program {
 }
 
 impl Program {
-    async fn start(cluster: &ControlPlane) -> Self {
+    fn start(cluster: &ControlPlane) -> Self {
         let program = acceptance::tideline().unwrap();
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let address = format!("127.0.0.1:{port}");
@@ -104,7 +104,7 @@ impl Program {
 
 async fn measure(cluster: &ControlPlane, pods: usize, seconds: u64) {
     let begun = Instant::now();
-    let program = Program::start(cluster).await;
+    let program = Program::start(cluster);
     let before = size(cluster).await;
     while size(cluster).await == before {
         assert!(begun.elapsed() < Duration::from_mins(5), "{}", tail(cluster));
