@@ -5,7 +5,7 @@
 
 use acceptance::{Cloud, Machines};
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 use testbed::{ControlPlane, Options};
@@ -39,7 +39,7 @@ impl Supervised {
         Self { child, starts: 1, kubeconfig, log }
     }
 
-    async fn spawn(kubeconfig: &PathBuf, log: &PathBuf) -> Child {
+    async fn spawn(kubeconfig: &Path, log: &Path) -> Child {
         let program = tokio::task::spawn_blocking(acceptance::tideline).await.unwrap().unwrap();
         let out = std::fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
         Command::new(program)
