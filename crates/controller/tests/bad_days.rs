@@ -12,7 +12,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, PostParams};
 use sandbox::fault::{FaultPlan, FaultRule, Faults};
-use sandbox::store::{Part, ResourceName, resource};
+use sandbox::store::{DeleteOptions, Part, ResourceName, resource};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Arc;
@@ -142,7 +142,7 @@ async fn objects_that_cannot_be_read_are_counted_and_hold_up_nothing() {
     world.populate(6).await;
     until("two machines", async || world.machines_made() == 2).await;
     assert!(metric(&handle, "tideline_poison_objects").await >= 1.0);
-    let _ = store.delete(resource::PODS, "default", "odd", &Default::default());
+    let _ = store.delete(resource::PODS, "default", "odd", &DeleteOptions::default());
     world.settle(6, 2, PATIENCE).await;
     world.scale(3).await;
     world.settle(3, 1, PATIENCE).await;
