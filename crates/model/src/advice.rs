@@ -70,6 +70,9 @@ impl PoolRejection {
             Self::NotChosen => {
                 says("see why the program of --grpc-expander-url chose others; it is asked again")
             }
+            Self::TooLittleChoice => {
+                says("lower minValues, widen the pool's requirements, or use --min-values-policy=BestEffort")
+            }
             Self::LimitReached => says("raise the pool's spec.limits"),
             Self::NothingAvailable => {
                 says("widen the pool's requirements: more types, zones or capacity types")

@@ -66,8 +66,8 @@ pub use plan::{
 };
 pub use pod::{HostPort, LocalVolume, Pod, PodClaims, PodPhase, PodShape, SafeToEvict, UnmodelledRule};
 pub use policies::{
-    Bounds, Ceilings, Choice, DrainGroup, Draining, Expander, NodeTaints, Policies, PoolOptions, PoolPolicy,
-    Profile, UnreadyGate,
+    Bounds, Ceilings, Choice, DrainGroup, Draining, Expander, MinValuesPolicy, NodeTaints, Policies,
+    PoolOptions, PoolPolicy, Profile, UnreadyGate,
 };
 pub use pool::{Machine, MachineState, NodeTemplate, Pool, PoolKind, ProviderKind};
 pub use reason::{

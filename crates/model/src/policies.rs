@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use draining::{DrainGroup, Draining, NodeTaints};
-pub use growing::{Bounds, Ceilings, Choice, Expander, PoolPolicy, UnreadyGate};
+pub use growing::{Bounds, Ceilings, Choice, Expander, MinValuesPolicy, PoolPolicy, UnreadyGate};
 
 /// Whose defaults and drain rules a pool follows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

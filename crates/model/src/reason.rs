@@ -114,6 +114,8 @@ pub enum PoolRejection {
     NotChosen,
     /// A direct pool's own limits.
     LimitReached,
+    /// Fewer values would do for the pod than the pool wants a choice of (`minValues`).
+    TooLittleChoice,
     /// No machine type meets the pool's wishes, or none of those is on offer.
     NothingAvailable,
     /// More kinds of resources than one plan can hold.

@@ -65,6 +65,9 @@ impl fmt::Display for PoolRejection {
             Self::NodeCeiling { .. } => f.write_str("max total nodes in cluster reached"),
             Self::ResourceCeiling => f.write_str("max total cpu or memory in cluster reached"),
             Self::NotChosen => f.write_str("not chosen by the expander grpc"),
+            Self::TooLittleChoice => f.write_str(
+                "fewer machine types, zones or other values would do than the pool's minValues asks for",
+            ),
             Self::LimitReached => f.write_str("the pool's limits would be exceeded"),
             Self::NothingAvailable => f.write_str("no machine type that suits the pool is on offer"),
             Self::TooManyResources => {

@@ -12,7 +12,8 @@ use crate::launches::{self, Sales, Sold};
 use crate::round::Round;
 use crate::supply::{self, Unmet};
 use model::{
-    DirectPool, Flavour, Labels, PodNames, PoolId, PoolLimits, PoolRejection, ResourceName, Resources,
+    DirectPool, Flavour, Labels, MinValuesPolicy, PodNames, PoolId, PoolLimits, PoolRejection, ResourceName,
+    Resources,
 };
 use packing::solve::{Answer, Effort, Machine, Pool, Refusal, Rule, SolveError, solve};
 use packing::{Make, Market, Question, Room, SpotIx};
@@ -214,6 +215,7 @@ impl Fair {
             max_new: most,
             limits: [limits.left, self.ceiling.rows()].concat(),
             min_values: values.least,
+            keeps_choice: round.policies.choice.min_values == MinValuesPolicy::Strict,
             flexible: true,
         });
         self.stalls.push(Stall { id: pool.id.clone(), candidate: None });
@@ -352,6 +354,7 @@ impl Fair {
                     // Groups have no limits but the cluster's.
                     Refusal::LimitReached if stall.candidate.is_some() => PoolRejection::ResourceCeiling,
                     Refusal::LimitReached => PoolRejection::LimitReached,
+                    Refusal::TooLittleChoice => PoolRejection::TooLittleChoice,
                     Refusal::Topology { rule } => {
                         match question.problem.classes[unplaced.class].rules.get(*rule) {
                             Some(Rule::Affinity { .. }) => PoolRejection::PodAffinityMismatch,

@@ -66,6 +66,26 @@ fn existing_room_is_used_first() {
     assert_eq!(answer.machines.len(), 1);
 }
 
+/// Machines are only so full that as many types as their pool wants would still do.
+#[test]
+fn a_pool_that_wants_a_choice_of_types_keeps_it() {
+    let types: Vec<(u64, u64)> = (1..=8).map(|cpu| (cpu, cpu * 100)).collect();
+    let mut problem = problem(&types, vec![class(20, 1), class(1, 7)]);
+    for (number, offering) in (0..).zip(&mut problem.offerings) {
+        offering.values = vec![number];
+    }
+    (problem.pools[0].min_values, problem.pools[0].flexible) = (vec![3], true);
+    let lenient = solve(&problem, SEARCH).expect("solvable");
+    assert_eq!((faults(&problem, &lenient), lenient.unplaced.len()), (vec![], 0));
+
+    problem.pools[0].keeps_choice = true;
+    let strict = solve(&problem, SEARCH).expect("solvable");
+    assert_eq!(faults(&problem, &strict), [""; 0]);
+    assert!(strict.machines.iter().all(|machine| machine.options.len() >= 3), "{strict:?}");
+    assert_eq!(strict.machines.iter().flat_map(|machine| &machine.pods).map(|(_, n)| n).sum::<u32>(), 20);
+    assert_eq!(strict.unplaced[0].refusals.pools, [(0, Refusal::TooLittleChoice)]);
+}
+
 #[test]
 fn a_zonal_spread_over_three_group_pools_is_one_plan() {
     let mut problem = worlds::three_zones(&[(4, 100)], 9);

@@ -7,7 +7,7 @@
 use crate::duration;
 use clap::Args;
 use jiff::SignedDuration;
-use model::{Bounds, DrainGroup, Expander, Policies, UnreadyGate};
+use model::{Bounds, DrainGroup, Expander, MinValuesPolicy, Policies, UnreadyGate};
 use std::sync::Arc;
 
 /// Reads `0.5` as 50 per cent.
@@ -196,6 +196,10 @@ policy_flags! {
     /// whole cluster as in Cluster Autoscaler [default: zone]
     #[arg(long, value_name = "zone|cluster", value_parser = gate)]
     unready_gate: UnreadyGate => unready_gate,
+    /// What minValues of a NodePool's requirement means where it cannot be kept: Strict buys no such machine, BestEffort
+    /// keeps it as far as it can be [default: Strict]
+    #[arg(long, value_name = "Strict|BestEffort", value_parser = min_values)]
+    min_values_policy: MinValuesPolicy => choice.min_values,
     /// Give machines that never joined back below the pool's minimum, too [default: false]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch)]
     force_delete_unregistered_nodes: bool => draining.force_delete_unregistered,
@@ -329,6 +333,14 @@ fn gate(text: &str) -> Result<UnreadyGate, String> {
         "zone" => Ok(UnreadyGate::Zone),
         "cluster" => Ok(UnreadyGate::Cluster),
         _ => Err(format!("\"{text}\" is neither zone nor cluster")),
+    }
+}
+
+fn min_values(text: &str) -> Result<MinValuesPolicy, String> {
+    match text {
+        "Strict" => Ok(MinValuesPolicy::Strict),
+        "BestEffort" => Ok(MinValuesPolicy::BestEffort),
+        _ => Err(format!("\"{text}\" is neither Strict nor BestEffort")),
     }
 }
 

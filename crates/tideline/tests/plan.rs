@@ -64,6 +64,31 @@ fn pods_may_come_after_the_cluster_was_decided_about() {
     assert_eq!(alone.status.code(), Some(2), "{}", String::from_utf8_lossy(&alone.stderr));
 }
 
+/// Three types are on offer: a pool that wants a choice of three has it as long as each of them would do, and one that
+/// wants four buys nothing unless it is told to do what it can.
+#[test]
+fn a_minimum_of_values_is_kept_or_said() {
+    let ask = |least: u32, cpu: &str, more: &[&str]| {
+        let input = format!(
+            "apiVersion: karpenter.sh/v1\nkind: NodePool\nmetadata: {{name: any}}\nspec: {{template: {{spec: {{requirements: \
+             [{{key: node.kubernetes.io/instance-type, operator: Exists, minValues: {least}}}]}}}}}}\n---\n\
+             apiVersion: v1\nkind: Pod\nmetadata: {{name: p, namespace: default}}\n\
+             spec: {{containers: [{{name: c, resources: {{requests: {{cpu: {cpu}}}}}}}]}}\n"
+        );
+        let arguments = ["--at", AT, "-o", "json", "--offerings", "catalogue.json", "-f", "-"];
+        let output = plan(&[&arguments, more].concat(), &input);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        (answer["newNodes"].as_array().unwrap().len(), answer["unplaced"].to_string())
+    };
+    assert_eq!(ask(3, "100m", &[]).0, 1);
+    for (least, cpu) in [(4, "100m"), (3, "3")] {
+        let (bought, unplaced) = ask(least, cpu, &[]);
+        assert!(bought == 0 && unplaced.contains("minValues"), "{unplaced}");
+        assert_eq!(ask(least, cpu, &["--min-values-policy=BestEffort"]).0, 1);
+    }
+}
+
 #[test]
 fn removal_at_once_is_a_flag_away() {
     golden(

@@ -103,6 +103,7 @@ pub struct Choice {
     /// Where given, pools are alike when these labels are, and nothing else is compared.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub balancing_labels: Vec<Arc<str>>,
+    pub min_values: MinValuesPolicy,
     /// Parts of a thousand by which memory, and by which what pods may use, can differ between pools that are alike.
     pub memory_difference_permille: u32,
     pub allocatable_difference_permille: u32,
@@ -118,10 +119,21 @@ impl Default for Choice {
             balance_similar: false,
             balancing_ignored_labels: Vec::new(),
             balancing_labels: Vec::new(),
+            min_values: MinValuesPolicy::default(),
             memory_difference_permille: 15,
             allocatable_difference_permille: 50,
         }
     }
+}
+
+/// What a minimum of values (`minValues` of a NodePool's requirement) means where it cannot be kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MinValuesPolicy {
+    /// Such a machine is not bought.
+    #[default]
+    Strict,
+    /// The minimum is kept as far as it can be.
+    BestEffort,
 }
 
 /// What the cluster's policy says of one pool, whatever its provider says: bounds only ever become narrower.

@@ -7,7 +7,7 @@
 use super::amounts::Amounts;
 use super::bits::BitSet;
 use super::problem::{Problem, Spot};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Domains of all keys but hostname: nodes of one region are alike to every topology rule but those on hostname.
 pub(super) type Region = usize;
@@ -45,6 +45,8 @@ pub(super) struct Catalog<const D: usize> {
     profiles: Vec<BitSet>,
     by_set: BTreeMap<BitSet, ProfileIx>,
     meets: BTreeMap<(ProfileIx, ProfileIx), ProfileIx>,
+    /// Of each pool that insists on a choice of values: how many of each it wants, and its available offerings.
+    choosy: BTreeMap<usize, Choosy>,
     /// First offering of a family by price and room.
     twins: BTreeMap<(FamilyIx, u64, Amounts<D>), usize>,
     /// By profile, then family; `None` until asked for.
@@ -96,9 +98,11 @@ impl<const D: usize> Catalog<D> {
             profiles: Vec::new(),
             by_set: BTreeMap::new(),
             meets: BTreeMap::new(),
+            choosy: BTreeMap::new(),
             twins: BTreeMap::new(),
             frontiers: Vec::new(),
         };
+        catalog.choosy = choosy(problem, &catalog.offers);
         for (ix, offer) in catalog.offers.iter().enumerate().filter(|(_, offer)| offer.family != usize::MAX) {
             catalog.twins.entry((offer.family, offer.price, offer.room)).or_insert(ix);
         }
@@ -204,10 +208,82 @@ impl<const D: usize> Catalog<D> {
         family: FamilyIx,
         load: &Amounts<D>,
     ) -> Option<usize> {
+        if !self.leaves_choice(profile, family, load) {
+            return None;
+        }
         self.frontier(profile, family);
         let frontier = self.frontiers[profile][family].as_deref().unwrap_or_default();
         frontier.iter().copied().find(|ix| load.fits(&self.offers[*ix].room))
     }
+
+    /// Whether any pool insists on a choice of values.
+    pub(super) fn any_choosy(&self) -> bool {
+        !self.choosy.is_empty()
+    }
+
+    /// Whether a machine of a family with such a load could be of as many values as its pool insists on.
+    pub(super) fn leaves_choice(&self, profile: ProfileIx, family: FamilyIx, load: &Amounts<D>) -> bool {
+        let Some(choosy) = self.choosy.get(&self.families[family].pool) else { return true };
+        let fits = |ix: usize| load.fits(&self.offers[ix].room) && self.allows(profile, ix);
+        choosy.wanted.iter().enumerate().all(|(at, wanted)| {
+            let here = |ix: usize| wanted.of_region || self.offers[ix].family == family;
+            let fitting = choosy.offerings.iter().filter(|(ix, _)| here(*ix) && fits(*ix));
+            values_at(at, fitting).len() >= wanted.least as usize
+        })
+    }
+
+    /// Whether an offering may be filled to the brim and a machine like it still leaves its pool the choice.
+    pub(super) fn may_be_filled(&self, profile: ProfileIx, offering: usize) -> bool {
+        let offer = &self.offers[offering];
+        offer.family == usize::MAX || self.leaves_choice(profile, offer.family, &offer.room)
+    }
+}
+
+/// What a pool insists on.
+#[derive(Clone, Debug)]
+struct Choosy {
+    wanted: Vec<Wanted>,
+    /// With their values, by requirement.
+    offerings: Vec<Valued>,
+}
+
+/// An offering with its values.
+type Valued = (usize, Vec<u32>);
+
+/// How many values of one label a machine is to leave.
+#[derive(Clone, Copy, Debug)]
+struct Wanted {
+    least: u32,
+    /// The region decides the value, as with zones: then machines of all regions count.
+    of_region: bool,
+}
+
+fn choosy<const D: usize>(problem: &Problem, offers: &[Offer<D>]) -> BTreeMap<usize, Choosy> {
+    let pools = problem.pools.iter().enumerate();
+    let insisting = pools.filter(|(_, pool)| pool.keeps_choice && pool.min_values.iter().any(|n| *n > 1));
+    insisting
+        .map(|(at, pool)| {
+            let own = problem.offerings.iter().enumerate().filter(|(ix, offering)| {
+                offering.pool == at && offering.available && offers[*ix].family != usize::MAX
+            });
+            let offerings: Vec<Valued> = own.map(|(ix, offering)| (ix, offering.values.clone())).collect();
+            let mut by_family: BTreeMap<FamilyIx, Vec<&Valued>> = BTreeMap::new();
+            for valued in &offerings {
+                by_family.entry(offers[valued.0].family).or_default().push(valued);
+            }
+            let wanted = |(at, least): (usize, &u32)| Wanted {
+                least: *least,
+                of_region: by_family.values().all(|family| values_at(at, family.iter().copied()).len() <= 1),
+            };
+            let wanted = pool.min_values.iter().enumerate().map(wanted).collect();
+            (at, Choosy { wanted, offerings })
+        })
+        .collect()
+}
+
+/// The values that some offerings show for a requirement; those without the label show none.
+fn values_at<'v>(at: usize, offerings: impl Iterator<Item = &'v Valued>) -> BTreeSet<u32> {
+    offerings.filter_map(|(_, values)| values.get(at).copied()).filter(|value| *value != u32::MAX).collect()
 }
 
 fn region(known: &mut BTreeMap<Vec<u32>, Region>, domains: &[u32], keys: usize) -> Region {

@@ -297,7 +297,12 @@ impl<const D: usize> State<'_, D> {
                 }
             }
         }
-        found.into_iter().filter(|ix| self.may_open(*ix)).collect()
+        found.into_iter().filter(|ix| self.may_open(*ix) && self.may_fill(*ix)).collect()
+    }
+
+    /// Whether patterns may fill machines of an offering, however full.
+    fn may_fill(&self, offering: usize) -> bool {
+        self.catalog.may_be_filled(self.catalog.everything, offering)
     }
 
     /// The proposal of least cost among some offerings.
@@ -419,7 +424,7 @@ impl<const D: usize> State<'_, D> {
                 }
             }
         }
-        found.into_iter().map(|(_, ix)| ix).filter(|ix| self.may_open(*ix)).collect()
+        found.into_iter().map(|(_, ix)| ix).filter(|ix| self.may_open(*ix) && self.may_fill(*ix)).collect()
     }
 
     /// Opens one machine with a pattern. `false`: nothing could be placed on it.

@@ -107,6 +107,8 @@ pub struct Pool {
     pub limits: Vec<u64>,
     /// For each requirement with a minimum of values: how many different values the fitting offerings must have.
     pub min_values: Vec<u32>,
+    /// Whether a machine whose pods leave it less choice than that is not bought; else choice is kept where it can be.
+    pub keeps_choice: bool,
     /// Whether the provider chooses among offerings: then a new machine lists those that would do as well.
     pub flexible: bool,
 }

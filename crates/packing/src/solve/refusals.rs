@@ -14,6 +14,8 @@ pub enum Refusal {
     Unavailable,
     /// The largest available offering that passes lacks this resource.
     TooSmall { resource: usize },
+    /// Too few values of what the pool wants a choice of would be left.
+    TooLittleChoice,
     /// The pool, or the round, may not add more machines.
     MaxReached,
     /// One of the pool's resource limits would be exceeded.
@@ -53,6 +55,11 @@ impl<const D: usize> State<'_, D> {
             available.iter().copied().filter(|ix| variant.req.fits(&self.catalog.offers[*ix].room)).collect();
         if large.is_empty() {
             return self.too_small(variant, &available);
+        }
+        let mut families =
+            (0..self.catalog.families.len()).filter(|ix| self.catalog.families[*ix].pool == pool);
+        if !families.any(|family| self.catalog.leaves_choice(variant.profile, family, &variant.req)) {
+            return Refusal::TooLittleChoice;
         }
         if let Some(refusal) = self.exhausted(pool, &large) {
             return refusal;

@@ -102,7 +102,8 @@ impl<const D: usize> State<'_, D> {
     /// Whether machines will be many for the kinds of pods, so that most are whole patterns of the linear program; and,
     /// unless there is time for another answer, whether anti-affinity decides about few of them only.
     pub(super) fn suits_program(&self, market: &Market, searching: bool) -> bool {
-        let Some(priced) = &self.priced else { return false };
+        // Its patterns know nothing of choice.
+        let Some(priced) = self.priced.as_ref().filter(|_| !self.catalog.any_choosy()) else { return false };
         let pods: u64 = priced.counts.iter().map(|count| u64::from(*count)).sum();
         let kinds = priced.strict.len() as u64;
         let chosen = market.chosen.iter().flatten();

@@ -151,7 +151,23 @@ impl<'p, const D: usize> State<'p, D> {
             return 0;
         }
         let allowed = at.host.allowed(variant, &self.totals);
-        if allowed <= 1 { allowed } else { allowed.min(variant.req.times_in(&at.free)) }
+        let fits = if allowed <= 1 { allowed } else { allowed.min(variant.req.times_in(&at.free)) };
+        if fits == 0 || !self.catalog.any_choosy() { fits } else { self.choice_for(unit, node, fits) }
+    }
+
+    /// How many of `most` more pods a machine takes before its pool would have too little choice.
+    fn choice_for(&mut self, unit: usize, node: usize, most: u32) -> u32 {
+        let Site::New { family, profile, .. } = self.nodes[node].site else { return most };
+        let variant = &self.units.variants[self.units.all[unit].variant];
+        let (profile, load) = (self.catalog.meet(profile, variant.profile), self.nodes[node].load);
+        let leaves = |n: u32| self.catalog.leaves_choice(profile, family, &load.plus(&variant.req.times(n)));
+        // More pods never leave more choice.
+        let (mut good, mut bad) = (0, most.saturating_add(1));
+        while bad - good > 1 {
+            let middle = good + (bad - good) / 2;
+            if leaves(middle) { good = middle } else { bad = middle }
+        }
+        good
     }
 
     /// Puts pods that want a place on a node; the caller knows that they fit.

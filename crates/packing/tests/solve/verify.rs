@@ -19,6 +19,7 @@ pub(crate) fn faults(problem: &Problem, answer: &Answer) -> Vec<String> {
     for (at, node) in nodes.iter().enumerate() {
         room(problem, at, node, &mut faults);
         accepted(problem, at, node, &mut faults);
+        choice(problem, at, node, &mut faults);
     }
     counted(problem, answer, &nodes, &mut faults);
     limits(problem, answer, &mut faults);
@@ -96,6 +97,28 @@ fn accepted(problem: &Problem, at: usize, node: &Node<'_>, faults: &mut Vec<Stri
         if !fine {
             faults.push(format!("class {class} is not accepted on node {at}"));
         }
+    }
+}
+
+/// Whether as many types would do for a new machine as its pool insists on.
+fn choice(problem: &Problem, at: usize, node: &Node<'_>, faults: &mut Vec<String>) {
+    let Some(offering) = node.offering.map(|ix| &problem.offerings[ix]) else { return };
+    let pool = &problem.pools[offering.pool];
+    let Some(least) = pool.min_values.first().filter(|_| pool.keeps_choice) else { return };
+    let load = |resource: usize| -> u64 {
+        node.pods.iter().map(|(class, n)| problem.classes[*class].requests[resource] * u64::from(*n)).sum()
+    };
+    let would_do = |(ix, other): &(usize, &packing::solve::Offering)| {
+        other.pool == offering.pool
+            && other.domains == offering.domains
+            && other.available
+            && (0..problem.resources).all(|resource| load(resource) <= other.room[resource])
+            && node.pods.iter().all(|(class, _)| problem.classes[*class].offerings.contains(*ix))
+    };
+    let found = problem.offerings.iter().enumerate().filter(would_do);
+    let values: std::collections::BTreeSet<u32> = found.map(|(_, other)| other.values[0]).collect();
+    if values.len() < *least as usize {
+        faults.push(format!("node {at} could be of {} types, not {least}", values.len()));
     }
 }
 

@@ -91,14 +91,22 @@ prop_compose! {
         types in prop::collection::vec((2u64..12, 50u64..400), 1..4),
         maxima in prop::collection::vec(prop::option::weighted(0.3, 0u32..4), 2),
         priorities in prop::collection::vec(0i32..2, 2),
+        choices in prop::collection::vec(prop::option::weighted(0.2, 2u32..4), 2),
     ) -> Problem {
         let mut problem = problem(&[], classes);
         problem.tallies = [0, 0, 1, 1].map(|key| Tally { key, ..Tally::default() }).to_vec();
         problem.pools = maxima.into_iter().zip(priorities)
             .map(|(max_new, priority)| Pool { max_new, priority, ..Pool::default() }).collect();
+        for (pool, least) in problem.pools.iter_mut().zip(&choices) {
+            (pool.min_values, pool.keeps_choice) = (least.iter().copied().collect(), least.is_some());
+        }
         for zone in 0..3 {
-            for pool in 0..2 {
-                problem.offerings.extend(types.iter().map(|(cpu, price)| offering(pool, *cpu, *price + u64::from(zone), zone)));
+            for (pool, least) in choices.iter().enumerate() {
+                let of_type = |(number, (cpu, price)): (u32, &(u64, u64))| Offering {
+                    values: least.iter().map(|_| number).collect(),
+                    ..offering(pool, *cpu, *price + u64::from(zone), zone)
+                };
+                problem.offerings.extend((0..).zip(&types).map(of_type));
             }
         }
         problem
