@@ -4,6 +4,7 @@
 //! CI does can be done by hand; the product's own behaviour lives in the other crates.
 
 mod bench;
+mod licences;
 mod protos;
 mod release;
 mod run;
@@ -40,6 +41,8 @@ enum Chore {
     Protos,
     /// Builds a static program, and packs it with its list of parts and an image (docs/image.md).
     Release(release::Arguments),
+    /// Checks the licences of others' packages and rewrites their page.
+    Licences,
     /// Checks the house style: floors, sizes, names, headers.
     Tidy,
     /// Runs the tests that need a real Kubernetes control plane (builds it first, with Go).
@@ -70,6 +73,7 @@ fn main() -> ExitCode {
         Chore::Generate => generate(),
         Chore::Protos => protos::generate(&run::workspace_root()),
         Chore::Release(arguments) => release::make(&arguments),
+        Chore::Licences => licences::write(&run::workspace_root()),
         Chore::Tidy => tidy(),
         Chore::Real => run::real_control_plane(),
         Chore::Fidelity { arguments } => cargo(
@@ -101,7 +105,8 @@ fn generate() -> Outcome {
         "docs/reference.md",
     ])?;
     run::golden(["--package", "model", "--test", "reasons"])?;
-    run::golden(["--package", "tideline", "--test", "generated", "metrics"])
+    run::golden(["--package", "tideline", "--test", "generated", "metrics"])?;
+    licences::write(&run::workspace_root())
 }
 
 fn tidy() -> Outcome {
