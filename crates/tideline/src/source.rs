@@ -192,7 +192,12 @@ impl Asking {
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, CommandError> {
-        let text = self.text(path).await.map_err(api("ask the controller"))?;
+        let text = match self.text(path).await {
+            Err(kube::Error::Api(status)) if status.code == 401 => {
+                return Err(CommandError::Input(WANTS_TOKEN.to_owned()));
+            }
+            answer => answer.map_err(api("ask the controller"))?,
+        };
         serde_json::from_str(&text).map_err(|error| {
             CommandError::Input(format!(
                 "the controller's answer to {path} cannot be read ({error}); use a tideline of its version"
