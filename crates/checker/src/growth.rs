@@ -1,6 +1,7 @@
 //! Purchases: within every limit, for demand that is named, and for none twice.
 
 use crate::Rule;
+use crate::ahead;
 use crate::fit::{Bin, all_fit, live_on};
 use crate::plan::Case;
 use crate::rules::{self, Claimed};
@@ -13,7 +14,7 @@ use std::sync::Arc;
 const FIRST_READY_GRACE: SignedDuration = SignedDuration::from_mins(1);
 
 /// Whether the purchase was first planned in this round (an unanswered one may be handed out again).
-fn is_new(case: &Case<'_>, buy: &Buy) -> bool {
+pub(crate) fn is_new(case: &Case<'_>, buy: &Buy) -> bool {
     case.before.scale_ups.get(&buy.pool).is_none_or(|order| order.intent != buy.intent)
 }
 
@@ -89,6 +90,12 @@ fn check_demand(case: &mut Case<'_>, buy: &Buy) {
                     case.wrong(Rule::NamedDemand, &buy.pool, format!("rule {rule} of {set}: {why}"));
                 }
                 case.cluster.rule_sets().contains_key(set)
+            }
+            Served::Ahead(demand) => {
+                if let Some(why) = ahead::objection(case, demand) {
+                    case.wrong(Rule::NamedDemand, &buy.pool, format!("for {}: {why}", demand.outlook));
+                }
+                true
             }
         };
         if !real {
@@ -223,8 +230,8 @@ fn is_by_rule(buy: &Buy) -> bool {
 /// What open orders serve already is bought for again, though everything that waits has room on the machines that are
 /// on their way.
 fn check_needed(case: &mut Case<'_>, buys: &[Buy]) {
-    // A rule asks whether pods wait or not.
-    let buys: Vec<&Buy> = buys.iter().filter(|buy| !is_by_rule(buy)).collect();
+    // A rule asks whether pods wait or not, and what is to come does not wait.
+    let buys: Vec<&Buy> = buys.iter().filter(|buy| !is_by_rule(buy) && !ahead::is_ahead(buy)).collect();
     if buys.is_empty() {
         return;
     }

@@ -4,6 +4,7 @@
 //! is written without any code of the planner or of its packing: where it needs to know whether a pod fits, it asks in
 //! its own, simpler way, and only ever says "wrong" where there is a witness. A sound plan is never refused.
 
+mod ahead;
 mod arrangement;
 mod drains;
 mod fit;

@@ -3,7 +3,7 @@
 //! Owns the walk over the steps and what holds for each kind alone; purchases as a whole are in `growth`, removals in
 //! `removals`.
 
-use crate::{Rule, Violation, growth, removals};
+use crate::{Rule, Violation, ahead, growth, removals};
 use jiff::Timestamp;
 use model::{
     Buy, Cluster, Decision, Evict, IntentId, Ledger, Lower, MarkNode, Policies, PoolId, Release, Removal,
@@ -62,6 +62,7 @@ pub fn check_plan(
         }
     }
     growth::check_together(&mut case);
+    ahead::check_together(&mut case);
     removals::check_together(&mut case);
     if decision.wake_at.is_some_and(|at| at <= now) {
         case.wrong(Rule::Precondition, "the round", "asks to be woken in the past");

@@ -19,6 +19,8 @@ pub enum Rule {
     NamedDemand,
     /// No demand is served twice.
     DoubleDemand,
+    /// What is to come is bought for when it is time, within its bounds.
+    AheadOfTime,
     /// A pool that must not be asked is not asked.
     PoolNotToBeAsked,
     /// A group is made smaller by naming machines; only capacity that never came is given up by number.

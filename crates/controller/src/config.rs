@@ -311,6 +311,9 @@ fn validate_policies(policies: &Policies) -> Result<(), ControllerError> {
     for (field, percent) in [
         ("utilizationThresholdPercent", policies.utilization_threshold_percent),
         ("maxTotalUnreadyPercent", policies.max_total_unready_percent),
+        ("ahead.leastConfidencePercent", policies.ahead.least_confidence_percent),
+        ("ahead.leadPercent", policies.ahead.lead_percent),
+        ("ahead.mostSharePercent", policies.ahead.most_share_percent),
     ] {
         if percent > 100 {
             return wrong(field, format!("is {percent}; set it to 100 or less"));
@@ -321,6 +324,18 @@ fn validate_policies(policies: &Policies) -> Result<(), ControllerError> {
         let wait = value.as_str().and_then(|text| text.parse::<SignedDuration>().ok());
         if wait.is_some_and(|wait| wait.is_negative()) {
             return wrong(field, format!("is {value}, which is negative; set it to 0s or more"));
+        }
+    }
+    let ahead = &policies.ahead;
+    for (field, wait) in [
+        ("ahead.unknownLead", ahead.unknown_lead),
+        ("ahead.margin", ahead.margin),
+        ("ahead.patience", ahead.patience),
+        ("ahead.keepFor", ahead.keep_for),
+        ("ahead.removalCost", ahead.removal_cost),
+    ] {
+        if wait.is_negative() {
+            return wrong(field, format!("is {wait:#}, which is negative; set it to 0s or more"));
         }
     }
     for (field, bounds) in

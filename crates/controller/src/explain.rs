@@ -292,6 +292,10 @@ fn belongs(pod: &Pod, namespace: &str, name: &str) -> bool {
         })
 }
 
+fn is_of(target: &model::WorkloadKey, namespace: &str, name: &str) -> bool {
+    *target.namespace == *namespace && *target.name == *name
+}
+
 fn workload(moment: Moment<'_>, namespace: &str, name: &str) -> Option<(String, Vec<Because>)> {
     let pods = moment.cluster.pods().values().filter(|pod| belongs(pod, namespace, name));
     let (mut running, mut waiting) = (0_usize, 0_usize);
@@ -318,7 +322,9 @@ fn workload(moment: Moment<'_>, namespace: &str, name: &str) -> Option<(String, 
         })
         .map(|workload| workload.desired)
         .sum();
-    if running + waiting == 0 && wanted == 0 {
+    let outlooks = moment.verdicts.outlooks.iter();
+    let outlooks: Vec<_> = outlooks.filter(|(_, told)| is_of(&told.target, namespace, name)).collect();
+    if running + waiting == 0 && wanted == 0 && outlooks.is_empty() {
         return None;
     }
     let because = kinds.into_values().flat_map(|(count, reason)| {
@@ -333,6 +339,17 @@ fn workload(moment: Moment<'_>, namespace: &str, name: &str) -> Option<(String, 
         };
         std::iter::once(whole).chain(each)
     });
+    let ahead = outlooks.into_iter().flat_map(|(key, told)| {
+        let came = told.came.iter().map(|one| Because {
+            of: Some(key.to_string()),
+            code: "cameOfIt".to_owned(),
+            sentence: format!("{} were told of for {:.0}, {} lived then", one.told, one.due, one.came),
+            until: None,
+            change: None,
+        });
+        std::iter::once(Because { of: Some(key.to_string()), ..Because::reason(&told.reason) }).chain(came)
+    });
+    let because = because.chain(ahead);
     Some((
         format!("{running} pods have a node, {waiting} wait for one, {wanted} are wanted"),
         because.collect(),
@@ -368,6 +385,10 @@ fn touches(moment: Moment<'_>, step: &Step, subject: &Subject) -> bool {
                 Step::Buy(step) => step.serves.iter().any(|one| match &one {
                     Served::Pod(key) => of(key),
                     Served::Rule { .. } => false,
+                    Served::Ahead(demand) => {
+                        let outlook = moment.cluster.outlooks().get(&demand.outlook);
+                        outlook.is_some_and(|outlook| is_of(&outlook.target, namespace, name))
+                    }
                     Served::Missing { workload, .. } => {
                         *workload.namespace == **namespace && workload.name.starts_with(name.as_str())
                     }

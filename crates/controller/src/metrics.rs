@@ -384,6 +384,7 @@ fn input_name(input: &Input) -> String {
         Input::Pdbs => "poddisruptionbudgets".into(),
         Input::Namespaces => "namespaces".into(),
         Input::NodeRules => "noderules".into(),
+        Input::Outlooks => "outlooks".into(),
         Input::Volumes => "volumes".into(),
         Input::Attachments => "attachments".into(),
         Input::Pools(provider) => format!("pools/{provider}"),

@@ -64,6 +64,10 @@ impl Observer {
         let feeds = feeds::all(client, settings, config.shares_status())
             .into_iter()
             .map(|feed| feed.map(Signal::Heard).boxed());
+        // With a Cluster Autoscaler's rights none of these may be read.
+        let looks_ahead = config.policies.ahead.enabled && !config.shares_status();
+        let ahead = if looks_ahead { feeds::ahead(client, settings, clock) } else { Vec::new() };
+        let feeds = feeds.chain(ahead.into_iter().map(|feed| feed.map(Signal::Heard).boxed()));
         let clouds = providers.iter().map(|provider| provider.watch().map(Signal::Provider).boxed());
         let mut expected = vec![
             Input::Nodes,
@@ -77,6 +81,9 @@ impl Observer {
         ];
         if !config.shares_status() {
             expected.push(Input::NodeRules);
+        }
+        if looks_ahead {
+            expected.push(Input::Outlooks);
         }
         let freshness = expected
             .iter()
@@ -137,7 +144,8 @@ impl Observer {
             Heard::Absent(source, why) => {
                 let now = self.clock.now();
                 // Of these kinds a server may lack one; any other that is missing is a fault.
-                let may_lack = matches!(source, Source::Attachments(_) | Source::NodeRules);
+                let may_lack =
+                    matches!(source, Source::Attachments(_) | Source::NodeRules | Source::Outlooks(_));
                 let note = |freshness: &mut Freshness, place| {
                     if may_lack {
                         freshness.absent(place, &why, now)

@@ -232,8 +232,8 @@ impl Loop {
     fn stand(&self, elects: bool) {
         let mut waiting_for = self.observer.unheard(&self.cluster);
         waiting_for.extend(self.cluster.inputs().iter().filter_map(|(input, state)| match state {
-            // Rules are an extra: who may not read them is ready without.
-            InputState::Stale { .. } if *input == Input::NodeRules => None,
+            // Rules and outlooks are extras: who may not read them is ready without.
+            InputState::Stale { .. } if matches!(input, Input::NodeRules | Input::Outlooks) => None,
             InputState::Stale { why, .. } if !self.settled.contains(input) => {
                 Some(format!("{input} ({why})"))
             }
@@ -276,6 +276,11 @@ impl Loop {
             // Acting needs the Lease and the stored ledger, which a dry run never asked for.
             tracing::warn!("dryRun takes effect with the next start of the controller");
             policies.dry_run = self.config.policies.dry_run;
+        }
+        if policies.ahead.enabled && !self.config.policies.ahead.enabled {
+            // What tells of pods to come is not watched yet.
+            tracing::warn!("ahead.enabled takes effect with the next start of the controller");
+            policies.ahead.enabled = false;
         }
         if self.config.policies != policies {
             tracing::info!("new policies hold from the next round on");
@@ -504,6 +509,7 @@ fn is_known(cluster: &Cluster, change: &Change) -> bool {
         Change::RuleSet(key, set) => cluster.rule_sets().get(key) == set.as_ref(),
         Change::Storage(change) => cluster.storage().knows(change),
         Change::Input(input, state) => cluster.input(input) == Some(state),
+        Change::Outlook(key, outlook) => cluster.outlooks().get(key) == outlook.as_ref(),
         Change::Outcome(_) | Change::Alert(_) => false,
     }
 }

@@ -76,6 +76,10 @@ fn served(serves: &Serves) -> String {
             Served::Pod(pod) => format!("pod {pod}"),
             Served::Missing { workload, replicas } => format!("{replicas} pods that {workload} still wants"),
             Served::Rule { set, rule, nodes } => format!("{nodes} nodes by rule {rule} of {set}"),
+            Served::Ahead(demand) => {
+                let (due, replicas) = (demand.due, demand.replicas);
+                format!("{replicas} replicas that {} tells of for {due:.0}, ahead of time", demand.outlook)
+            }
         })
         .collect();
     if serves.len() > MOST_NAMED {

@@ -215,6 +215,21 @@ pub const PERMISSIONS: &[Permission] = &[
     ),
     everywhere(Feature::ClusterApi, "cluster.x-k8s.io", &["machinedeployments", "machines"], &["update"], ""),
     everywhere(Feature::ClusterApi, "cluster.x-k8s.io", &["clusters"], SEE, ""),
+    everywhere(
+        Feature::Nodes,
+        "autoscaling.kapacitystack.io",
+        &["intelligenthorizontalpodautoscalers"],
+        SEE,
+        "What portraits tell of pods to come, where planning ahead is switched on.",
+    ),
+    everywhere(Feature::Nodes, "batch", &["cronjobs"], SEE, "The runs of jobs that are to come."),
+    everywhere(
+        Feature::Nodes,
+        "autoscaling",
+        &["horizontalpodautoscalers"],
+        SEE,
+        "Where autoscalers of Kubernetes are heading.",
+    ),
     everywhere(Feature::Workloads, "metrics.k8s.io", &["pods"], &["get", "list"], "What pods use."),
     everywhere(
         Feature::Workloads,

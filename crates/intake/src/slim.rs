@@ -34,6 +34,15 @@ slim!(ReplicationController of k8s_openapi::api::core::v1::ReplicationController
 slim!(ReplicaSet of k8s_openapi::api::apps::v1::ReplicaSet { spec: ReplicasSpec, status: ConditionsStatus });
 slim!(StatefulSet of k8s_openapi::api::apps::v1::StatefulSet { spec: ReplicasSpec, status: ConditionsStatus });
 slim!(Job of k8s_openapi::api::batch::v1::Job { spec: JobSpec, status: JobStatus });
+slim!(CronJob of k8s_openapi::api::batch::v1::CronJob { spec: CronJobSpec, status: CronJobStatus });
+slim!(HorizontalPodAutoscaler of k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler {
+    spec: HorizontalPodAutoscalerSpec,
+    status: HorizontalPodAutoscalerStatus,
+});
+slim!(IntelligentHorizontalPodAutoscaler of api::kapacity::IntelligentHorizontalPodAutoscaler {
+    spec: IhpaSpec,
+    status: IhpaStatus,
+});
 slim!(DaemonSet of k8s_openapi::api::apps::v1::DaemonSet { spec: DaemonSetSpec });
 slim!(Namespace of k8s_openapi::api::core::v1::Namespace {});
 slim!(PodDisruptionBudget of k8s_openapi::api::policy::v1::PodDisruptionBudget {
@@ -309,4 +318,68 @@ pub struct PdbSpec {
 pub struct PdbStatus {
     pub disruptions_allowed: i32,
     pub observed_generation: Option<i64>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct CronJobSpec {
+    pub schedule: String,
+    pub time_zone: Option<String>,
+    pub suspend: Option<bool>,
+    pub concurrency_policy: Option<String>,
+    pub job_template: JobTemplate,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct JobTemplate {
+    pub spec: JobTemplateSpec,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct JobTemplateSpec {
+    pub parallelism: Option<i32>,
+    pub completions: Option<i32>,
+    pub suspend: Option<bool>,
+    pub template: PodTemplate,
+}
+
+/// Of the jobs that run only their number is used.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CronJobStatus {
+    pub active: Option<Vec<serde_json::Value>>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ScaleTarget {
+    pub kind: String,
+    pub name: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct HorizontalPodAutoscalerSpec {
+    pub scale_target_ref: ScaleTarget,
+    pub max_replicas: i32,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct HorizontalPodAutoscalerStatus {
+    pub desired_replicas: i32,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct IhpaSpec {
+    pub scale_target_ref: ScaleTarget,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct IhpaStatus {
+    pub outlook: Vec<api::kapacity::OutlookPoint>,
 }

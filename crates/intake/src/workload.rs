@@ -10,8 +10,16 @@ fn workload(kind: &str, meta: &ObjectMeta, desired: i32, blocked: bool) -> Workl
         key: WorkloadKey::new(kind, namespace(meta), name(meta)),
         uid: Uid::new(meta.uid.as_deref().unwrap_or_default()),
         desired: u32::try_from(desired).unwrap_or(0),
+        part_of: part_of(meta),
         blocked: blocked || meta.deletion_timestamp.is_some(),
     }
+}
+
+/// The workload that made this one.
+fn part_of(meta: &ObjectMeta) -> Option<WorkloadKey> {
+    let mut owners = meta.owner_references.iter().flatten();
+    let owner = owners.find(|owner| owner.controller == Some(true))?;
+    Some(WorkloadKey::new(&owner.kind, namespace(meta), &owner.name))
 }
 
 fn namespace(meta: &ObjectMeta) -> &str {

@@ -77,6 +77,8 @@ impl PoolRejection {
             Self::NothingAvailable => {
                 says("widen the pool's requirements: more types, zones or capacity types")
             }
+            Self::AheadShare { .. } => says("raise ahead.mostSharePercent, or the pool's maximum"),
+            Self::AheadCost => says("raise ahead.mostPerHour"),
             Self::TooManyResources => says("ask for fewer kinds of extended resources at once"),
         }
     }
@@ -197,6 +199,12 @@ impl Reason {
             Self::InCoolDown { after: CoolDown::AfterScaleUp, .. } => {
                 says("where some pool grows all day, --scale-down-delay-after-add=0s lets removals go on")
             }
+            Self::AheadRefused { rejections, .. } => match rejections.len() {
+                1 => rejections.values().next().and_then(PoolRejection::advice),
+                _ => says("see what each pool says"),
+            },
+            Self::AheadUnsure { .. } => says("lower ahead.leastConfidencePercent where it has proved right"),
+            Self::AheadShapeUnknown => says("keep one replica, so that what the next ones need is known"),
             Self::InUse { .. } => says("it goes when less is requested of it, or with a higher threshold"),
             Self::FitsOn { .. }
             | Self::WaitsForMachine { .. }
@@ -217,7 +225,13 @@ impl Reason {
             | Self::StartingUp { .. }
             | Self::NotReadyYetTolerated { .. }
             | Self::Growing { .. }
-            | Self::MachineNeverJoined { .. } => None,
+            | Self::MachineNeverJoined { .. }
+            | Self::AheadNothingDue
+            | Self::AheadNotDue { .. }
+            | Self::AheadReady { .. }
+            | Self::AheadOrdered { .. }
+            | Self::AheadLater { .. }
+            | Self::NeededAgain { .. } => None,
         }
     }
 
@@ -231,6 +245,8 @@ impl Reason {
             | Self::RecentlyUnremovable { until }
             | Self::Unneeded { removable_at: until, .. }
             | Self::NotReadyYetTolerated { removable_at: until, .. } => Some(*until),
+            Self::AheadLater { order_at, .. } => Some(*order_at),
+            Self::NeededAgain { due, .. } => Some(*due),
             Self::PoolRejected { rejection } => rejection.until(),
             Self::NoPoolHelps { rejections } => rejections.values().filter_map(PoolRejection::until).min(),
             _ => None,

@@ -4,6 +4,7 @@
 //! records, so a replay rebuilds the same cluster by applying the same changes. Deciding never changes a cluster.
 
 mod cohorts;
+mod parts;
 mod shapes;
 mod standing;
 mod storage;
@@ -13,11 +14,13 @@ pub use standing::Standing;
 pub use storage::{Storage, StorageChange};
 
 use crate::{
-    AlertDemand, DaemonSet, DaemonSetKey, Labels, Machine, MachineId, Node, NodeName, Outcome, Pdb, PdbKey,
-    Pod, PodKey, PodShape, Pool, PoolId, RuleSet, RuleSetKey, Uid, Workload, WorkloadKey,
+    AlertDemand, DaemonSet, DaemonSetKey, Labels, Machine, MachineId, Node, NodeName, Outcome, Outlook,
+    OutlookKey, Pdb, PdbKey, Pod, PodKey, PodShape, Pool, PoolId, RuleSet, RuleSetKey, Uid, Workload,
+    WorkloadKey,
 };
 use cohorts::Cohorts;
 use jiff::Timestamp;
+use parts::Parts;
 use serde::{Deserialize, Serialize};
 use shapes::Shapes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,6 +39,8 @@ pub enum Input {
     Namespaces,
     /// Rules that ask for nodes.
     NodeRules,
+    /// What is known ahead of workloads.
+    Outlooks,
     /// Claims, volumes and storage classes.
     Volumes,
     /// What CSI drivers run on nodes, how much they attach, and what is attached.
@@ -69,6 +74,7 @@ pub enum Change {
     /// The labels of a namespace.
     Namespace(Arc<str>, Option<Arc<Labels>>),
     RuleSet(RuleSetKey, Option<Arc<RuleSet>>),
+    Outlook(OutlookKey, Option<Arc<Outlook>>),
     /// An alert that rules may wait for; read by the next round, then dropped by [`Cluster::forget_outcomes`].
     Alert(Arc<AlertDemand>),
     Storage(StorageChange),
@@ -92,6 +98,8 @@ pub struct Cluster {
     namespaces: BTreeMap<Arc<str>, Arc<Labels>>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     rule_sets: BTreeMap<RuleSetKey, Arc<RuleSet>>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    outlooks: BTreeMap<OutlookKey, Arc<Outlook>>,
     #[serde(skip_serializing_if = "Storage::is_empty")]
     storage: Storage,
     /// A list, because JSON keys are strings and an input is not.
@@ -115,6 +123,8 @@ pub struct Cluster {
     shapes: Shapes,
     #[serde(skip)]
     standing: Standing,
+    #[serde(skip)]
+    parts: Parts,
 }
 
 impl Cluster {
@@ -137,11 +147,15 @@ impl Cluster {
             Change::Pod(key, pod) => self.put_pod(key, pod),
             Change::Pool(key, pool) => put(&mut self.pools, key, pool),
             Change::Machine(key, machine) => self.put_machine(key, machine),
-            Change::Workload(key, workload) => put(&mut self.workloads, key, workload),
+            Change::Workload(key, workload) => {
+                self.parts.replace(&key, self.workloads.get(&key), workload.as_ref());
+                put(&mut self.workloads, key, workload);
+            }
             Change::DaemonSet(key, set) => put(&mut self.daemon_sets, key, set),
             Change::Pdb(key, pdb) => put(&mut self.pdbs, key, pdb),
             Change::Namespace(name, labels) => put(&mut self.namespaces, name, labels),
             Change::RuleSet(key, set) => put(&mut self.rule_sets, key, set),
+            Change::Outlook(key, outlook) => put(&mut self.outlooks, key, outlook),
             Change::Storage(change) => {
                 let touched = self.storage.apply(change);
                 self.resolve(touched);
@@ -162,6 +176,7 @@ impl Cluster {
         self.cohorts.clear();
         self.live_by_owner.clear();
         self.shapes.clear();
+        self.parts = Parts::of(&self.workloads);
         for (key, pod) in pods {
             self.put_pod(key, Some(pod));
         }
@@ -395,6 +410,10 @@ impl Cluster {
     /// A mark that stays the same while nothing but waiting pods changes.
     pub fn standing(&self) -> &Standing {
         &self.standing
+    }
+
+    pub fn outlooks(&self) -> &BTreeMap<OutlookKey, Arc<Outlook>> {
+        &self.outlooks
     }
 
     pub fn storage(&self) -> &Storage {

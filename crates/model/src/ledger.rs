@@ -4,7 +4,8 @@
 //! disappear with it. How it is stored is the controller's business.
 
 use crate::{
-    IntentId, Launch, MachineId, NodeName, PodKey, PoolId, RemovalCause, RuleMemory, RuleSetKey, Served, Uid,
+    AheadMemory, IntentId, Launch, MachineId, NodeName, PodKey, PoolId, RemovalCause, RuleMemory, RuleSetKey,
+    Served, Uid,
 };
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -266,6 +267,9 @@ pub struct Ledger {
     /// What rules must remember, by object and by the rule's name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub rules: BTreeMap<RuleSetKey, BTreeMap<Arc<str>, RuleMemory>>,
+    /// What planning ahead must remember.
+    #[serde(skip_serializing_if = "AheadMemory::is_empty")]
+    pub ahead: AheadMemory,
 }
 
 impl Ledger {

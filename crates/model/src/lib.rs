@@ -8,6 +8,7 @@
 //! what follows from them is `packing`'s and `nodes`'.
 
 mod advice;
+mod ahead;
 mod cluster;
 mod disruption;
 mod expander;
@@ -20,6 +21,7 @@ mod names;
 mod node;
 mod node_rules;
 mod offering;
+mod outlook;
 mod placement;
 mod plan;
 mod pod;
@@ -34,6 +36,7 @@ mod volumes;
 mod workload;
 
 pub use advice::Advice;
+pub use ahead::{AheadMemory, BoughtAhead, Came, Leads, OutlookMemory, Told};
 pub use cluster::{Change, Cluster, Cohort, Input, InputState, Standing, Storage, StorageChange};
 pub use disruption::{
     BudgetWindow, Consolidation, DisruptionBudget, DisruptionPolicy, DisruptionReason, Share,
@@ -59,14 +62,15 @@ pub use node_rules::{
 pub use offering::{
     CapacityType, DirectPool, DirectSpec, Flavour, InstanceType, Offering, PoolLimits, PoolRequirement,
 };
+pub use outlook::{DueReplicas, Outlook, OutlookKey, OutlookSource, OutlookVerdict, PodTemplate, Runs};
 pub use placement::{NodeInclusion, PodTerm, Preferences, SpreadConstraint, Weighted};
 pub use plan::{
-    Buy, Decision, Evict, Growth, Lower, MarkNode, NewMachine, Outcome, OutcomeKind, Plan, Release,
-    RemovalCause, Served, Serves, SoftTaint, Step, UndoNode,
+    AheadDemand, Buy, Decision, Evict, Growth, Lower, MarkNode, NewMachine, Outcome, OutcomeKind, Plan,
+    Release, RemovalCause, Served, Serves, SoftTaint, Step, UndoNode,
 };
 pub use pod::{HostPort, LocalVolume, Pod, PodClaims, PodPhase, PodShape, SafeToEvict, UnmodelledRule};
 pub use policies::{
-    Bounds, Ceilings, Choice, DrainGroup, Draining, Expander, MinValuesPolicy, NodeTaints, Policies,
+    Ahead, Bounds, Ceilings, Choice, DrainGroup, Draining, Expander, MinValuesPolicy, NodeTaints, Policies,
     PoolOptions, PoolPolicy, Profile, UnreadyGate,
 };
 pub use pool::{Machine, MachineState, NodeTemplate, Pool, PoolKind, ProviderKind};

@@ -4,8 +4,8 @@
 //! executor needs as a precondition. Steps of one plan may be carried out in any order and each more than once.
 
 use crate::{
-    IntentId, Launch, Ledger, MachineId, MicroUsdPerHour, NodeName, PodKey, PodNames, PoolId, RuleSetKey,
-    Taint, Uid, Verdicts, WorkloadKey,
+    IntentId, Launch, Ledger, MachineId, MicroUsdPerHour, NodeName, OutlookKey, PodKey, PodNames, PoolId,
+    RuleSetKey, Taint, Uid, Verdicts, WorkloadKey,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -45,6 +45,16 @@ pub enum Served {
         rule: Arc<str>,
         nodes: u32,
     },
+    /// Replicas that are known to come.
+    Ahead(AheadDemand),
+}
+
+/// Replicas that an outlook tells of and that do not live yet.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct AheadDemand {
+    pub outlook: OutlookKey,
+    pub due: Timestamp,
+    pub replicas: u32,
 }
 
 /// All demands that a purchase serves: pods by name, and replicas to come.
@@ -55,15 +65,17 @@ pub struct Serves {
     pub missing: Vec<(WorkloadKey, u32)>,
     /// Nodes by rule.
     pub rules: Vec<(RuleSetKey, Arc<str>, u32)>,
+    /// Replicas that are known to come.
+    pub ahead: Vec<AheadDemand>,
 }
 
 impl Serves {
     pub fn is_empty(&self) -> bool {
-        self.pods.is_empty() && self.missing.is_empty() && self.rules.is_empty()
+        self.pods.is_empty() && self.missing.is_empty() && self.rules.is_empty() && self.ahead.is_empty()
     }
 
     pub fn len(&self) -> usize {
-        self.pods.len() + self.missing.len() + self.rules.len()
+        self.pods.len() + self.missing.len() + self.rules.len() + self.ahead.len()
     }
 
     /// One after the other, pods first.
@@ -76,21 +88,33 @@ impl Serves {
             rule: Arc::clone(rule),
             nodes: *nodes,
         });
-        self.pods.iter().map(|pod| Served::Pod(pod.clone())).chain(missing).chain(rules)
+        let ahead = self.ahead.iter().cloned().map(Served::Ahead);
+        self.pods.iter().map(|pod| Served::Pod(pod.clone())).chain(missing).chain(rules).chain(ahead)
+    }
+
+    /// Adds replicas that are known to come; those of one moment are one demand.
+    pub fn expect(&mut self, demand: AheadDemand) {
+        let same = |known: &&mut AheadDemand| known.outlook == demand.outlook && known.due == demand.due;
+        match self.ahead.iter_mut().find(same) {
+            Some(known) => known.replicas = known.replicas.saturating_add(demand.replicas),
+            None => self.ahead.push(demand),
+        }
     }
 }
 
 impl From<Vec<Served>> for Serves {
     fn from(all: Vec<Served>) -> Self {
         let (mut pods, mut missing, mut rules) = (Vec::new(), Vec::new(), Vec::new());
+        let mut ahead = Vec::new();
         for served in all {
             match served {
                 Served::Pod(pod) => pods.push(pod),
                 Served::Missing { workload, replicas } => missing.push((workload, replicas)),
                 Served::Rule { set, rule, nodes } => rules.push((set, rule, nodes)),
+                Served::Ahead(demand) => ahead.push(demand),
             }
         }
-        Self { pods: pods.into_iter().collect(), missing, rules }
+        Self { pods: pods.into_iter().collect(), missing, rules, ahead }
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the operator asked for: limits, thresholds and waits, with Cluster Autoscaler's defaults.
 
+mod ahead;
 mod draining;
 mod growing;
 
@@ -8,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+pub use ahead::Ahead;
 pub use draining::{DrainGroup, Draining, NodeTaints};
 pub use growing::{Bounds, Ceilings, Choice, Expander, MinValuesPolicy, PoolPolicy, UnreadyGate};
 
@@ -158,6 +160,14 @@ pub struct Policies {
     pub rules_default_target_percent: u32,
     /// Search for cheaper machines after the first answer, in steps of some ten nanoseconds.
     pub optimiser_steps: u64,
+    /// Machines for replicas that are known to come.
+    #[serde(skip_serializing_if = "is_default")]
+    pub ahead: Ahead,
+}
+
+/// Left out of records where nobody asked for it.
+fn is_default(ahead: &Ahead) -> bool {
+    *ahead == Ahead::default()
 }
 
 impl Default for Policies {
@@ -217,6 +227,7 @@ impl Default for Policies {
             rules_missed_deadline: minutes(5),
             rules_default_target_percent: 70,
             optimiser_steps: 100_000,
+            ahead: Ahead::default(),
         }
     }
 }

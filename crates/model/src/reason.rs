@@ -4,7 +4,7 @@
 //! say the same.
 
 use crate::{
-    Input, MachineId, NodeName, PodKey, PoolId, RemovalCause, RemovalPhase, ResourceName, Taint,
+    Input, MachineId, NodeName, OutlookKey, PodKey, PoolId, RemovalCause, RemovalPhase, ResourceName, Taint,
     UnmodelledRule, VolumeRefusal,
 };
 use jiff::Timestamp;
@@ -120,6 +120,12 @@ pub enum PoolRejection {
     NothingAvailable,
     /// More kinds of resources than one plan can hold.
     TooManyResources,
+    /// As many of its machines as may wait for what is to come.
+    AheadShare {
+        most: u32,
+    },
+    /// Machines that wait for what is to come would cost more than they may.
+    AheadCost,
 }
 
 /// A pool's change in the wording of events: `pool from->to (max: m)`.
@@ -345,5 +351,47 @@ pub enum Reason {
     },
     MaxNodesTotal {
         max_nodes_total: u32,
+    },
+
+    // Of what is known ahead.
+    /// No more are known to be wanted than live.
+    AheadNothingDue,
+    /// Too far off to do anything for.
+    AheadNotDue {
+        due: Timestamp,
+        replicas: u32,
+    },
+    /// There is room, on nodes or on machines on their way.
+    AheadReady {
+        due: Timestamp,
+        replicas: u32,
+    },
+    AheadOrdered {
+        due: Timestamp,
+        replicas: u32,
+        pool: PoolId,
+    },
+    /// Its machines would be there too early, were they ordered now.
+    AheadLater {
+        due: Timestamp,
+        replicas: u32,
+        order_at: Timestamp,
+    },
+    AheadRefused {
+        due: Timestamp,
+        replicas: u32,
+        rejections: Arc<BTreeMap<PoolId, PoolRejection>>,
+    },
+    /// Its source is not sure enough.
+    AheadUnsure {
+        confidence_percent: u32,
+        least_percent: u32,
+    },
+    /// No pod lives that would show what the next ones need.
+    AheadShapeUnknown,
+    /// Of a node: what is due then needs it, and giving it back until then would cost more.
+    NeededAgain {
+        outlook: OutlookKey,
+        due: Timestamp,
     },
 }

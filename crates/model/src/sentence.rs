@@ -1,5 +1,7 @@
 //! The one place that puts reasons into words.
 
+mod ahead;
+
 use crate::{
     CoolDown, Input, PodBlock, PoolRejection, Reason, RemovalCause, RemovalPhase, VolumeConflict,
     VolumeRefusal,
@@ -73,6 +75,10 @@ impl fmt::Display for PoolRejection {
             Self::TooManyResources => {
                 f.write_str("the pods ask for more kinds of resources than one plan can hold")
             }
+            Self::AheadShare { most } => {
+                write!(f, "no more than {most} of its machines may wait for what is to come")
+            }
+            Self::AheadCost => f.write_str("machines that wait for what is to come may not cost more"),
             Self::RoundLimit { max_per_round } => {
                 write!(f, "limit of {max_per_round} new nodes per scale-up reached")
             }
@@ -180,6 +186,7 @@ impl fmt::Display for Input {
             Self::NodeRules => f.write_str("rules for nodes"),
             Self::Volumes => f.write_str("volumes and their claims"),
             Self::Attachments => f.write_str("CSI drivers and attachments"),
+            Self::Outlooks => f.write_str("outlooks of workloads"),
             Self::Pools(provider) => write!(f, "pools of {provider}"),
         }
     }
@@ -386,7 +393,7 @@ impl Reason {
             Self::MaxNodesTotal { max_nodes_total } => {
                 write!(f, "max total nodes in cluster reached ({max_nodes_total})")
             }
-            _ => Ok(()),
+            more => more.fmt_ahead(f),
         }
     }
 }

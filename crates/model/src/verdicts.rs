@@ -3,7 +3,9 @@
 //! Owns the verdicts. What is said of many pods at once is kept once, with all of their names; name by name it is told
 //! when somebody asks.
 
-use crate::{NodeName, PodKey, PodNames, PoolId, Reason, RuleSetKey, RuleSetVerdict};
+use crate::{
+    NodeName, OutlookKey, OutlookVerdict, PodKey, PodNames, PoolId, Reason, RuleSetKey, RuleSetVerdict,
+};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::{BTreeMap, btree_map};
 use std::fmt;
@@ -22,6 +24,9 @@ pub struct Verdicts {
     /// Of rules that ask for nodes, by their object.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub rules: BTreeMap<RuleSetKey, RuleSetVerdict>,
+    /// Of what is known ahead, by who tells it.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub outlooks: BTreeMap<OutlookKey, OutlookVerdict>,
     /// Of the round as a whole.
     pub round: Vec<Reason>,
 }

@@ -20,6 +20,9 @@ pub struct Workload {
     pub uid: Uid,
     /// Pods that the workload wants to exist at once.
     pub desired: u32,
+    /// The workload that it is a part of: the Deployment of a ReplicaSet, the CronJob of a Job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part_of: Option<WorkloadKey>,
     /// True where the workload itself says that it cannot create more (quota, admission).
     #[serde(default)]
     pub blocked: bool,

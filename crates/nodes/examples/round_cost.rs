@@ -201,6 +201,8 @@ fn add_pod(
     };
     cluster.apply(Change::Pod(pod.key.clone(), Some(Arc::new(pod))));
     let desired = cluster.live_pods_of(&uid);
-    cluster
-        .apply(Change::Workload(key.clone(), Some(Arc::new(Workload { key, uid, desired, blocked: false }))));
+    cluster.apply(Change::Workload(
+        key.clone(),
+        Some(Arc::new(Workload { key, uid, desired, part_of: None, blocked: false })),
+    ));
 }

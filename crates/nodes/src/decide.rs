@@ -9,8 +9,8 @@ use crate::planner::Memory;
 use crate::planted::Planted;
 use crate::round::Round;
 use crate::{
-    back_off, deliveries, demand, drains, growth, idle, leftovers, outcomes, rehearsal, rules, soft_taints,
-    waits,
+    ahead, back_off, deliveries, demand, drains, growth, idle, leftovers, outcomes, rehearsal, rules,
+    soft_taints, waits,
 };
 use jiff::Timestamp;
 use model::{Cluster, Decision, Ledger, Policies};
@@ -60,6 +60,7 @@ pub(crate) fn run(mut round: Round<'_>, memory: &mut Memory) -> Decision {
     rules::apply(&mut round, &mut fleet, &fresh, &mut supply);
 
     drains::advance(&mut round, &fleet, &fresh, &mut supply, &mut budgets);
+    ahead::plan(&mut round, &mut fleet, &fresh, &mut supply);
     idle::review(&mut round, &fleet, &fresh, &mut supply, &mut budgets);
     disruption::consolidate(&mut round, &fleet, &fresh, &mut supply, &mut budgets, &mut allowance);
     soft_taints::review(&mut round, &fleet, &fresh);

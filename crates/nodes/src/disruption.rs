@@ -207,7 +207,9 @@ fn is_candidate<'n>(
     let ours = account.fresh && account.pool.direct().is_some() && account.pool.frozen.is_none();
     let free = !round.ledger.removals.contains_key(name) && !round.ledger.replacing.contains_key(name);
     let kept = node.node.annotations.get(DO_NOT_DISRUPT).is_some_and(|value| &**value == "true");
-    let awaited = supply.spot(name).is_none_or(|spot| supply.awaited.contains(&spot));
+    let awaited = supply
+        .spot(name)
+        .is_none_or(|spot| supply.awaited.contains(&spot) || supply.foreseen.contains_key(&spot));
     let whole = node.state == NodeState::Ready && direct.initialized_at.is_some();
     (ours && free && whole && !kept && !awaited && round.policies.scale_down_enabled).then_some(direct)
 }

@@ -15,6 +15,7 @@ pub(crate) struct Freshness {
     pub daemon_sets: bool,
     pub budgets: bool,
     pub node_rules: bool,
+    pub outlooks: bool,
     stale_providers: BTreeSet<Arc<str>>,
 }
 
@@ -34,11 +35,20 @@ impl Freshness {
         // Where there are no rules nobody needs to hear of them.
         let node_rules = !round.cluster.rule_sets().is_empty() || !round.ledger.rules.is_empty();
         let node_rules = node_rules && fresh(round, Input::NodeRules);
+        let outlooks = round.policies.ahead.enabled && fresh(round, Input::Outlooks);
         let providers: BTreeSet<Arc<str>> =
             pools_named(round).map(|pool| Arc::from(pool.provider())).collect();
         let stale_providers =
             providers.into_iter().filter(|name| !fresh(round, Input::Pools(Arc::clone(name)))).collect();
-        Self { cluster: nodes && pods, workloads, daemon_sets, budgets, node_rules, stale_providers }
+        Self {
+            cluster: nodes && pods,
+            workloads,
+            daemon_sets,
+            budgets,
+            node_rules,
+            outlooks,
+            stale_providers,
+        }
     }
 
     pub(crate) fn provider_of(&self, pool: &PoolId) -> bool {

@@ -136,7 +136,8 @@ pub(crate) fn open_pools(
     open.map(|(id, account)| (id.clone(), limit_of(round, account))).collect()
 }
 
-fn no_growth_at_all(round: &Round<'_>, fleet: &Fleet) -> Option<Reason> {
+/// Why nothing at all may be bought.
+pub(crate) fn no_growth_at_all(round: &Round<'_>, fleet: &Fleet) -> Option<Reason> {
     if !round.policies.scale_up_enabled {
         return Some(Reason::ScaleUpDisabled);
     }
@@ -160,7 +161,7 @@ fn candidate(round: &Round<'_>, account: &PoolAccount, room: &mut Room) -> Optio
 }
 
 /// Groups; direct pools take part in the market with each of their flavours.
-fn candidates(round: &Round<'_>, fleet: &Fleet, room: &mut Room) -> Vec<Candidate> {
+pub(crate) fn candidates(round: &Round<'_>, fleet: &Fleet, room: &mut Room) -> Vec<Candidate> {
     let candidate = |(_, account): (&PoolId, &PoolAccount)| candidate(round, account, room);
     let groups = fleet.pools.iter().filter(|(_, account)| account.pool.direct().is_none());
     groups.filter_map(candidate).collect()
@@ -312,33 +313,51 @@ fn explain(
     unmet: &[Unmet],
     refused: &Refused,
 ) {
-    let left_out: Vec<(usize, &Unmet)> =
-        unmet.iter().enumerate().filter(|(_, group)| !group.pods.is_empty()).collect();
+    if unmet.iter().all(|group| group.pods.is_empty()) {
+        return;
+    }
+    let all = rejections(round, fleet, fresh, room, candidates, unmet, refused);
+    for (group, rejections) in unmet.iter().zip(all) {
+        let reason = Reason::NoPoolHelps { rejections: Arc::new(rejections) };
+        round.verdicts.pods.say(group.pods.clone(), reason);
+    }
+}
+
+/// Why each pool does not serve what is left of each group; nothing of those of which nothing is left.
+pub(crate) fn rejections(
+    round: &Round<'_>,
+    fleet: &Fleet,
+    fresh: &Freshness,
+    room: &mut Room,
+    candidates: &[Candidate],
+    unmet: &[Unmet],
+    refused: &Refused,
+) -> Vec<BTreeMap<PoolId, PoolRejection>> {
+    let left_out: Vec<Option<&Unmet>> = (unmet.iter())
+        .map(|group| Some(group).filter(|group| !(group.pods.is_empty() && group.missing.is_empty())))
+        .collect();
     let mut of_pods: BTreeMap<&PoolId, Vec<Option<PoolRejection>>> = BTreeMap::new();
     for candidate in candidates {
         let mark = room.mark();
         let spot = add(room, &candidate.template);
-        let refused = left_out.iter().map(|(_, group)| room.rejection(group.class, spot));
+        let refused = left_out.iter().map(|group| group.and_then(|group| room.rejection(group.class, spot)));
         of_pods.insert(&candidate.id, refused.collect());
         room.rollback(mark);
     }
-    for (at, (number, group)) in left_out.into_iter().enumerate() {
-        let rejections: BTreeMap<PoolId, PoolRejection> = fleet
-            .pools
-            .iter()
-            .map(|(id, account)| {
-                // What was bought in this round is part of the target by now.
-                let by_market = refused.get(&(number, id.clone())).cloned();
-                let of_pod = of_pods.get(id).and_then(|refused| refused[at].clone()).or(by_market);
-                let rejection = of_pod.or_else(|| pool_rejection(round, fleet, fresh, account)).unwrap_or(
-                    PoolRejection::RoundLimit { max_per_round: round.policies.max_nodes_per_scale_up },
-                );
-                (id.clone(), rejection)
-            })
-            .collect();
-        let reason = Reason::NoPoolHelps { rejections: Arc::new(rejections) };
-        round.verdicts.pods.say(group.pods.clone(), reason);
-    }
+    let of_group = |number: usize, id: &PoolId, account: &PoolAccount| {
+        // What was bought in this round is part of the target by now.
+        let by_market = refused.get(&(number, id.clone())).cloned();
+        let of_pod = of_pods.get(id).and_then(|refused| refused[number].clone()).or(by_market);
+        of_pod
+            .or_else(|| pool_rejection(round, fleet, fresh, account))
+            .unwrap_or(PoolRejection::RoundLimit { max_per_round: round.policies.max_nodes_per_scale_up })
+    };
+    let of_pools = |number: usize| {
+        let all = fleet.pools.iter();
+        all.map(|(id, account)| (id.clone(), of_group(number, id, account))).collect()
+    };
+    let groups = left_out.iter().enumerate();
+    groups.map(|(number, group)| group.map_or_else(BTreeMap::new, |_| of_pools(number))).collect()
 }
 
 fn add(room: &mut Room, template: &Template) -> packing::SpotIx {

@@ -153,6 +153,12 @@ fn eligible<'f>(
     if unready_since.is_none() && supply.spot(name).is_none_or(|spot| supply.awaited.contains(&spot)) {
         return Err(Reason::PodsAreWaiting);
     }
+    if unready_since.is_none()
+        && !is_let_go(round, node, account)
+        && let Some((outlook, due)) = supply.spot(name).and_then(|spot| supply.foreseen.get(&spot))
+    {
+        return Err(Reason::NeededAgain { outlook: outlook.clone(), due: *due });
+    }
     if let Some(reason) = kept_anyway(round, supply, budgets, name, node, account) {
         return Err(reason);
     }

@@ -87,6 +87,15 @@ impl Sales {
         }
         named
     }
+
+    /// Keeps the machines for which there is an answer, which takes the place of what they serve.
+    pub(crate) fn keep(&mut self, mut of: impl FnMut(&Flavour, &Serves) -> Option<Serves>) {
+        for kind in &mut self.kinds {
+            let flavour = &kind.flavour;
+            kind.machines = kind.machines.iter().filter_map(|serves| of(flavour, serves)).collect();
+        }
+        self.kinds.retain(|kind| !kind.machines.is_empty());
+    }
 }
 
 /// Writes the order of one pool into the ledger and hands it out, unless the last one's claims are not seen yet: then
@@ -125,6 +134,9 @@ pub(crate) fn order(round: &mut Round<'_>, account: &mut PoolAccount, sales: Sal
             if matches!(reason, Reason::Launching { .. }) {
                 serves.pods.append(of_machine.pods.clone());
                 serves.missing.extend(of_machine.missing);
+                for demand in of_machine.ahead {
+                    serves.expect(demand);
+                }
             }
             round.verdicts.pods.say(of_machine.pods, reason);
         }

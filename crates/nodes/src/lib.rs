@@ -6,6 +6,7 @@
 //! observations (`intake`, `clouds`) and the carrying out of steps (the controller). No I/O, no clock, no logging:
 //! equal input gives equal output, byte for byte.
 
+mod ahead;
 mod allowances;
 mod appraisal;
 mod assurance;

@@ -501,7 +501,8 @@ pub(crate) fn name_pods(
     }
 }
 
-fn price_of(round: &Round<'_>, pool: &PoolId, flavour: u32) -> model::MicroUsdPerHour {
+/// What one machine of a flavour of a pool costs.
+pub(crate) fn price_of(round: &Round<'_>, pool: &PoolId, flavour: u32) -> model::MicroUsdPerHour {
     let Some(pool) = round.cluster.pools().get(pool) else { return model::MicroUsdPerHour::default() };
     match pool.direct() {
         Some(direct) => direct.flavours().get(flavour as usize).map(|f| f.price).unwrap_or_default(),

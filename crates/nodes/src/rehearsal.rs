@@ -6,6 +6,7 @@
 use crate::round::after;
 use jiff::{SignedDuration, Timestamp};
 use model::{Cluster, Decision, Ledger, Plan, Policies, Pool, Step};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Why a pool in dry run is left alone by the plan that is carried out.
@@ -57,6 +58,8 @@ fn of_all(decision: Decision, before: &Ledger, now: Timestamp) -> Decision {
     ledger.back_offs = decided.back_offs;
     // A time of a schedule comes once, rehearsed or not.
     ledger.rules = decided.rules;
+    // How long machines take is seen, whoever ordered them; nothing was bought ahead.
+    ledger.ahead = model::AheadMemory { bought: BTreeMap::new(), ..decided.ahead };
     ledger.unremovable = decided.unremovable;
     ledger.searched = decided.searched;
     // A node whose removal begins has no wait any more: it stays due.

@@ -13,7 +13,8 @@ use crate::demand::{Demand, DemandGroup};
 use crate::fleet::{Fleet, PoolAccount};
 use crate::round::Round;
 use ground::Survey;
-use model::{Node, NodeTemplate, Pod, PodNames, PoolId, Reason, Taint, Uid, WorkloadKey};
+use jiff::Timestamp;
+use model::{Node, NodeTemplate, OutlookKey, Pod, PodNames, PoolId, Reason, Taint, Uid, WorkloadKey};
 use packing::{Ask, ClassIx, NodeView, Placed, Room, SpotIx, Template, first_lasting_rejection, size_units};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -60,6 +61,8 @@ pub(crate) struct Supply {
     pub awaits_the_clock: bool,
     /// Ready nodes that waiting pods are about to be bound to.
     pub awaited: BTreeSet<SpotIx>,
+    /// Ready nodes that what is known to come needs, with who tells it and by when.
+    pub foreseen: BTreeMap<SpotIx, (OutlookKey, Timestamp)>,
     /// Pods with a node of their own that were put there.
     pub named: BTreeMap<ClassIx, u32>,
     /// Waiting pods that may take room on nodes that stay, although it is not theirs that is in question.
@@ -89,6 +92,7 @@ impl Supply {
             ground,
             awaits_the_clock: false,
             awaited: BTreeSet::new(),
+            foreseen: BTreeMap::new(),
             named: BTreeMap::new(),
             contending: BTreeMap::new(),
             unmodelled: Vec::new(),

@@ -38,6 +38,7 @@ enum Event {
     Rule { rule: u8, pool: u8 },
     NoRules,
     Alert(u8),
+    Outlook { owner: u8, minutes: u8, replicas: u8 },
     Restart,
 }
 
@@ -82,6 +83,8 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (0u8..9, 0u8..3).prop_map(|(rule, pool)| Event::Rule { rule, pool }),
         1 => Just(Event::NoRules),
         1 => (0u8..3).prop_map(Event::Alert),
+        2 => (0u8..4, 0u8..20, 0u8..9)
+            .prop_map(|(owner, minutes, replicas)| Event::Outlook { owner, minutes, replicas }),
         2 => Just(Event::Restart),
     ]
 }
@@ -92,6 +95,8 @@ fn start() -> World {
     world.policies.unneeded_time = SignedDuration::from_mins(3);
     world.policies.max_drain_parallelism = 2;
     world.policies.max_nodes_total = 14;
+    world.policies.ahead.enabled = true;
+    world.policies.ahead.unknown_lead = SignedDuration::from_mins(4);
     for (name, line) in [
         ("small", "cpu=1000 min=1 max=6 target=0"),
         ("large", "cpu=4000 max=4 price=300 unneeded=1m"),
@@ -185,6 +190,10 @@ fn happen(world: &mut World, number: usize, event: &Event) {
             let line = format!("label=alertname:Full since={}m", n % 2);
             world.alert(&format!("f{n}"), &Attributes::of(line.split_whitespace()));
         }
+        Event::Outlook { owner, minutes, replicas } => {
+            let line = format!("of=rs/o{owner} due={minutes}m:{replicas},{}m:1 cpu=300", minutes + 7);
+            world.make_outlook(&format!("o{owner}"), &Attributes::of(line.split_whitespace()));
+        }
         Event::NoRules => world.cluster.apply(Change::RuleSet(rule_set_key("r"), None)),
         Event::Restart => {
             world.ledger.epoch += 1;
@@ -202,7 +211,10 @@ fn round(world: &mut World) -> Result<usize, TestCaseError> {
 
 /// Everything obeys and nothing new comes: the plans must come to an end, with nothing left undone.
 fn settle(world: &mut World) -> TestCaseResult {
-    // Rules would bring something new for ever.
+    // Rules would bring something new for ever, and what is told of never comes here.
+    for key in world.cluster.outlooks().keys().cloned().collect::<Vec<_>>() {
+        world.cluster.apply(Change::Outlook(key, None));
+    }
     world.cluster.apply(Change::RuleSet(rule_set_key("r"), None));
     for name in world.cluster.nodes().keys().cloned().collect::<Vec<_>>() {
         let since = world.now;
@@ -257,6 +269,7 @@ fn told_backwards(cluster: &Cluster) -> Cluster {
     changes.extend(cluster.workloads().iter().map(|(k, v)| Change::Workload(k.clone(), Some(v.clone()))));
     changes.extend(cluster.daemon_sets().iter().map(|(k, v)| Change::DaemonSet(k.clone(), Some(v.clone()))));
     changes.extend(cluster.rule_sets().iter().map(|(k, v)| Change::RuleSet(k.clone(), Some(v.clone()))));
+    changes.extend(cluster.outlooks().iter().map(|(k, v)| Change::Outlook(k.clone(), Some(v.clone()))));
     changes.extend(cluster.pdbs().iter().map(|(k, v)| Change::Pdb(k.clone(), Some(v.clone()))));
     let mut told = Cluster::default();
     for change in changes.into_iter().rev() {
@@ -298,6 +311,21 @@ proptest! {
             let other = nodes::decide(&told, &world.policies, &world.ledger, world.now);
             prop_assert_eq!(one, other);
             let _checked_elsewhere = world.round();
+        }
+    }
+
+    /// Planning ahead is nothing but what it does for what is told: asked for without that, it changes no step.
+    #[test]
+    fn without_known_demand_planning_ahead_changes_nothing(events in prop::collection::vec(event(), 1..25)) {
+        let (mut with, mut without) = (start(), start());
+        without.policies.ahead.enabled = false;
+        for (number, event) in events.iter().filter(|event| !matches!(event, Event::Outlook { .. })).enumerate() {
+            happen(&mut with, number, event);
+            happen(&mut without, number, event);
+            let (one, _) = with.round();
+            let (other, _) = without.round();
+            prop_assert_eq!(one.plan, other.plan);
+            prop_assert_eq!(one.verdicts, other.verdicts);
         }
     }
 

@@ -15,7 +15,7 @@ use model::{
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
-use world::{Attributes, World, pool_id, rule_set_key};
+use world::{Attributes, World, outlook_key, pool_id, rule_set_key};
 
 #[test]
 fn scenarios_say_what_is_written_beside_them() {
@@ -123,6 +123,7 @@ fn make(world: &mut World, word: &str, name: &str, a: &Attributes<'_>, line: &st
         "ruleset" => world.make_rule_set(name, a),
         "rule" => world.make_rule(name, a),
         "alert" => world.alert(name, a),
+        "outlook" => world.make_outlook(name, a),
         "gone" => gone(world, name, a),
         "stale" | "fresh" => freshness(world, word == "stale", name),
         "notready" => {
@@ -243,6 +244,7 @@ fn gone(world: &mut World, what: &str, a: &Attributes<'_>) {
         "node" => Change::Node(NodeName::from(name("name")), None),
         "machine" => Change::Machine(format!("simulated://{}", name("name")).into(), None),
         "pool" => Change::Pool(pool_id(name("name")), None),
+        "outlook" => Change::Outlook(outlook_key(name("name"), a), None),
         "daemonset" => Change::DaemonSet(DaemonSetKey::new("default", name("name")), None),
         "ruleset" => Change::RuleSet(rule_set_key(name("name")), None),
         _ => Change::Pod(PodKey::new(a.get("ns").unwrap_or("default"), name("name")), None),
@@ -258,6 +260,7 @@ fn freshness(world: &mut World, stale: bool, name: &str) {
         "daemonsets" => Input::DaemonSets,
         "pdbs" => Input::Pdbs,
         "noderules" => Input::NodeRules,
+        "outlooks" => Input::Outlooks,
         provider => Input::Pools(provider.into()),
     };
     let state = if stale {
@@ -295,6 +298,9 @@ fn step_line(step: &Step) -> String {
                     model::Served::Pod(_) => pods += 1,
                     model::Served::Missing { replicas, .. } => missing += replicas,
                     model::Served::Rule { rule, nodes, .. } => by_rule = format!(", {nodes} by rule {rule}"),
+                    model::Served::Ahead(demand) => {
+                        let _ = write!(by_rule, ", {} ahead for {}", demand.replicas, demand.outlook.name);
+                    }
                 }
             }
             format!(
@@ -339,8 +345,13 @@ fn said(decision: &Decision, complaints: &[String], start: Timestamp) -> String 
         .iter()
         .map(|(id, r)| (format!("pool {}", id.as_str().trim_start_matches("simulated/")), reason(r)));
     let rules = rule_lines(decision);
+    let outlooks = verdicts.outlooks.iter().map(|(key, verdict)| {
+        let came = verdict.came.iter().map(|one| format!("; told {}, came {}", one.told, one.came));
+        let who = format!("outlook {} ({} live)", key.name, verdict.live);
+        (who, format!("{}{}", reason(&verdict.reason), came.collect::<String>()))
+    });
     let round = verdicts.round.iter().map(|r| ("round".to_owned(), reason(r)));
-    for (who, why) in together(pods.chain(nodes).chain(pools).chain(rules).chain(round)) {
+    for (who, why) in together(pods.chain(nodes).chain(pools).chain(rules).chain(outlooks).chain(round)) {
         let _ = writeln!(out, "|   {who}: {}", relative(&why, start));
     }
     if let Some(at) = decision.wake_at {

@@ -169,6 +169,7 @@ impl Look<'_> {
         self.drop_profile().await?;
         let mut status = self.ihpa.status.clone().unwrap_or_default();
         status.gray = None;
+        status.outlook.clear();
         let message = format!("{rival} scales the same workload; remove one of the two");
         self.set(&mut status, &Say::yes(CONFLICT, "SameTarget", message.clone()));
         self.set(&mut status, &Say::no(ACTIVE, "ConflictingAutoscaler", message));
@@ -183,6 +184,7 @@ impl Look<'_> {
             self.patch_profile(profile, &json!({"spec": {"paused": true}})).await?;
         }
         let mut status = self.ihpa.status.clone().unwrap_or_default();
+        status.outlook.clear();
         self.set(&mut status, &Say::no(ACTIVE, "ScalingPaused", "scaling is paused"));
         self.write_status(status).await?;
         Ok(None)

@@ -4,13 +4,16 @@
 //! `policy`, what looks ahead `ahead`. Requests a minute come from outside; all is a pure function of them.
 
 mod ahead;
+mod machines;
 mod policy;
 mod world;
 
+pub use machines::OnMachines;
 pub use policy::PolicyKind;
 pub use world::{Outcome, World};
 
 use crate::error::SimulatorError;
+use std::ops::Range;
 
 /// Fewest minutes that a comparison makes sense of: a day to learn from and some hours to try.
 const LEAST_MINUTES: usize = 1_500;
@@ -75,16 +78,7 @@ impl Compared {
 impl Comparison {
     /// Runs every policy over the end of the record, in the order given.
     pub fn run(&self, requests: &[f64]) -> Result<Compared, SimulatorError> {
-        self.check(requests)?;
-        let steps = requests.len() / STEP;
-        let from = STEP * (((1.0 - self.test_share) * steps as f64 + 1e-9) as usize);
-        let to = STEP * steps.saturating_sub(LEFT_OUT);
-        if from < 1 || from + STEP > to {
-            return Err(wrong(format!(
-                "a test share of {} leaves nothing to try; give 0.3",
-                self.test_share
-            )));
-        }
+        let Range { start: from, end: to } = self.tried(requests)?;
         let rows = self
             .policies
             .iter()
@@ -96,6 +90,21 @@ impl Comparison {
             })
             .collect::<Result<_, SimulatorError>>()?;
         Ok(Compared { from, to, rows })
+    }
+
+    /// The minutes that are tried.
+    fn tried(&self, requests: &[f64]) -> Result<Range<usize>, SimulatorError> {
+        self.check(requests)?;
+        let steps = requests.len() / STEP;
+        let from = STEP * (((1.0 - self.test_share) * steps as f64 + 1e-9) as usize);
+        let to = STEP * steps.saturating_sub(LEFT_OUT);
+        if from < 1 || from + STEP > to {
+            return Err(wrong(format!(
+                "a test share of {} leaves nothing to try; give 0.3",
+                self.test_share
+            )));
+        }
+        Ok(from..to)
     }
 
     /// Requests that a replica shall serve in a minute.

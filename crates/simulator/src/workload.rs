@@ -22,6 +22,12 @@ pub enum UserWrite {
         name: String,
         replicas: u32,
     },
+    /// An autoscaler with portraits tells what it will want: seconds from the scenario's start, and replicas.
+    Tell {
+        namespace: String,
+        name: String,
+        outlook: Vec<(u64, u32)>,
+    },
     /// Creates the pod of this index of the trace.
     TracePod(usize),
 }

@@ -9,6 +9,7 @@
 )]
 
 mod admission_flags;
+mod ahead_flags;
 mod alert_flags;
 mod alibaba_flags;
 #[cfg(feature = "aws")]

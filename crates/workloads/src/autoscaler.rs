@@ -4,7 +4,7 @@
 
 use crate::behavior::{Behavior, History};
 use crate::gray::{self, Counts, Session, Strategies};
-use crate::outlook::{NextChange, next_change};
+use crate::outlook::{Expected, NextChange, next_change, outlook};
 use crate::portrait::{Provider, Source, Value, choose, earlier, read};
 use jiff::Timestamp;
 use std::sync::Arc;
@@ -69,14 +69,21 @@ pub struct Decision {
     /// When to decide again if nothing happens before.
     pub wake_at: Option<Timestamp>,
     pub next_change: Option<NextChange>,
+    /// What will be followed, as far as it is told ahead; empty where nothing is planned.
+    pub outlook: Vec<Expected>,
 }
 
 impl Autoscaler {
     /// The count that is chosen at a moment, within the bounds.
     pub(crate) fn wanted(&self, at: Timestamp) -> Option<u32> {
+        self.followed(at).map(|value| clamp(value.replicas, self.min, self.max).0)
+    }
+
+    /// The value that is followed at a moment, before bounds.
+    pub(crate) fn followed(&self, at: Timestamp) -> Option<Value> {
         let readings = self.sources.iter().map(|source| (source.priority, read(source, at)));
         let values = readings.filter_map(|(priority, reading)| Some((priority, reading.value?)));
-        choose(values, at).map(|value| clamp(value.replicas, self.min, self.max).0)
+        choose(values, at)
     }
 }
 
@@ -114,6 +121,7 @@ pub fn decide(autoscaler: &Autoscaler, state: &State, now: Timestamp) -> Decisio
         history: state.history.clone(),
         wake_at,
         next_change: next_change(autoscaler, wanted.map(|(replicas, _)| replicas), now),
+        outlook: Vec::new(),
     };
     // Without a value everything stays as it is, a change that is under way included.
     let target = match wanted {
@@ -121,6 +129,9 @@ pub fn decide(autoscaler: &Autoscaler, state: &State, now: Timestamp) -> Decisio
         None if !autoscaler.preview => state.session.map(|session| session.to),
         _ => None,
     };
+    if !autoscaler.preview {
+        decision.outlook = outlook(autoscaler, wanted.map(|(replicas, _)| replicas), now);
+    }
     if let Some(target) = target {
         plan(autoscaler, state, target, now, &mut decision);
     } else if autoscaler.preview {

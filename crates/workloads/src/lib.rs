@@ -11,14 +11,16 @@ mod outlook;
 mod portrait;
 mod profile;
 pub mod reactive;
+mod trend;
 
 pub use autoscaler::{Autoscaler, Decision, Direction, Limit, Problem, State, clamp, decide};
 pub use behavior::{Behavior, History, Policy, PolicyAmount, Rules, Select};
 pub use gray::{Counts, GrayState, Session, Step, Strategies, Strategy, step};
-pub use outlook::NextChange;
+pub use outlook::{Expected, NextChange};
 pub use portrait::{
     Content, Generated, Point, Portrait, Provider, Reading, Rule, Source, Value, choose, read,
 };
 pub use profile::{
     AllowedDirection, Hold, Ordering, Phase, Pod, PodState, Population, ProfilePlan, ProfileSpec, Touch, plan,
 };
+pub use trend::{Trend, trend};

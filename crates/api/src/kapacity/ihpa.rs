@@ -268,6 +268,9 @@ pub struct IhpaStatus {
     /// Ours: when the replica count is next expected to change, as far as it is known ahead.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_change: Option<NextChange>,
+    /// Ours: what it is expected to be, as far as portraits tell ahead of time: the plan that nodes are bought by.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub outlook: Vec<OutlookPoint>,
     /// Ours: generation that all of this is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
@@ -303,6 +306,16 @@ pub struct GrayStatus {
     /// Ours: pods that already were on their way out when it began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reserve: Option<i32>,
+}
+
+/// Replicas from a moment on, within the bounds.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutlookPoint {
+    pub time: Time,
+    #[schemars(range(min = 0))]
+    pub replicas: i32,
+    /// Who says so.
+    pub provider: String,
 }
 
 #[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

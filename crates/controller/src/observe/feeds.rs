@@ -3,8 +3,10 @@
 //! Owns the table of kinds and the stand-ins for unreadable objects. A stand-in errs to the side of leaving things
 //! alone: an unreadable pod holds its node, an unreadable budget allows no disruption.
 
+mod outlooks;
 mod storage;
 
+use clock::Clock;
 use clouds::watching::{Seen, WatchSettings, watch};
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
@@ -32,6 +34,8 @@ pub(crate) enum Source {
     Pdbs,
     Namespaces,
     NodeRules,
+    /// One of the three kinds that tell of pods to come.
+    Outlooks(usize),
     /// Claims, volumes, classes.
     Volumes(usize),
     /// CSI drivers on nodes, drivers, capacities, attachments.
@@ -49,6 +53,7 @@ impl Source {
             Self::Pdbs => (Input::Pdbs, 0),
             Self::Namespaces => (Input::Namespaces, 0),
             Self::NodeRules => (Input::NodeRules, 0),
+            Self::Outlooks(place) => (Input::Outlooks, place),
             Self::Volumes(place) => (Input::Volumes, place),
             Self::Attachments(place) => (Input::Attachments, place),
         }
@@ -57,6 +62,7 @@ impl Source {
     pub(crate) fn count_of(input: &Input) -> usize {
         match input {
             Input::Workloads => 4,
+            Input::Outlooks => outlooks::SOURCES,
             Input::Volumes => storage::VOLUME_SOURCES,
             Input::Attachments => storage::ATTACHMENT_SOURCES,
             _ => 1,
@@ -87,6 +93,15 @@ struct Kind<K, Key> {
     read: fn(&K) -> Result<Change, IntakeError>,
     gone: fn(Key) -> Change,
     instead: fn(&K) -> Change,
+}
+
+/// What objects tell of pods to come.
+pub(crate) fn ahead(
+    client: &Client,
+    settings: WatchSettings,
+    clock: Clock,
+) -> Vec<BoxStream<'static, Heard>> {
+    outlooks::all(client, settings, clock)
 }
 
 /// The feeds of all kinds; with `narrow` rights, of those that a Cluster Autoscaler may read.
@@ -233,7 +248,6 @@ fn node_rules(client: &Client, settings: WatchSettings) -> BoxStream<'static, He
     )
 }
 
-/// Workloads cannot be unreadable: their conversion has no error.
 fn workloads<K>(
     client: &Client,
     settings: WatchSettings,
@@ -245,9 +259,29 @@ fn workloads<K>(
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
-    let source = Source::Workloads(place);
     let key =
         move |object: &K| WorkloadKey::new(kind, object.namespace().unwrap_or_default(), object.name_any());
+    let change = move |object: &K| {
+        let workload = convert(object);
+        Change::Workload(workload.key.clone(), Some(Arc::new(workload)))
+    };
+    readable(client, settings, Source::Workloads(place), what, key, change, |key| Change::Workload(key, None))
+}
+
+/// The feed of a kind whose objects cannot be unreadable: their conversion has no error.
+fn readable<K, Key>(
+    client: &Client,
+    settings: WatchSettings,
+    source: Source,
+    what: &'static str,
+    key: impl Fn(&K) -> Key + Send + 'static,
+    mut change: impl FnMut(&K) -> Change + Send + 'static,
+    gone: fn(Key) -> Change,
+) -> BoxStream<'static, Heard>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+    Key: Ord + Clone + Send + 'static,
+{
     let watched = watch(Api::<K>::all(client.clone()), what, settings);
     let mut listing = Listing::default();
     watched
@@ -255,18 +289,19 @@ where
             let out = match seen {
                 Seen::Object(object) => {
                     listing.note(key(&object));
-                    let workload = convert(&object);
-                    vec![Heard::Change(Change::Workload(workload.key.clone(), Some(Arc::new(workload))))]
+                    vec![Heard::Change(change(&object))]
                 }
                 Seen::Gone(object) => {
                     listing.forget(&key(&object));
-                    vec![Heard::Change(Change::Workload(key(&object), None))]
+                    vec![Heard::Change(gone(key(&object)))]
                 }
-                Seen::Begin => listing.begin(),
+                Seen::Begin => {
+                    listing.begin();
+                    Vec::new()
+                }
                 Seen::Synced => {
-                    let gone = listing.end().into_iter();
-                    let mut out: Vec<_> =
-                        gone.map(|key| Heard::Change(Change::Workload(key, None))).collect();
+                    let missing = listing.end().into_iter();
+                    let mut out: Vec<_> = missing.map(|key| Heard::Change(gone(key))).collect();
                     out.push(Heard::Synced(source));
                     out
                 }
@@ -290,7 +325,7 @@ where
         .map(move |seen| {
             let mut out = VecDeque::new();
             match seen {
-                Seen::Begin => drop(listing.begin()),
+                Seen::Begin => listing.begin(),
                 Seen::Object(object) => {
                     listing.note(key(&object));
                     out.push_back(match read(&object) {
@@ -333,9 +368,8 @@ impl<Key> Default for Listing<Key> {
 }
 
 impl<Key: Ord + Clone> Listing<Key> {
-    fn begin(&mut self) -> Vec<Heard> {
+    fn begin(&mut self) {
         self.listed = Some(BTreeSet::new());
-        Vec::new()
     }
 
     fn note(&mut self, key: Key) {

@@ -37,7 +37,7 @@ pub(crate) struct Ground {
     /// Ready nodes are the spots before this one.
     pub ready_end: usize,
     /// Nodes that exist, those that can stay after all included, are the spots before this one.
-    pub(super) standing_end: usize,
+    pub standing_end: usize,
     /// Machines on their way are the spots from there to before this one.
     pub(super) coming_end: usize,
     pub(super) of_pool: BTreeMap<PoolId, Range<usize>>,
@@ -250,6 +250,11 @@ fn empty_room(cluster: &Cluster) -> Room {
     let mut vocabulary = Vocabulary::of(cluster.shapes_naming_labels());
     for set in cluster.daemon_sets().values() {
         vocabulary.add(&set.shape);
+    }
+    for outlook in cluster.outlooks().values() {
+        if let Some(template) = &outlook.template {
+            vocabulary.add(&template.shape);
+        }
     }
     Room::new(vocabulary, cluster.namespaces()).with_volumes(ClusterVolumes::of(cluster))
 }

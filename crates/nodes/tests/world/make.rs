@@ -289,7 +289,7 @@ impl World {
             .workloads()
             .get(&key)
             .map_or((0, false), |workload| (workload.desired, workload.blocked));
-        let workload = Workload { key: key.clone(), uid, desired: desired.max(live), blocked };
+        let workload = Workload { key: key.clone(), uid, desired: desired.max(live), blocked, part_of: None };
         self.cluster.apply(Change::Workload(key, Some(Arc::new(workload))));
     }
 
@@ -302,6 +302,7 @@ impl World {
             key: key.clone(),
             uid: format!("{owner}-{namespace}").as_str().into(),
             desired: a.count("desired", 1),
+            part_of: None,
             blocked: a.has("blocked"),
         };
         self.cluster.apply(Change::Workload(key, Some(Arc::new(workload))));
@@ -350,7 +351,7 @@ pub(crate) fn machine_id(name: &str) -> MachineId {
     MachineId::from(format!("simulated://{name}"))
 }
 
-fn kind_of(short: &str) -> &str {
+pub(super) fn kind_of(short: &str) -> &str {
     match short {
         "rs" => "ReplicaSet",
         "ss" => "StatefulSet",
@@ -368,7 +369,7 @@ fn rule(name: &str) -> UnmodelledRule {
     }
 }
 
-fn shape(a: &Attributes<'_>, unmodelled: Vec<UnmodelledRule>) -> PodShape {
+pub(super) fn shape(a: &Attributes<'_>, unmodelled: Vec<UnmodelledRule>) -> PodShape {
     let mut requests = a.resources(1);
     requests.pods = 1;
     // Terms speak of pods with the labels that the pod itself has.

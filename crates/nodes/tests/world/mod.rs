@@ -6,9 +6,12 @@
 mod make;
 mod node_rules;
 mod obey;
+mod outlooks;
 
 pub(crate) use make::Attributes;
 pub(crate) use node_rules::rule_set_key;
+#[allow(unused_imports, reason = "only scenarios take one away")]
+pub(crate) use outlooks::outlook_key;
 
 use jiff::{SignedDuration, Timestamp};
 use model::{
@@ -60,6 +63,7 @@ impl World {
             Input::DaemonSets,
             Input::Pdbs,
             Input::NodeRules,
+            Input::Outlooks,
             Input::Pools("simulated".into()),
         ] {
             world.cluster.apply(Change::Input(input, InputState::Fresh));

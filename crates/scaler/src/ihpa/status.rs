@@ -6,7 +6,7 @@ use super::{ACTIVE, ANOTHER, CONFLICT, LIMITED, Look, PORTRAITS, PROGRESSING};
 use crate::ScalerError;
 use crate::conditions::{self, Say};
 use crate::portrait::GENERATED;
-use api::kapacity::{GrayStatus, IhpaStatus, NextChange, PortraitValue};
+use api::kapacity::{GrayStatus, IhpaStatus, NextChange, OutlookPoint, PortraitValue};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use workloads::{Autoscaler, Decision, Limit};
 
@@ -21,6 +21,12 @@ impl Look<'_> {
         status.next_change = decision
             .next_change
             .map(|change| NextChange { time: Time(change.at), replicas: change.replicas.map(signed) });
+        let point = |point: &workloads::Expected| OutlookPoint {
+            time: Time(point.at),
+            replicas: signed(point.replicas),
+            provider: point.provider.to_string(),
+        };
+        status.outlook = decision.outlook.iter().map(point).collect();
         let profile = self.own_profile().and_then(|profile| profile.status.as_ref());
         status.current_replicas = profile.map(|profile| profile.online_replicas);
         status.gray = decision.session.map(|session| GrayStatus {

@@ -46,8 +46,7 @@ impl Policy for Ahead<'_> {
             |share: f64, at: usize| whole(self.peaks.exceeded_in(share, at) / self.about.replica_capacity);
         let risk = self.about.risk;
         let replicas = enough(risk, 0).max(enough(risk, 1));
-        let each = self.about.world.replicas_per_machine;
-        let ahead = enough(self.about.machine_risk, 2).div_ceil(each);
-        Wish { replicas, machines: if self.joined { ahead } else { 0 } }
+        let ahead = enough(self.about.machine_risk, 2);
+        Wish { replicas, ahead: if self.joined { ahead } else { 0 } }
     }
 }

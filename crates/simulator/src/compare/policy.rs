@@ -90,13 +90,13 @@ impl Seen<'_> {
 
 pub(super) struct Wish {
     pub(super) replicas: usize,
-    /// Machines wanted whatever the replicas are.
-    pub(super) machines: usize,
+    /// Replicas that machines are wanted for by the time that one ordered now is there.
+    pub(super) ahead: usize,
 }
 
 impl Wish {
     pub(super) fn replicas(replicas: usize) -> Self {
-        Self { replicas, machines: 0 }
+        Self { replicas, ahead: 0 }
     }
 }
 

@@ -112,7 +112,7 @@ impl World {
             let wish = policy.wish(&Seen { minute, requests, replicas: state.serves_from.len() });
             let replicas = self.clamped(wish.replicas);
             outcome.changes += u64::from(replicas != state.serves_from.len());
-            state.scale(replicas, wish.machines, minute, &mut outcome);
+            state.scale(replicas, wish.ahead.div_ceil(self.replicas_per_machine), minute, &mut outcome);
             let ready = state.serves_from.iter().filter(|from| **from <= minute).count();
             let able = ready as f64 * capacity;
             let came = requests[minute];

@@ -16,10 +16,13 @@ use rand::Rng as _;
 use rand_chacha::ChaCha8Rng;
 use sandbox::cluster::cloud::{FAULT, KUBELET};
 use sandbox::store::resource::{DEPLOYMENTS, NAMESPACES, NODES, POD_DISRUPTION_BUDGETS, SIMULATED_MACHINES};
-use sandbox::store::{ApiError, DeleteOptions, Part, Store};
+use sandbox::store::{ApiError, DeleteOptions, Part, ResourceName, Store};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
+
+/// Autoscalers with portraits, which tell of pods to come.
+const AUTOSCALERS: (&str, &str) = ("autoscaling.kapacitystack.io", "intelligenthorizontalpodautoscalers");
 
 /// Pods of a trace and how they are written down.
 #[derive(Clone, Debug)]
@@ -57,6 +60,7 @@ pub(super) async fn write_all(
                     .map(drop)
                     .map_err(|error| error.to_string())
             }
+            UserWrite::Tell { namespace, name, outlook } => tell(&store, start, &namespace, &name, &outlook),
             UserWrite::TracePod(at) => match recorded.as_ref().and_then(|r| Some((r, r.pods.get(at)?))) {
                 Some((recorded, pod)) => {
                     let manifest = pod_manifest(pod, &recorded.namespace, &recorded.shaping);
@@ -72,6 +76,28 @@ pub(super) async fn write_all(
             }
         }
     }
+}
+
+fn tell(
+    store: &Store,
+    start: Timestamp,
+    namespace: &str,
+    name: &str,
+    outlook: &[(u64, u32)],
+) -> Result<(), String> {
+    let point = |(second, replicas): &(u64, u32)| json!({"time": moment(start, *second).to_string(), "replicas": replicas, "provider": "Dynamic-Predictive"});
+    let points: Vec<Value> = outlook.iter().map(point).collect();
+    let told = store.modify(
+        ResourceName::new(AUTOSCALERS.0, AUTOSCALERS.1),
+        namespace,
+        name,
+        Part::Status,
+        |object| {
+            object["status"]["outlook"] = json!(points);
+            true
+        },
+    );
+    told.map(drop).map_err(|error| error.to_string())
 }
 
 fn create(

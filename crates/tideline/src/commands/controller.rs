@@ -5,6 +5,7 @@
 
 use super::{client, runtime};
 use crate::admission_flags::AdmissionFlags;
+use crate::ahead_flags::AheadFlags;
 use crate::alert_flags::{self, AlertFlags};
 use crate::alibaba_flags::AlibabaFlags;
 use crate::configuration::Watched;
@@ -87,6 +88,8 @@ pub(crate) struct Arguments {
     page: PageFlags,
     #[command(flatten)]
     rules: RuleFlags,
+    #[command(flatten)]
+    ahead: AheadFlags,
     #[command(flatten)]
     alerts: AlertFlags,
     #[command(flatten)]
@@ -278,6 +281,7 @@ pub(crate) fn configured(arguments: &Arguments, file: Option<(&str, &str)>) -> R
     arguments.shell.apply(&mut config);
     let zone = std::env::var("TZ").ok();
     arguments.rules.apply(&mut config.policies, zone.as_deref());
+    arguments.ahead.apply(&mut config.policies);
     arguments.policies.apply(&mut config.policies);
     config.policies.dry_run |= arguments.dry_run;
     config.policies.dry_run_pools.extend(arguments.dry_run_pool.iter().cloned());

@@ -438,6 +438,7 @@ impl Gathering {
             Input::Pdbs,
             Input::Namespaces,
             Input::NodeRules,
+            Input::Outlooks,
         ];
         for input in inputs.into_iter().chain(providers) {
             self.cluster.apply(Change::Input(input, InputState::Fresh));

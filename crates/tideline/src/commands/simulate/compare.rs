@@ -12,7 +12,7 @@ use crate::table::Table;
 use forecast::{Kind, Series};
 use jiff::SignedDuration;
 use serde_json::json;
-use simulator::compare::{Compared, Comparison, PolicyKind, Row, World, usual_capacity};
+use simulator::compare::{Compared, Comparison, OnMachines, PolicyKind, Row, World, usual_capacity};
 use std::path::{Path, PathBuf};
 
 /// Most of the minutes of a record that may be missing.
@@ -64,6 +64,10 @@ pub(super) struct Arguments {
     /// Price of a machine an hour
     #[arg(long, value_name = "PRICE", default_value_t = 0.0)]
     machine_price: f64,
+    /// Also run the pods of `predictive` on the machines of the embedded cluster for so many days of the tried part, with
+    /// the planner following pods and with forecasts known to it; 0 = all of it. Takes a minute or two
+    #[arg(long, value_name = "DAYS", num_args = 0..=1, require_equals = true, default_missing_value = "0")]
+    on_machines: Option<usize>,
     /// How to print the answer
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     output: Output,
@@ -87,6 +91,62 @@ struct Found<'a> {
     missing: usize,
     compared: Compared,
     pareto: Vec<PolicyKind>,
+    /// Without and with forecasts known to the planner.
+    machines: Vec<OnMachines>,
+}
+
+/// The same pods on machines, without and with what is forecast.
+fn on_machines(
+    arguments: &Arguments,
+    about: &Comparison,
+    requests: &[f64],
+) -> Result<Vec<OnMachines>, CommandError> {
+    let Some(days) = arguments.on_machines else { return Ok(Vec::new()) };
+    let days = (days > 0).then_some(days);
+    let one = |joined| about.on_machines(requests, PolicyKind::Joined, joined, days);
+    Ok(vec![one(false)?, one(true)?])
+}
+
+impl Found<'_> {
+    fn machines_text(&self) -> String {
+        let [reactive, joined] = &self.machines[..] else { return String::new() };
+        let mut table = Table::new(&[
+            "ON MACHINES",
+            "PODS",
+            "WAITED",
+            "AT ONCE",
+            "LONGEST",
+            "MACHINE-MINUTES",
+            "AGAINST",
+            "BOUGHT",
+        ]);
+        for (name, one) in [("planner follows pods", reactive), ("predictive and joined", joined)] {
+            let against = 100.0 * one.machine_minutes as f64 / reactive.machine_minutes.max(1) as f64;
+            table.row([
+                name.to_owned(),
+                one.pods.to_string(),
+                one.waited.to_string(),
+                format!("{:.2} %", one.at_once_percent()),
+                format!("{} s", one.longest_seconds),
+                one.machine_minutes.to_string(),
+                format!("{against:.1} %"),
+                one.machines_bought.to_string(),
+            ]);
+        }
+        format!("\n{}", table.text())
+    }
+
+    fn machines_json(&self) -> Vec<serde_json::Value> {
+        let one = |one: &OnMachines| {
+            json!({
+                "joined": one.joined, "pods": one.pods, "waited": one.waited,
+                "atOncePercent": one.at_once_percent(), "waitedSeconds": one.waited_seconds,
+                "longestSeconds": one.longest_seconds, "machineMinutes": one.machine_minutes,
+                "machinesBought": one.machines_bought, "invariantViolations": one.violations,
+            })
+        };
+        self.machines.iter().map(one).collect()
+    }
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), CommandError> {
@@ -95,7 +155,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), CommandError> {
     let about = comparison(arguments, &requests)?;
     let compared = about.run(&requests).map_err(|error| CommandError::Input(format!("{file}: {error}")))?;
     let pareto = compared.pareto();
-    let found = Found { file, requests: &requests, about: &about, missing, compared, pareto };
+    let machines = on_machines(arguments, &about, &requests)?;
+    let found = Found { machines, file, requests: &requests, about: &about, missing, compared, pareto };
     if let Some(path) = &arguments.report {
         write(path, &found.html())?;
     }
@@ -231,7 +292,7 @@ impl Found<'_> {
             table.row(self.cells(row));
         }
         let note = "* no other policy both loses less and costs less (those that know the future left out)";
-        format!("{}\n\n{}\n{note}\n", self.about(), table.text())
+        format!("{}\n\n{}\n{note}\n{}", self.about(), table.text(), self.machines_text())
     }
 
     fn json(&self) -> serde_json::Value {
@@ -265,6 +326,7 @@ impl Found<'_> {
             "from": self.compared.from, "to": self.compared.to,
             "replicaCapacity": self.about.replica_capacity, "target": self.about.target,
             "risk": self.about.risk, "machineRisk": self.about.machine_risk, "policies": rows,
+            "onMachines": self.machines_json(),
         })
     }
 

@@ -1,0 +1,189 @@
+//! Portraits and nodes joined, end to end: what a cron portrait asks for at a time has its nodes ready by then.
+//!
+//! The whole program in virtual time: the shell of workloads follows the portrait and tells of it, the controller buys
+//! for what is told, the embedded cluster makes machines, which take three minutes, and schedules pods.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use api::kapacity::IntelligentHorizontalPodAutoscaler as Ihpa;
+use api::simulated::SimulatedPool;
+use clock::Clock;
+use clouds::watching::WatchSettings;
+use controller::{Config, Controller};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::batch::v1::CronJob;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::api::{Api, ListParams, PostParams};
+use kube::{Client, Resource};
+use leadership::LeaderElection;
+use metrics::ResourceApi;
+use metrics::resource_api::ResourceApiSettings;
+use model::Policies;
+use sandbox::{Options, Sandbox};
+use scaler::Scaler;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use std::fmt::Debug;
+use std::sync::Arc;
+use tokio::task::JoinSet;
+
+struct World {
+    clock: Clock,
+    client: Client,
+    _sandbox: Sandbox,
+    _running: JoinSet<()>,
+}
+
+impl World {
+    /// One pool whose machines hold two replicas and take three minutes, and both shells.
+    async fn new(ahead: bool) -> Self {
+        let clock = Clock::starting_at("2026-01-01T00:00:00Z".parse().unwrap());
+        let sandbox = Sandbox::start(Options { cluster_api: false, ..Options::new(clock, 7) }).unwrap();
+        let client = sandbox.client("test");
+        let mut policies = Policies { unneeded_time: SignedDuration::from_mins(5), ..Policies::default() };
+        policies.delay_after_add = SignedDuration::ZERO;
+        policies.ahead.enabled = ahead;
+        policies.ahead.unknown_lead = SignedDuration::from_mins(3);
+        let controller =
+            Controller::new(sandbox.client("controller"), Config::for_simulation(policies, 7), clock)
+                .unwrap();
+        let config = scaler::Config {
+            leader_election: LeaderElection { enabled: false, ..LeaderElection::default() },
+            watch: WatchSettings { timeout_seconds: 0, ..WatchSettings::default() },
+            ..scaler::Config::default()
+        };
+        let usage = Arc::new(ResourceApi::new(client.clone(), clock, ResourceApiSettings::default()));
+        let scaler = Scaler::new(sandbox.client("scaler"), clock, config, usage).unwrap();
+        let mut running = JoinSet::new();
+        running.spawn(async { controller.run(std::future::pending()).await.unwrap() });
+        running.spawn(async { scaler.run(std::future::pending()).await.unwrap() });
+        let world = Self { clock, client, _sandbox: sandbox, _running: running };
+        let pool = json!({
+            "apiVersion": "tideline.dev/v1alpha1", "kind": "SimulatedPool", "metadata": {"name": "machines"},
+            "spec": {"min": 0, "max": 20, "boot": {"minSeconds": 180, "maxSeconds": 180},
+                     "template": {"allocatable": {"cpu": "2", "memory": "16Gi"}}},
+        });
+        let pools: Api<SimulatedPool> = Api::all(world.client.clone());
+        pools.create(&PostParams::default(), &serde_json::from_value(pool).unwrap()).await.unwrap();
+        world
+    }
+
+    async fn make<K>(&self, object: Value)
+    where
+        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+            + Clone
+            + Debug
+            + DeserializeOwned
+            + serde::Serialize,
+    {
+        let api: Api<K> = Api::namespaced(self.client.clone(), "default");
+        api.create(&PostParams::default(), &serde_json::from_value(object).unwrap()).await.unwrap();
+    }
+
+    /// A workload of one replica, and a portrait that asks for nine from 1:00 to 2:00.
+    async fn populate(&self) {
+        let labels = json!({"app": "web"});
+        let container = json!({"name": "c", "image": "i", "resources": {"requests": {"cpu": "900m"}}});
+        self.make::<Deployment>(json!({
+            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"},
+            "spec": {"replicas": 1, "selector": {"matchLabels": labels},
+                     "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}}},
+        }))
+        .await;
+        let cron = json!({"name": "peak", "start": "0 1 * * *", "end": "0 2 * * *", "replicas": 9});
+        self.make::<Ihpa>(json!({
+            "apiVersion": "autoscaling.kapacitystack.io/v1alpha1", "kind": "IntelligentHorizontalPodAutoscaler",
+            "metadata": {"name": "web"},
+            "spec": {
+                "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"},
+                "minReplicas": 1, "maxReplicas": 10,
+                "portraitProviders": [
+                    {"type": "Static", "priority": 1, "static": {"replicas": 1}},
+                    {"type": "Cron", "priority": 2, "cron": {"crons": [cron]}},
+                ],
+            },
+        }))
+        .await;
+    }
+
+    async fn until(&self, moment: &str) {
+        self.clock.sleep_until(moment.parse().unwrap()).await;
+    }
+
+    async fn ready_nodes(&self) -> usize {
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        let ready = |node: &Node| {
+            let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
+            conditions.into_iter().flatten().any(|one| one.type_ == "Ready" && one.status == "True")
+        };
+        nodes.list(&ListParams::default()).await.unwrap().items.iter().filter(|node| ready(node)).count()
+    }
+
+    /// The longest time that a pod had to wait for its place, of those made since a moment.
+    async fn longest_wait(&self, since: &str) -> (usize, SignedDuration) {
+        let since: Timestamp = since.parse().unwrap();
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), "default");
+        let pods = pods.list(&ListParams::default()).await.unwrap().items;
+        let waits = pods.iter().filter_map(|pod| {
+            let made = pod.metadata.creation_timestamp.as_ref()?.0;
+            let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+            let placed = conditions.iter().find(|one| one.type_ == "PodScheduled" && one.status == "True")?;
+            (made >= since).then(|| placed.last_transition_time.as_ref().unwrap().0.duration_since(made))
+        });
+        let waits: Vec<SignedDuration> = waits.collect();
+        (waits.len(), waits.into_iter().max().unwrap_or_default())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nodes_are_ready_when_a_cron_portraits_replicas_are_due() {
+    let world = World::new(true).await;
+    world.populate().await;
+    world.until("2026-01-01T00:55:00Z").await;
+    assert_eq!(world.ready_nodes().await, 1, "nothing comes earlier than needed");
+    world.until("2026-01-01T00:59:59Z").await;
+    assert_eq!(world.ready_nodes().await, 5, "all are ready before the time");
+    world.until("2026-01-01T01:01:00Z").await;
+    let (pods, longest) = world.longest_wait("2026-01-01T00:59:00Z").await;
+    assert_eq!(pods, 8);
+    assert!(longest < SignedDuration::from_secs(10), "a pod waited {longest}");
+    world.until("2026-01-01T02:30:00Z").await;
+    assert_eq!(world.ready_nodes().await, 1, "and go when the time is over");
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_it_is_switched_off_pods_wait_for_machines() {
+    let world = World::new(false).await;
+    world.populate().await;
+    world.until("2026-01-01T00:59:59Z").await;
+    assert_eq!(world.ready_nodes().await, 1);
+    world.until("2026-01-01T01:05:00Z").await;
+    let (pods, longest) = world.longest_wait("2026-01-01T00:59:00Z").await;
+    assert_eq!(pods, 8);
+    assert!(longest >= SignedDuration::from_secs(180), "a pod waited only {longest}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_pods_of_a_cron_jobs_next_run_have_their_nodes_when_it_is_due() {
+    let world = World::new(true).await;
+    let container = json!({"name": "c", "image": "i", "resources": {"requests": {"cpu": "1500m"}}});
+    self_made_job(&world, container).await;
+    world.until("2026-01-01T00:25:00Z").await;
+    assert_eq!(world.ready_nodes().await, 0);
+    world.until("2026-01-01T00:29:59Z").await;
+    assert_eq!(world.ready_nodes().await, 3);
+}
+
+async fn self_made_job(world: &World, container: Value) {
+    let pod = json!({"spec": {"restartPolicy": "Never", "containers": [container]}});
+    world
+        .make::<CronJob>(json!({
+            "apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "nightly"},
+            "spec": {
+                "schedule": "30 1 * * *", "timeZone": "Europe/Berlin",
+                "jobTemplate": {"spec": {"parallelism": 3, "completions": 3, "template": pod}},
+            },
+        }))
+        .await;
+}
