@@ -124,7 +124,7 @@ fn labels(fields: &Map<String, Value>) -> Result<Vec<Requirement>, IntakeError> 
 
 /// Reads `{key, operator, values}`; `Gte` and `Lte` become the stricter bound that means the same.
 pub(crate) fn requirement(value: &Value) -> Result<Requirement, IntakeError> {
-    let key = text("key", value.get("key").unwrap_or(&Value::Null))?;
+    let key = model::today_name(&text("key", value.get("key").unwrap_or(&Value::Null))?);
     let values = value.get("values").map_or_else(|| Ok(Vec::new()), |list| texts("values", list))?;
     let word = text("operator", value.get("operator").unwrap_or(&Value::Null))?;
     let bound = |shift: i64| -> Result<Vec<Arc<str>>, IntakeError> {

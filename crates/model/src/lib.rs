@@ -83,6 +83,6 @@ pub use verdicts::{NodeVerdicts, PodVerdicts, Verdicts};
 pub use volumes::{
     AccessMode, BindingMode, CsiDriver, CsiSource, DriverLimits, Fittings, InlineDisk, PersistentVolume,
     PodVolumeClaim, StorageCapacity, StorageClass, UnboundVolume, VolumeAttachment, VolumeClaim, VolumeMode,
-    VolumeNeeds, VolumeRefusal, VolumeZone, add_zone_aliases,
+    VolumeNeeds, VolumeRefusal, VolumeZone, add_zone_aliases, today_name,
 };
 pub use workload::{DaemonSet, Owner, Pdb, UnhealthyPodEviction, Workload};

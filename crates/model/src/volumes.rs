@@ -355,8 +355,29 @@ const ZONE_ALIASES: [&str; 5] = [
     "topology.diskplugin.csi.alibabacloud.com/zone",
 ];
 
-/// What a node that is promised will be labelled with once the CSI drivers run on it: its zone by their names.
+/// Old names of labels that nodes still carry, each with the name of today.
+const OLD_NAMES: [(&str, &str); 5] = [
+    ("failure-domain.beta.kubernetes.io/zone", "topology.kubernetes.io/zone"),
+    ("failure-domain.beta.kubernetes.io/region", "topology.kubernetes.io/region"),
+    ("beta.kubernetes.io/arch", "kubernetes.io/arch"),
+    ("beta.kubernetes.io/os", "kubernetes.io/os"),
+    ("beta.kubernetes.io/instance-type", "node.kubernetes.io/instance-type"),
+];
+
+/// The name of a label as it is used today.
+pub fn today_name(key: &Arc<str>) -> Arc<str> {
+    let known = OLD_NAMES.iter().find(|(old, _)| **key == **old);
+    known.map_or_else(|| Arc::clone(key), |(_, today)| Arc::from(*today))
+}
+
+/// What a node that is promised will be labelled with besides: its labels by their old names, which kubelet and cloud
+/// controllers still write, and its zone by the names of the CSI drivers that will run on it.
 pub fn add_zone_aliases(labels: &mut Labels) {
+    for (old, today) in OLD_NAMES {
+        if let Some(value) = labels.get(today).cloned() {
+            labels.entry(Arc::from(old)).or_insert(value);
+        }
+    }
     let Some(zone) = labels.get("topology.kubernetes.io/zone").cloned() else { return };
     for alias in ZONE_ALIASES {
         labels.entry(Arc::from(alias)).or_insert_with(|| Arc::clone(&zone));
