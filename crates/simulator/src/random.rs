@@ -1,9 +1,11 @@
-//! Randomised simulation: a seed makes a cluster, its users, and what goes wrong; then a quiet phase must converge.
+//! Randomised simulation: a seed makes a cluster, its users, and what goes wrong; then a quiet phase must converge. Beside
+//! each, a course of direct pools in a cluster of their own.
 //!
 //! Owns running such scenarios and what is expected at their end. What a seed makes is `generate`'s, what must hold
 //! all the time the checker's.
 
 mod converge;
+mod direct;
 mod generate;
 mod table;
 
@@ -82,6 +84,12 @@ pub fn run_random(seed: u64, options: RandomOptions<'_>) -> Result<RandomOutcome
         });
     }
     converge::check(&result);
+    let of_direct_pools = direct::run_direct(seed)?;
+    result.seen.with(|seen| {
+        for what in &of_direct_pools {
+            seen.checks.broken(result.end, &format!("direct pools: {what}"));
+        }
+    });
     let rounds = result.seen.with(|seen| seen.rounds);
     Ok(RandomOutcome {
         seed,
