@@ -49,7 +49,10 @@ pub(crate) fn check_buy(case: &mut Case<'_>, buy: &Buy) {
 /// The size that the pool is asked for, an order that it does not show yet included.
 fn asked_size(case: &Case<'_>, pool: &Pool) -> u32 {
     let open = case.before.scale_ups.get(&pool.id).filter(|order| order.ordered && !order.lowering);
-    let open = open.filter(|order| !order.confirmed).map_or(0, |order| order.to);
+    // Claims that are not seen by then never will be: such an order is over, and what it asked for no longer counts.
+    let is_over = |deadline| pool.direct().is_some() && deadline <= case.now;
+    let open = open.filter(|order| !order.confirmed && !is_over(order.deadline));
+    let open = open.map_or(0, |order| order.to);
     pool.target.max(open)
 }
 

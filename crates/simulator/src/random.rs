@@ -1,5 +1,5 @@
 //! Randomised simulation: a seed makes a cluster, its users, and what goes wrong; then a quiet phase must converge. Beside
-//! each, a course of direct pools in a cluster of their own.
+//! one in four runs a course of direct pools, in a cluster of its own.
 //!
 //! Owns running such scenarios and what is expected at their end. What a seed makes is `generate`'s, what must hold
 //! all the time the checker's.
@@ -20,6 +20,9 @@ use crate::simulate::report;
 use jiff::SignedDuration;
 use sandbox::api::Census;
 use std::path::PathBuf;
+
+/// Of so many seeds one has a course of direct pools, too.
+const ONE_IN: u64 = 4;
 
 /// How a random scenario ended.
 #[derive(Clone, Debug, PartialEq)]
@@ -84,7 +87,8 @@ pub fn run_random(seed: u64, options: RandomOptions<'_>) -> Result<RandomOutcome
         });
     }
     converge::check(&result);
-    let of_direct_pools = direct::run_direct(seed)?;
+    let with_direct_pools = seed.is_multiple_of(ONE_IN);
+    let of_direct_pools = if with_direct_pools { direct::run_direct(seed)? } else { Vec::new() };
     result.seen.with(|seen| {
         for what in &of_direct_pools {
             seen.checks.broken(result.end, &format!("direct pools: {what}"));
