@@ -46,7 +46,7 @@ impl Server {
         })
     }
 
-    async fn send(&self, ask: &Ask) -> Result<bytes::Bytes, Failure> {
+    async fn send(&self, ask: &Ask) -> Result<Vec<u8>, Failure> {
         // Closed never: the semaphore lives as long as we do.
         let _turn = self.under_way.acquire().await.map_err(|error| ill(&error))?;
         let request = http::Request::builder().uri(&ask.path).header("accept", "application/json");
@@ -61,15 +61,25 @@ impl Server {
             .map_err(|error| Failure::new(FailureKind::Refused, "", format!("bad request: {error}")))?;
         let answer = self.client.send(request).await.map_err(|error| ill(&error))?;
         let status = answer.status();
-        let body =
-            Limited::new(answer.into_body(), self.largest_answer).collect().await.map_err(|error| {
-                let message =
-                    format!("the answer broke off, or is larger than {} bytes: {error}", self.largest_answer);
-                Failure::new(FailureKind::Ill, "", message)
-            })?;
-        let body = body.to_bytes();
+        let body = whole(answer.into_body(), self.largest_answer).await?;
         if status.is_success() { Ok(body) } else { Err(refusal(status, &body)) }
     }
+}
+
+/// A body in one piece, each part let go as it is copied: large answers would else be in memory twice.
+async fn whole(body: Body, limit: usize) -> Result<Vec<u8>, Failure> {
+    let failed = |error: &dyn std::fmt::Display| {
+        let message = format!("the answer broke off, or is larger than {limit} bytes: {error}");
+        Failure::new(FailureKind::Ill, "", message)
+    };
+    let (mut body, mut read) = (std::pin::pin!(Limited::new(body, limit)), Vec::new());
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| failed(&error))?;
+        if let Some(data) = frame.data_ref() {
+            read.extend_from_slice(data);
+        }
+    }
+    Ok(read)
 }
 
 /// Fields as a query string or a form carries them.

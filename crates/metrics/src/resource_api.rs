@@ -15,7 +15,7 @@ use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
 use kube::Client;
 use model::Labels;
-use reading::{PodUsage, Snapshot};
+use reading::{Answer, PodUsage, Snapshot};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -30,7 +30,8 @@ const REFUSED_FOR: SignedDuration = SignedDuration::from_mins(10);
 /// How the API is asked.
 #[derive(Clone, Copy, Debug)]
 pub struct ResourceApiSettings {
-    /// How long a list answers further queries. Servers measure every 15 s or more seldom.
+    /// How long a list answers further queries: shorter than the time between two looks of anyone. Servers measure
+    /// every 15 s or more seldom.
     pub shared_for: SignedDuration,
     /// Values older than this are not used.
     pub stale_after: SignedDuration,
@@ -40,7 +41,7 @@ pub struct ResourceApiSettings {
 impl Default for ResourceApiSettings {
     fn default() -> Self {
         Self {
-            shared_for: SignedDuration::from_secs(5),
+            shared_for: SignedDuration::from_secs(4),
             stale_after: SignedDuration::from_mins(5),
             calls: CallLimits { per_second: 20, rest: Duration::from_secs(10), ..CallLimits::default() },
         }
@@ -163,7 +164,7 @@ impl ResourceApi {
         if !selector.is_empty() {
             path = format!("{path}?{}", crate::fetch::form(&[("labelSelector", selector)]));
         }
-        self.server.read(&Ask { path, form: None }).await
+        self.server.read::<Answer>(&Ask { path, form: None }).await.map(|answer| answer.items)
     }
 
     fn lists(&self) -> MutexGuard<'_, Lists> {

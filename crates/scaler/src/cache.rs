@@ -7,6 +7,7 @@ mod pod;
 
 pub(crate) use pod::{DELETION_COST, MARK, OWN_COST, PodRecord};
 
+use crate::shared::Shared;
 use crate::slim;
 use api::kapacity::{HorizontalPortrait, IntelligentHorizontalPodAutoscaler as Ihpa, ReplicaProfile};
 use k8s_openapi::api::autoscaling::v2::CrossVersionObjectReference;
@@ -18,6 +19,9 @@ use std::sync::Arc;
 
 /// Label on what we install ourselves: a Deployment of the peer's name that carries it is us.
 const OUR_LABEL: (&str, &str) = ("app.kubernetes.io/name", "tideline");
+
+/// What `kubectl apply` keeps of its last file.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// A namespaced object's name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -114,6 +118,11 @@ impl Owner {
             uid: Arc::from(owner.uid.as_str()),
         })
     }
+
+    /// The same with texts that others have too.
+    fn kept_in(self, shared: &mut Shared) -> Self {
+        Self { name: shared.text(&self.name), uid: shared.text(&self.uid), ..self }
+    }
 }
 
 /// Everything that is known.
@@ -129,6 +138,10 @@ pub(crate) struct Cache {
     pods_of: BTreeMap<Arc<str>, BTreeSet<Key>>,
     sets_of: BTreeMap<Arc<str>, BTreeSet<TargetKey>>,
     profiles_of: BTreeMap<TargetKey, BTreeSet<Key>>,
+    /// Profiles of kinds that are not watched, by namespace.
+    custom: BTreeMap<Arc<str>, BTreeSet<Key>>,
+    /// Running Deployments of the peer's.
+    peers: BTreeSet<Key>,
     /// Portraits by the UID of the autoscaler that controls them.
     portraits_of: BTreeMap<Arc<str>, BTreeSet<Key>>,
     ihpas_of: BTreeMap<TargetKey, BTreeSet<Key>>,
@@ -154,9 +167,19 @@ fn take<K: Ord, V: Ord>(index: &mut BTreeMap<K, BTreeSet<V>>, key: &K, value: &V
     }
 }
 
+/// Takes off what is never read: who wrote which field is longer than most objects. A write without it keeps it.
+fn lighten(metadata: &mut ObjectMeta) {
+    metadata.managed_fields = None;
+}
+
 impl Cache {
-    pub(crate) fn note_ihpa(&mut self, ihpa: Ihpa) {
+    pub(crate) fn note_ihpa(&mut self, mut ihpa: Ihpa) {
         let key = Key::of(&ihpa.metadata);
+        lighten(&mut ihpa.metadata);
+        // Only its status is ever replaced, which leaves annotations alone.
+        if let Some(annotations) = &mut ihpa.metadata.annotations {
+            annotations.remove(LAST_APPLIED);
+        }
         if self.ihpas.get(&key).is_some_and(|known| is_older(&ihpa.metadata, &known.metadata)) {
             return;
         }
@@ -171,8 +194,9 @@ impl Cache {
         }
     }
 
-    pub(crate) fn note_portrait(&mut self, portrait: HorizontalPortrait) {
+    pub(crate) fn note_portrait(&mut self, mut portrait: HorizontalPortrait) {
         let key = Key::of(&portrait.metadata);
+        lighten(&mut portrait.metadata);
         if self.portraits.get(&key).is_some_and(|known| is_older(&portrait.metadata, &known.metadata)) {
             return;
         }
@@ -195,23 +219,25 @@ impl Cache {
         keys.filter_map(|key| self.portraits.get(key)).cloned().collect()
     }
 
-    pub(crate) fn note_profile(&mut self, profile: ReplicaProfile) {
+    pub(crate) fn note_profile(&mut self, mut profile: ReplicaProfile) {
         let key = Key::of(&profile.metadata);
+        lighten(&mut profile.metadata);
         if self.profiles.get(&key).is_some_and(|known| is_older(&profile.metadata, &known.metadata)) {
             return;
         }
         self.forget_profile(&key);
-        put(
-            &mut self.profiles_of,
-            TargetKey::of(&key.namespace, &profile.spec.scale_target_ref),
-            key.clone(),
-        );
+        let target = TargetKey::of(&key.namespace, &profile.spec.scale_target_ref);
+        if matches!(target.kind, Kind::Custom { .. }) {
+            put(&mut self.custom, key.namespace.clone(), key.clone());
+        }
+        put(&mut self.profiles_of, target, key.clone());
         self.profiles.insert(key, Arc::new(profile));
     }
 
     pub(crate) fn forget_profile(&mut self, key: &Key) {
         if let Some(old) = self.profiles.remove(key) {
             take(&mut self.profiles_of, &TargetKey::of(&key.namespace, &old.spec.scale_target_ref), key);
+            take(&mut self.custom, &key.namespace, key);
         }
     }
 
@@ -238,6 +264,10 @@ impl Cache {
 
     pub(crate) fn note_workload(&mut self, target: TargetKey, record: WorkloadRecord) {
         self.forget_workload(&target);
+        let runs = !record.ours && record.replicas.max(record.status_replicas) > 0;
+        if runs && target.kind == Kind::Deployment && &*target.key.name == api::kapacity::DEPLOYMENT {
+            self.peers.insert(target.key.clone());
+        }
         if let Some(owner) = &record.owner {
             put(&mut self.sets_of, owner.uid.clone(), target.clone());
         }
@@ -247,6 +277,9 @@ impl Cache {
     pub(crate) fn forget_workload(&mut self, target: &TargetKey) {
         if let Some(owner) = self.workloads.remove(target).and_then(|old| old.owner) {
             take(&mut self.sets_of, &owner.uid, target);
+        }
+        if target.kind == Kind::Deployment {
+            self.peers.remove(&target.key);
         }
     }
 
@@ -284,7 +317,7 @@ impl Cache {
     ) -> Vec<Arc<PodRecord>> {
         let first = Key { namespace: namespace.clone(), name: Arc::from("") };
         let pods = self.pods.range(first..).take_while(|(key, _)| key.namespace == *namespace);
-        pods.filter(|(_, pod)| selector.matches(&pod.labels)).map(|(_, pod)| pod.clone()).collect()
+        pods.filter(|(_, pod)| selector.matches(&pod.labels())).map(|(_, pod)| pod.clone()).collect()
     }
 
     /// Workloads that a pod may belong to: who controls it, and who controls that.
@@ -321,19 +354,12 @@ impl Cache {
 
     /// Profiles of kinds that are not watched: which pods are theirs only their selectors tell.
     pub(crate) fn custom_profiles(&self, namespace: &str) -> impl Iterator<Item = &Key> {
-        let custom = self.profiles_of.iter().filter(|(target, _)| matches!(target.kind, Kind::Custom { .. }));
-        custom.filter(move |(target, _)| &*target.key.namespace == namespace).flat_map(|(_, keys)| keys)
+        self.custom.get(namespace).into_iter().flatten()
     }
 
     /// A running Deployment of the peer's, which acts on the same kinds.
     pub(crate) fn peer(&self) -> Option<&Key> {
-        let deployments = self.workloads.iter().filter(|(target, _)| {
-            target.kind == Kind::Deployment && &*target.key.name == api::kapacity::DEPLOYMENT
-        });
-        deployments
-            .filter(|(_, record)| !record.ours && record.replicas.max(record.status_replicas) > 0)
-            .map(|(target, _)| &target.key)
-            .next()
+        self.peers.first()
     }
 }
 

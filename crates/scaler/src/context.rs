@@ -25,7 +25,6 @@ pub(crate) struct Context {
     pub(crate) metrics: Arc<dyn MetricSource>,
     pub(crate) recorder: Recorder,
     pub(crate) figures: Arc<Figures>,
-    cache: Mutex<Cache>,
     histories: Mutex<BTreeMap<String, History>>,
     resources: Mutex<BTreeMap<Kind, ApiResource>>,
     predictions: Mutex<Predictions>,
@@ -51,7 +50,6 @@ impl Context {
             metrics,
             recorder,
             figures,
-            cache: Mutex::default(),
             histories: Mutex::default(),
             resources: Mutex::default(),
             predictions: Mutex::default(),
@@ -61,7 +59,7 @@ impl Context {
 
     /// What is known; held only while it is looked at, never while waiting.
     pub(crate) fn cache(&self) -> MutexGuard<'_, Cache> {
-        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+        self.figures.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What was recommended and changed lately, by UID of the autoscaler.

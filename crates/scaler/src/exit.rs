@@ -3,9 +3,10 @@
 //! Owns what is looked for and in which order: the Lease first, then pods, then what would hold objects back. The
 //! user's autoscalers stay, and so do the definitions.
 
-use crate::cache::{OWN_COST, PodRecord};
+use crate::cache::{Key, OWN_COST, PodRecord};
 use crate::context::Context;
 use crate::profile::pods::bring;
+use crate::shared::Shared;
 use crate::{Config, Figures, ScalerError, slim};
 use api::kapacity::{
     FINALIZER, HorizontalPortrait, IntelligentHorizontalPodAutoscaler as Ihpa, ReplicaProfile,
@@ -57,7 +58,7 @@ pub async fn hand_back(
     };
     let source = ResourceApi::new(client.clone(), clock, ResourceApiSettings::default());
     let config = Config { events: false, ..config.clone() };
-    let figures = Arc::<Figures>::default();
+    let figures = Arc::new(Figures::new(clock));
     let context = Context::new(client.clone(), clock, config, Fence::open(), Arc::new(source), figures);
     let mut handed = Handed::default();
     let result = async {
@@ -93,9 +94,10 @@ async fn take_lease(client: &Client, clock: Clock, config: &Config) -> Result<El
 
 async fn free_pods(context: &Context, dry_run: bool, handed: &mut Handed) -> Result<(), ScalerError> {
     let pods: Api<slim::Pod> = Api::all(context.client.clone());
+    let mut shared = Shared::default();
     for pod in all(context, &pods, "pods").await? {
         let costly = pod.annotations().contains_key(OWN_COST);
-        let record = PodRecord::read(&pod);
+        let record = PodRecord::read(&pod, Key::of(&pod.metadata), &mut shared);
         if !record.is_active() || !(record.is_touched() || costly) {
             continue;
         }

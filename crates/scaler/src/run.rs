@@ -49,7 +49,7 @@ impl Scaler {
         metrics: Arc<dyn MetricSource>,
     ) -> Result<Self, ScalerError> {
         config.validate()?;
-        Ok(Self { client, clock, config, metrics, figures: Arc::default() })
+        Ok(Self { client, clock, config, metrics, figures: Arc::new(Figures::new(clock)) })
     }
 
     /// What is counted while it runs.
@@ -67,6 +67,7 @@ impl Scaler {
             () = defined(&self.client, self.config.call_timeout) => {}
         }
         let Self { client, clock, config, metrics, figures } = self;
+        figures.defined.store(true, Ordering::Relaxed);
         let election = config.leader_election.enabled.then(|| {
             let identity = leadership::identity(&config.leader_election.identity, clock);
             Election::start(&client, clock, &config.namespace, &config.leader_election, identity)
@@ -240,9 +241,6 @@ impl Loop {
             self.queue.add(job, now);
         }
         let peer_changed = had_peer != cache.peer().is_some();
-        let figures = &self.context.figures;
-        figures.autoscalers.store(cache.ihpas.len() as u64, Ordering::Relaxed);
-        figures.profiles.store(cache.profiles.len() as u64, Ordering::Relaxed);
         drop(cache);
         if peer_changed {
             self.look_at_everything();

@@ -4,12 +4,13 @@
 //! watch of all others down.
 
 use crate::cache::{Key, Kind, PodRecord, TargetKey, WorkloadRecord};
+use crate::shared::Shared;
 use crate::slim;
 use api::kapacity::{HorizontalPortrait, IntelligentHorizontalPodAutoscaler as Ihpa, ReplicaProfile};
 use clouds::watching::{Seen, WatchSettings, watch};
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
-use kube::api::{Api, DynamicObject};
+use kube::api::{Api, DynamicObject, ObjectMeta};
 use kube::core::ApiResource;
 use kube::{Client, Resource};
 use serde::de::DeserializeOwned;
@@ -54,17 +55,18 @@ pub(crate) fn all(
         ours::<ReplicaProfile>(client, settings, 2, "ReplicaProfiles", |key, profile| {
             Change::Profile(key, profile.map(Box::new))
         }),
-        feed(client, settings, 3, "pods", |key, pod: Option<slim::Pod>| {
-            Change::Pod(key, pod.map(|pod| Box::new(PodRecord::read(&pod))))
+        feed(client, settings, 3, "pods", |key, pod: Option<slim::Pod>, shared| {
+            let record = pod.map(|pod| Box::new(PodRecord::read(&pod, key.clone(), shared)));
+            Change::Pod(key, record)
         }),
-        feed(client, settings, 4, "Deployments", |key, set: Option<slim::Deployment>| {
+        feed(client, settings, 4, "Deployments", |key, set: Option<slim::Deployment>, _| {
             workload(Kind::Deployment, key, set.map(|set| WorkloadRecord::deployment(&set)))
         }),
-        feed(client, settings, 5, "ReplicaSets", |key, set: Option<slim::ReplicaSet>| {
+        feed(client, settings, 5, "ReplicaSets", |key, set: Option<slim::ReplicaSet>, _| {
             let record = set.map(|set| WorkloadRecord::plain(&set.metadata, &set.spec, &set.status));
             workload(Kind::ReplicaSet, key, record)
         }),
-        feed(client, settings, 6, "StatefulSets", |key, set: Option<slim::StatefulSet>| {
+        feed(client, settings, 6, "StatefulSets", |key, set: Option<slim::StatefulSet>, _| {
             workload(Kind::StatefulSet, key, set.map(|set| WorkloadRecord::stateful_set(&set)))
         }),
         feed(
@@ -72,7 +74,7 @@ pub(crate) fn all(
             settings,
             7,
             "HorizontalPodAutoscalers",
-            |key, hpa: Option<slim::HorizontalPodAutoscaler>| Change::Hpa(key, hpa.map(Box::new)),
+            |key, hpa: Option<slim::HorizontalPodAutoscaler>, _| Change::Hpa(key, hpa.map(Box::new)),
         ),
     ];
     stream::select_all(feeds)
@@ -87,13 +89,13 @@ fn feed<K>(
     settings: WatchSettings,
     place: usize,
     what: &'static str,
-    change: fn(Key, Option<K>) -> Change,
+    change: fn(Key, Option<K>, &mut Shared) -> Change,
 ) -> Feed
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
     let seen = watch(Api::<K>::all(client.clone()), what, settings);
-    listed(seen, place, move |key, object| Some(change(key, object)))
+    listed(seen, place, move |key, object, shared| Some(change(key, object, shared)))
 }
 
 /// Custom resources are read one by one: whoever installed their definition decides what it lets through.
@@ -109,7 +111,7 @@ where
 {
     let resource = ApiResource::erase::<K>(&());
     let seen = watch(Api::<DynamicObject>::all_with(client.clone(), &resource), what, settings);
-    listed(seen, place, move |key, object: Option<DynamicObject>| {
+    listed(seen, place, move |key, object: Option<DynamicObject>, _| {
         let Some(object) = object else { return Some(change(key, None)) };
         let read = serde_json::to_value(object).and_then(serde_json::from_value::<K>);
         match read {
@@ -126,34 +128,35 @@ where
 fn listed<K>(
     seen: BoxStream<'static, Seen<K>>,
     place: usize,
-    change: impl Fn(Key, Option<K>) -> Option<Change> + Send + 'static,
+    change: impl Fn(Key, Option<K>, &mut Shared) -> Option<Change> + Send + 'static,
 ) -> Feed
 where
     K: Resource + Send + 'static,
 {
     let mut known: BTreeSet<Key> = BTreeSet::new();
+    let mut shared = Shared::default();
     let mut unseen: Option<BTreeSet<Key>> = None;
     seen.flat_map(move |seen| {
         let mut heard = Vec::new();
         match seen {
             Seen::Begin => unseen = Some(known.clone()),
             Seen::Object(object) => {
-                let key = Key::of(object.meta());
+                let key = named(object.meta(), &known, &mut shared);
                 if let Some(unseen) = &mut unseen {
                     unseen.remove(&key);
                 }
                 known.insert(key.clone());
-                heard.extend(change(key, Some(object)).map(Heard::Change));
+                heard.extend(change(key, Some(object), &mut shared).map(Heard::Change));
             }
             Seen::Gone(object) => {
                 let key = Key::of(object.meta());
                 known.remove(&key);
-                heard.extend(change(key, None).map(Heard::Change));
+                heard.extend(change(key, None, &mut shared).map(Heard::Change));
             }
             Seen::Synced => {
                 for key in unseen.take().into_iter().flatten() {
                     known.remove(&key);
-                    heard.extend(change(key, None).map(Heard::Change));
+                    heard.extend(change(key, None, &mut shared).map(Heard::Change));
                 }
                 heard.push(Heard::Synced(place));
             }
@@ -164,4 +167,10 @@ where
         stream::iter(heard)
     })
     .boxed()
+}
+
+/// An object's name, the one copy of it where it is known.
+fn named(metadata: &ObjectMeta, known: &BTreeSet<Key>, shared: &mut Shared) -> Key {
+    let key = Key::of(metadata);
+    known.get(&key).cloned().unwrap_or_else(|| Key { namespace: shared.text(&key.namespace), name: key.name })
 }

@@ -280,3 +280,41 @@ fn write_metric(metric: &Metric) -> wire::MetricIdentifier {
         selector: (!all).then(|| selector_text(&metric.selector)),
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::panic, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+    use wire::query::Query as Of;
+
+    fn read(query: Of) -> Result<Query, String> {
+        read_query(Some(wire::Query { query: Some(query), ..wire::Query::default() }))
+    }
+
+    #[test]
+    fn what_cannot_be_asked_is_named_and_an_empty_name_means_all() {
+        let pods = |resource: &str, pod_identifier| {
+            Of::PodResource(wire::PodResourceQuery {
+                namespace: "shop".into(),
+                resource_name: resource.into(),
+                pod_identifier,
+            })
+        };
+        assert!(read(pods("storage", None)).unwrap_err().contains("\"storage\" is not supported"));
+        let Ok(Query::PodResource { pods: Objects::Selected(all), .. }) = read(pods("cpu", None)) else {
+            panic!("an empty name is no name")
+        };
+        assert_eq!(all, LabelSelector::default());
+        assert!(read_query(None).unwrap_err().contains("no query"));
+        let external = Of::External(wire::ExternalQuery { namespace: None, metric: None });
+        assert!(read(external).unwrap_err().contains("metric.name is empty"));
+        let nobody = Of::WorkloadResource(wire::WorkloadResourceQuery {
+            resource_name: "cpu".into(),
+            ..wire::WorkloadResourceQuery::default()
+        });
+        assert!(read(nobody).unwrap_err().contains("name and namespace"));
+        // Clients of the original send a core object's apiVersion as its group.
+        let core = group_kind(Some(wire::GroupKind { group: "v1".into(), kind: "Pod".into() })).unwrap();
+        assert_eq!((&*core.group, &*core.kind), ("", "Pod"));
+    }
+}

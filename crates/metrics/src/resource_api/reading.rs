@@ -5,7 +5,9 @@
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use serde::de::{Deserializer, SeqAccess, Visitor};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
 
 /// The use of all pods of a list.
@@ -34,10 +36,11 @@ pub(super) struct ContainerUsage {
     pub(super) memory_bytes: Option<f64>,
 }
 
+/// A list as it is answered.
 #[derive(Deserialize)]
-struct PodMetricsList {
+pub(super) struct Answer {
     #[serde(default)]
-    items: Vec<PodMetrics>,
+    pub(super) items: Snapshot,
 }
 
 #[derive(Deserialize)]
@@ -59,7 +62,7 @@ struct Metadata {
 
 #[derive(Deserialize)]
 struct ContainerMetrics {
-    name: Arc<str>,
+    name: String,
     #[serde(default)]
     usage: Usage,
 }
@@ -71,13 +74,42 @@ struct Usage {
     memory: Option<String>,
 }
 
+/// Pod by pod, so that no second form of the whole list is ever in memory.
 impl<'de> Deserialize<'de> for Snapshot {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let list = PodMetricsList::deserialize(deserializer)?;
-        let mut snapshot = Self::default();
-        for pod in list.items {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // A Go server writes an empty list as null.
+        deserializer.deserialize_any(Items)
+    }
+}
+
+struct Items;
+
+impl<'de> Visitor<'de> for Items {
+    type Value = Snapshot;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of pod metrics")
+    }
+
+    fn visit_unit<E>(self) -> Result<Snapshot, E> {
+        Ok(Snapshot::default())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Snapshot, A::Error> {
+        let mut snapshot = Snapshot::default();
+        // Containers of one workload have one name.
+        let mut names: BTreeSet<Arc<str>> = BTreeSet::new();
+        let mut named = |name: String| {
+            let known = names.get(&*name).cloned();
+            known.unwrap_or_else(|| {
+                let new: Arc<str> = Arc::from(name);
+                names.insert(new.clone());
+                new
+            })
+        };
+        while let Some(pod) = items.next_element::<PodMetrics>()? {
             let containers = pod.containers.into_iter().map(|container| ContainerUsage {
-                name: container.name,
+                name: named(container.name),
                 cpu_cores: container.usage.cpu.and_then(|text| cores(&text)),
                 memory_bytes: container.usage.memory.and_then(|text| bytes(&text)),
             });

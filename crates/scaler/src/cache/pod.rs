@@ -3,6 +3,7 @@
 //! Owns reading it: its state, its gate, what it asks for, and the mark that has it deleted first.
 
 use super::{Key, Owner};
+use crate::shared::Shared;
 use crate::slim;
 use api::kapacity::{ONLINE, POD_STATE};
 use jiff::Timestamp;
@@ -25,7 +26,8 @@ pub(crate) struct PodRecord {
     pub(crate) key: Key,
     pub(crate) uid: Arc<str>,
     pub(crate) version: u64,
-    pub(crate) labels: Labels,
+    /// Keys and values, each ended by a zero: they are looked at seldom, and maps of them would be most of a record.
+    labels: Box<str>,
     pub(crate) owner: Option<Owner>,
     pub(crate) deleting: bool,
     /// Succeeded or failed.
@@ -44,14 +46,12 @@ pub(crate) struct PodRecord {
     pub(crate) marked: bool,
     /// The user's own deletion cost, to be put back.
     pub(crate) own_cost: Option<Arc<str>>,
-    requests: Vec<ContainerRequest>,
+    requests: Box<[ContainerRequest]>,
 }
 
 impl PodRecord {
-    pub(crate) fn read(pod: &slim::Pod) -> Self {
+    pub(crate) fn read(pod: &slim::Pod, key: Key, shared: &mut Shared) -> Self {
         let metadata = &pod.metadata;
-        let text = |text: &Option<String>| text.as_deref().map(Arc::from);
-        let labels = metadata.labels.iter().flatten();
         let condition = |kind: &str| pod.status.conditions.iter().find(|condition| condition.type_ == kind);
         let readiness = condition("Ready").map(|ready| Readiness {
             ready: ready.status == "True",
@@ -67,15 +67,15 @@ impl PodRecord {
         let restarts =
             pod.status.container_statuses.iter().map(|container| container.restart_count).sum::<i32>();
         Self {
-            key: Key::of(metadata),
+            key,
             uid: Arc::from(metadata.uid.as_deref().unwrap_or_default()),
             version: metadata
                 .resource_version
                 .as_deref()
                 .and_then(|text| text.parse().ok())
                 .unwrap_or(u64::MAX),
-            labels: labels.map(|(key, value)| (Arc::from(key.as_str()), Arc::from(value.as_str()))).collect(),
-            owner: Owner::of(metadata),
+            labels: packed(metadata),
+            owner: Owner::of(metadata).map(|owner| owner.kept_in(shared)),
             deleting: metadata.deletion_timestamp.is_some(),
             ended: matches!(phase, Some("Succeeded" | "Failed")),
             failed: phase == Some("Failed"),
@@ -84,7 +84,7 @@ impl PodRecord {
                 Some("Unknown") => Phase::Unknown,
                 _ => Phase::Pending,
             },
-            node: text(&pod.spec.node_name),
+            node: pod.spec.node_name.as_deref().map(|name| shared.text(name)),
             readiness,
             started: pod.status.start_time.as_ref().map(|time| time.0),
             created: metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0),
@@ -95,8 +95,13 @@ impl PodRecord {
             cost: own_cost.and_then(|cost| cost.parse().ok()).unwrap_or(0),
             marked,
             own_cost: own_cost.map(|cost| Arc::from(cost.as_str())),
-            requests: requests(&pod.spec),
+            requests: requests(&pod.spec, shared),
         }
+    }
+
+    pub(crate) fn labels(&self) -> Labels {
+        let mut texts = self.labels.split_terminator('\0').map(Arc::from);
+        std::iter::from_fn(|| Some((texts.next()?, texts.next()?))).collect()
     }
 
     /// Whether it exists for scaling: neither ended nor on its way out.
@@ -138,7 +143,7 @@ impl PodRecord {
             running: self.phase == Phase::Running,
             started: self.started,
             readiness: self.readiness,
-            requests: self.requests.clone(),
+            requests: self.requests.to_vec(),
         }
     }
 }
@@ -152,7 +157,17 @@ fn state(metadata: &ObjectMeta) -> PodState {
     }
 }
 
-fn requests(spec: &slim::PodSpec) -> Vec<ContainerRequest> {
+/// Labels as one text; none of theirs holds a zero.
+fn packed(metadata: &ObjectMeta) -> Box<str> {
+    let mut text = String::new();
+    for part in metadata.labels.iter().flatten().flat_map(|(key, value)| [key, value]) {
+        text.push_str(part);
+        text.push('\0');
+    }
+    text.into_boxed_str()
+}
+
+fn requests(spec: &slim::PodSpec, shared: &mut Shared) -> Box<[ContainerRequest]> {
     let sidecars =
         spec.init_containers.iter().filter(|init| init.restart_policy.as_deref() == Some("Always"));
     let asked = |container: &slim::Container, resource: &str| {
@@ -163,7 +178,7 @@ fn requests(spec: &slim::PodSpec) -> Vec<ContainerRequest> {
         .iter()
         .chain(sidecars)
         .map(|container| ContainerRequest {
-            name: Arc::from(container.name.as_str()),
+            name: shared.text(&container.name),
             cpu: asked(container, "cpu"),
             memory: asked(container, "memory"),
         })

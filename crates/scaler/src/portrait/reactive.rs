@@ -8,7 +8,7 @@ use crate::cache::{Key, PodRecord};
 use crate::context::Context;
 use crate::target::{self, Target};
 use api::kapacity::{DataType, HorizontalPortraitSpec, KubeHpa, MetricSpec, PortraitData, StaticPortrait};
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::autoscaling::v2::{MetricIdentifier, MetricTarget, ObjectMetricSource};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use metrics::{GroupKind, Latest, Metric, Objects, Query};
@@ -23,6 +23,8 @@ const FAILED: &str = "FailedGeneratePortrait";
 const DEFAULT_WINDOW: SignedDuration = SignedDuration::from_mins(1);
 /// Shorter periods would only read the same values again.
 const SHORTEST_PERIOD: SignedDuration = SignedDuration::from_secs(1);
+/// Longer than a list of the resource metrics is shared.
+const BEAT: SignedDuration = SignedDuration::from_secs(5);
 
 pub(super) async fn generate(
     context: &Context,
@@ -32,7 +34,7 @@ pub(super) async fn generate(
     let given = spec.portrait.algorithm.kube_hpa.clone().unwrap_or_default();
     let (period, settings) =
         settings(&given).map_err(|message| Failure { reason: FAILED, message, again: None })?;
-    let again = context.clock.now().saturating_add(period).ok();
+    let again = next_look(context.clock.now(), period);
     let failed = |message: String| Failure { reason: FAILED, message, again };
     let target = target::observe(context, &key.namespace, &spec.scale_target_ref).await;
     let target = target.map_err(|error| failed(error.to_string()))?;
@@ -44,6 +46,16 @@ pub(super) async fn generate(
         ..PortraitData::default()
     };
     Ok(Made { data, forecast: None, again })
+}
+
+/// Looks come together on common beats, never later than a period after the one before: then a list of metrics that
+/// is fresh serves them all, and is read once a beat.
+fn next_look(now: Timestamp, period: SignedDuration) -> Option<Timestamp> {
+    let at = now.saturating_add(period).ok()?;
+    if period < BEAT * 2 {
+        return Some(at);
+    }
+    Timestamp::from_second(at.as_second() - at.as_second().rem_euclid(BEAT.as_secs())).ok()
 }
 
 async fn replicas(
@@ -294,6 +306,17 @@ mod tests {
         assert!(wrong(KubeHpa { sync_period: "soon".into(), ..KubeHpa::default() }).contains("syncPeriod"));
         let (period, read) = settings(&KubeHpa::default()).unwrap();
         assert_eq!((period.as_secs(), read), (15, Settings::default()));
+    }
+
+    #[test]
+    fn looks_meet_on_beats_and_none_is_late() {
+        let next = |now: &str, period: i64| {
+            next_look(now.parse().unwrap(), SignedDuration::from_secs(period)).unwrap().to_string()
+        };
+        assert_eq!(next("2026-01-01T00:00:03.7Z", 15), "2026-01-01T00:00:15Z");
+        assert_eq!(next("2026-01-01T00:00:15.001Z", 15), "2026-01-01T00:00:30Z");
+        assert_eq!(next("2026-01-01T00:00:15Z", 15), "2026-01-01T00:00:30Z");
+        assert_eq!(next("2026-01-01T00:00:03.7Z", 7), "2026-01-01T00:00:10.7Z");
     }
 
     #[test]
