@@ -7,6 +7,7 @@
 mod error;
 mod machines;
 mod program;
+pub mod prometheus;
 mod runner;
 mod shown;
 mod table;

@@ -2,6 +2,7 @@
 //!
 //! Owns their start, with delays short enough for tests, nodes that are simply there, and what pods are said to use.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use clock::Clock;
@@ -67,9 +68,11 @@ impl Machines {
         Ok(Self { tasks })
     }
 
-    /// Serves `metrics.k8s.io` by the load model: annotations say how many requests reach pods.
-    pub async fn serve_metrics(&mut self, cluster: &ControlPlane) -> Result<(), Error> {
+    /// Serves `metrics.k8s.io` by the load model: annotations say how many requests reach pods. The same server has a
+    /// page for Prometheus.
+    pub async fn serve_metrics(&mut self, cluster: &ControlPlane) -> Result<SocketAddr, Error> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(Error::Listen)?;
+        let address = listener.local_addr().map_err(Error::Listen)?;
         let user = cluster.kubeconfig_for_user("simulated-metrics-server", &["system:masters"])?;
         let client = client_from(&user).await?;
         self.tasks.spawn(async move {
@@ -77,7 +80,7 @@ impl Machines {
                 eprintln!("no metrics are served: {error}");
             }
         });
-        Ok(())
+        Ok(address)
     }
 }
 

@@ -20,6 +20,7 @@ use tokio::time::{Instant, timeout};
 use crate::error::Error;
 use crate::machines::{Cloud, Machines, create_node};
 use crate::program::tideline;
+use crate::prometheus;
 use crate::shown::matches;
 use crate::source_root;
 use crate::transcript::{Action, Capabilities, Post, Start, State, Step, Transcript};
@@ -109,21 +110,17 @@ impl<'a> World<'a> {
         let path = format!("{}:/usr/local/bin:/usr/bin:/bin", bin.display());
         let cloud = if transcript.simulated_cloud { Cloud::Simulated } else { Cloud::None };
         let mut machines = Machines::start(&cluster, cloud).await?;
+        let mut started = Vec::new();
         if transcript.simulated_load {
-            machines.serve_metrics(&cluster).await?;
+            let load = machines.serve_metrics(&cluster).await?;
+            if let Some(port) = transcript.prometheus {
+                started.push((port, prometheus::start(dir.path(), load, port)?));
+            }
         }
         for node in &transcript.nodes {
             create_node(&cluster, node).await?;
         }
-        Ok(Self {
-            started: Vec::new(),
-            users: Vec::new(),
-            _machines: machines,
-            transcript,
-            dir,
-            path,
-            cluster,
-        })
+        Ok(Self { started, users: Vec::new(), _machines: machines, transcript, dir, path, cluster })
     }
 
     async fn step(&mut self, step: &Step, state: &State<'_>) -> Result<Outcome, Error> {

@@ -46,6 +46,8 @@ pub struct Transcript {
     /// Whether what pods use is served, by the sandbox's load model.
     #[serde(default)]
     pub simulated_load: bool,
+    /// The port on which a real Prometheus looks at that load, where one is wanted.
+    pub prometheus: Option<u16>,
     /// What the document leaves to its reader to fill in.
     #[serde(default)]
     pub environment: BTreeMap<String, String>,

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
 use std::fs;
+use std::io::Write as _;
 
 use acceptance::{Transcript, run, source_root, table};
 use tokio::sync::Semaphore;
@@ -31,6 +32,55 @@ async fn transcript(name: &str) {
     }
     let _place = PLACES.acquire().await.unwrap();
     if let Err(error) = run(one, &capabilities).await {
+        panic!("{error}");
+    }
+}
+
+/// Port of the Prometheus of the second run; no other transcript uses it.
+const PROMETHEUS: u16 = 19090;
+
+/// The steps of chapter 1.2 alone, with metrics from a Prometheus instead of the resource metrics API. Rates are over
+/// 15 s rather than three minutes, so that it does not take ten.
+fn by_prometheus(text: &str) -> Transcript {
+    let mut document: serde_json::Value = serde_saphyr::from_str(text).unwrap();
+    document["prometheus"] = PROMETHEUS.into();
+    let steps = document["steps"].as_array_mut().unwrap();
+    steps.retain(|step| {
+        let name = step["name"].as_str().unwrap();
+        name == "install the product" || name.ends_with("(1.2)")
+    });
+    let added = "sed 's/3m/15s/g' \"$DEPLOY/chart/files/prometheus-metrics-config.yaml\" > rules.yaml\n";
+    steps[0]["run"] = (steps[0]["run"].as_str().unwrap().to_owned() + added).into();
+    for step in steps.iter_mut().filter(|step| step["start"].is_object()) {
+        let command = step["start"]["command"].as_str().unwrap();
+        let flags = "--prometheus-metrics-config=rules.yaml --prometheus-metrics-relist-interval=2s";
+        let command = format!("{command} --prometheus-address=http://127.0.0.1:{PROMETHEUS} {flags}");
+        step["start"]["command"] = command.into();
+    }
+    serde_json::from_value(document).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reactive_by_prometheus() {
+    let (_, capabilities) = Transcript::read_all(&source_root().join("tests/seeds")).unwrap();
+    let dir = source_root().join("tests/seeds/004-ihpa");
+    let mut chapter = by_prometheus(&fs::read_to_string(dir.join("transcript.yaml")).unwrap());
+    assert!(chapter.steps.len() > 8, "{:?}", chapter.steps);
+    chapter.dir = dir;
+    if !testbed::wanted("chapter 1.2 with a real Prometheus") {
+        return;
+    }
+    if acceptance::prometheus::program().is_none() {
+        assert!(
+            std::env::var_os("TIDELINE_NEED_PROMETHEUS").is_none(),
+            "Prometheus is asked for, but not there"
+        );
+        let _ =
+            writeln!(std::io::stderr(), "left out: chapter 1.2 with Prometheus (apt-get install prometheus)");
+        return;
+    }
+    let _place = PLACES.acquire().await.unwrap();
+    if let Err(error) = run(&chapter, &capabilities).await {
         panic!("{error}");
     }
 }

@@ -18,7 +18,7 @@ use futures::stream::{self, Stream};
 use model::AlertDemand;
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
@@ -79,7 +79,13 @@ pub struct Handle {
     health: Health,
     /// When the loop last answered.
     answered: Arc<std::sync::Mutex<tokio::time::Instant>>,
+    beside: Arc<OnceLock<MoreMetrics>>,
 }
+
+/// Metrics of what runs beside the rounds, in the form of OpenMetrics without its last line.
+type MoreMetrics = Box<dyn Fn() -> String + Send + Sync>;
+/// What ends a page of metrics.
+const METRICS_END: &str = "# EOF\n";
 
 /// The loop's end of a handle.
 pub(crate) struct Answering {
@@ -96,6 +102,7 @@ pub(crate) fn pair(health: Health) -> (Handle, Answering) {
         streams: Arc::new(Semaphore::new(MOST_STREAMS)),
         health,
         answered: Arc::new(std::sync::Mutex::new(tokio::time::Instant::now())),
+        beside: Arc::default(),
     };
     (handle, Answering { questions: asked, standing })
 }
@@ -108,7 +115,18 @@ impl Handle {
 
     /// The metrics now, as Prometheus reads them.
     pub async fn metrics(&self) -> Option<String> {
-        self.ask(Question::Metrics).await
+        let mut text = self.ask(Question::Metrics).await?;
+        if let Some(more) = self.beside.get() {
+            text.truncate(text.trim_end_matches(METRICS_END).len());
+            text.push_str(&more());
+            text.push_str(METRICS_END);
+        }
+        Some(text)
+    }
+
+    /// Shows metrics of what runs beside the rounds as well; the first that is told stays.
+    pub fn show_metrics(&self, more: impl Fn() -> String + Send + Sync + 'static) {
+        let _ = self.beside.set(Box::new(more));
     }
 
     /// Why one thing is as it is; the inner `None` where nothing of that name is known.

@@ -101,6 +101,38 @@ pub const ALERTS: &[Alert] = &[
         summary: "From a change to its plan takes {{ $value | humanizeDuration }}",
         fix: "give the controller more CPU; see throttling of its container",
     },
+    Alert {
+        name: "TidelineWorkloadsNobodyLeads",
+        expression: "max(tideline_workloads_leader) < 1",
+        lasting: "5m",
+        severity: "warning",
+        summary: "No replica acts on autoscalers of workloads",
+        fix: "see who holds the Lease kapacity-manager.kapacitystack.io, and the log of the replicas",
+    },
+    Alert {
+        name: "TidelineWorkloadsStale",
+        expression: "max(tideline_workloads_ready) < 1",
+        lasting: "10m",
+        severity: "warning",
+        summary: "Workloads are left as they are: the cluster cannot be watched",
+        fix: "see the log for the error: a missing right, a throttled API",
+    },
+    Alert {
+        name: "TidelineAutoscalersInactive",
+        expression: "max by (reason) (tideline_workloads_autoscalers_inactive{reason!=\"ScalingPaused\"}) > 0",
+        lasting: "15m",
+        severity: "warning",
+        summary: "{{ $value }} autoscalers do not scale: {{ $labels.reason }}",
+        fix: "kubectl get ihpa -A; the condition ScalingActive of each says why",
+    },
+    Alert {
+        name: "TidelinePortraitsFail",
+        expression: "max by (reason) (tideline_workloads_portraits{reason=~\"Failed.*\"}) > 0",
+        lasting: "15m",
+        severity: "warning",
+        summary: "{{ $value }} portraits cannot be made: {{ $labels.reason }}",
+        fix: "kubectl get hp -A; the condition PortraitGenerated of each names the metric and the fix",
+    },
 ];
 
 /// The rules as a file of Prometheus; a test of promtool's reads the same.
@@ -198,6 +230,43 @@ const PANELS: &[Panel] = &[
         "Leader and inputs",
         "short",
         &[("max(tideline_leader)", "somebody leads"), ("min by (input) (tideline_input_fresh)", "{{input}}")],
+    ),
+    (
+        "Autoscalers of workloads",
+        "short",
+        &[
+            ("max by (state) (tideline_workloads_autoscalers_by_state)", "{{state}}"),
+            ("max by (reason) (tideline_workloads_autoscalers_inactive)", "inactive: {{reason}}"),
+            ("max by (reason) (tideline_workloads_portraits{reason=~\"Failed.*\"})", "portraits: {{reason}}"),
+        ],
+    ),
+    (
+        "Replicas of workloads by state",
+        "short",
+        &[
+            ("sum by (state) (max by (namespace, name, state) (tideline_workloads_replicas))", "{{state}}"),
+            ("sum(max by (namespace, name) (tideline_workloads_desired_replicas))", "desired"),
+        ],
+    ),
+    (
+        "Scales written and pods cut off or brought back, an hour",
+        "short",
+        &[
+            ("sum(increase(tideline_workloads_rescales_total[1h]))", "scales"),
+            ("sum(increase(tideline_workloads_pods_touched_total[1h]))", "pods"),
+            ("sum(increase(tideline_workloads_failures_total[1h]))", "failures"),
+        ],
+    ),
+    (
+        "Forecasts of workloads: error and age",
+        "short",
+        &[
+            (
+                "max by (namespace, name) (tideline_workloads_forecast_error_ratio)",
+                "error of {{namespace}}/{{name}}",
+            ),
+            ("max(tideline_workloads_forecast_age_seconds) / 3600", "oldest, hours"),
+        ],
     ),
 ];
 

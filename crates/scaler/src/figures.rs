@@ -6,7 +6,7 @@ use crate::cache::{Cache, Key};
 use crate::conditions;
 use crate::portrait::GENERATED;
 use clock::Clock;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -73,12 +73,11 @@ impl Figures {
     }
 }
 
-/// The names of all figures, without counters' ending.
-pub fn metric_names() -> BTreeSet<String> {
-    let named = |line: &str| line.strip_prefix("# HELP ")?.split(' ').next().map(str::to_owned);
+/// The text before anything is known: every metric with its kind and what it says.
+pub fn all_metrics() -> String {
     let figures = Figures::new(Clock::system());
     figures.defined.store(true, Ordering::Relaxed);
-    figures.text().lines().filter_map(named).collect()
+    figures.text()
 }
 
 fn autoscalers(cache: &Cache, text: &mut Text) {

@@ -26,6 +26,6 @@ mod watch;
 pub use config::{AlgorithmJobs, Config};
 pub use error::ScalerError;
 pub use exit::{Handed, hand_back};
-pub use figures::{Figures, metric_names};
+pub use figures::{Figures, all_metrics};
 pub use prediction::{Once, OnceError};
 pub use run::Scaler;

@@ -4,14 +4,14 @@
 
 mod world;
 
-use api::kapacity::{HorizontalPortrait, IntelligentHorizontalPodAutoscaler as Ihpa, ReplicaProfile};
+use api::kapacity::{IntelligentHorizontalPodAutoscaler as Ihpa, ReplicaProfile};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt as _;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use std::time::Duration;
-use world::World;
+use world::{World, cpu, foreign, gray, planned, reactive, standing, tell_fixed};
 
 fn fixed(replicas: u32) -> Value {
     json!({"type": "Static", "priority": 1, "static": {"replicas": replicas}})
@@ -25,63 +25,8 @@ fn crons(priority: i32, crons: &[Value]) -> Value {
     json!({"type": "Cron", "priority": priority, "cron": {"crons": crons}})
 }
 
-fn gray(state: &str, percent: u32, interval: u32, observation: u32) -> Value {
-    json!({"grayStrategy": {
-        "grayState": state, "changeIntervalSeconds": interval, "changePercent": percent,
-        "observationSeconds": observation,
-    }})
-}
-
-fn reactive(metric: &Value) -> Value {
-    json!({"type": "Dynamic", "priority": 1, "dynamic": {
-        "portraitType": "Reactive", "metrics": [metric], "algorithm": {"type": "KubeHPA"},
-    }})
-}
-
-fn cpu(percent: u32) -> Value {
-    json!({"type": "Resource", "resource": {
-        "name": "cpu", "target": {"type": "Utilization", "averageUtilization": percent},
-    }})
-}
-
-/// Somebody else's portrait, whose status a test fills in.
-fn foreign(priority: i32) -> Value {
-    json!({"type": "Dynamic", "priority": priority, "dynamic": {
-        "portraitType": "Told", "externalGeneratorName": "test", "algorithm": {"type": "Told"},
-    }})
-}
-
-async fn tell(world: &World, name: &str, data: Value) {
-    let patch = json!({"status": {"portraitData": data}});
-    let portraits: Api<HorizontalPortrait> = world.api();
-    portraits.patch_status(name, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
-}
-
-async fn tell_fixed(world: &World, name: &str, replicas: u32) {
-    tell(world, name, json!({"type": "Static", "static": {"replicas": replicas}})).await;
-}
-
-/// `online/cutoff/standby` of the profile.
-async fn planned(world: &World, name: &str) -> String {
-    world.profile(name).await.map_or_else(String::new, |profile| {
-        let spec = profile.spec;
-        format!("{}/{}/{}", spec.online_replicas, spec.cutoff_replicas, spec.standby_replicas)
-    })
-}
-
 async fn uids(world: &World) -> Vec<String> {
     world.pods().await.iter().filter_map(kube::ResourceExt::uid).collect()
-}
-
-/// A world whose workload stands at a number of replicas by a portrait that the test tells.
-async fn standing(at: &str, replicas: u32, behavior: Value) -> World {
-    let world = World::at(at).await;
-    world.autoscale("told", json!({"portraitProviders": [foreign(1)], "behavior": behavior})).await;
-    world.until(30, 1, async |world| world.portraits().await.len()).await;
-    tell_fixed(&world, "told-told", replicas).await;
-    let wanted: Vec<String> = (0..replicas).map(|ordinal| format!("nginx-{ordinal}+")).collect();
-    world.until_shown(120, &wanted.join(" ")).await;
-    world
 }
 
 const START: &str = "2026-01-01T00:00:05Z";

@@ -5,7 +5,7 @@
 
 mod world;
 
-use api::kapacity::{HorizontalPortrait, IntelligentHorizontalPodAutoscaler as Ihpa};
+use api::kapacity::{HorizontalPortrait, IntelligentHorizontalPodAutoscaler as Ihpa, ReplicaProfile};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
@@ -70,8 +70,17 @@ fn strategy(draw: &mut Draw) -> Value {
     }})
 }
 
+/// The autoscaler, once one of its name is gone.
+async fn begin(world: &World) {
+    let told = json!({"type": "Dynamic", "priority": 1, "dynamic": {
+        "portraitType": "Told", "externalGeneratorName": "test", "algorithm": {"type": "Told"},
+    }});
+    world.until(600, true, async |world| world.api::<Ihpa>().get_opt("web").await.unwrap().is_none()).await;
+    world.autoscale("web", json!({"minReplicas": 1, "maxReplicas": MOST, "portraitProviders": [told]})).await;
+}
+
 async fn act(world: &mut World, draw: &mut Draw, faults: &Faults) -> String {
-    match draw.below(14) {
+    match draw.below(17) {
         0..=4 => {
             let replicas = draw.below(11);
             tell(world, replicas).await;
@@ -116,6 +125,23 @@ async fn act(world: &mut World, draw: &mut Draw, faults: &Faults) -> String {
             edit(world, json!({"scaleTargetRef": {"name": target}})).await;
             format!("target {target}")
         }
+        13 => {
+            let (name, version) = (draw.of(&["nginx", "other"]), draw.below(1000).to_string());
+            let template = json!({"metadata": {"annotations": {"version": version}}});
+            world.patch::<StatefulSet>(name, json!({"spec": {"template": template}})).await;
+            format!("{name} is replaced")
+        }
+        14 => {
+            // Deleted past its finalizer's work, or not at all: both are met with faults.
+            let _ = world.api::<Ihpa>().delete("web", &DeleteParams::default()).await;
+            tokio::time::sleep(Duration::from_secs(draw.below(30))).await;
+            begin(world).await;
+            "deleted and made anew".to_owned()
+        }
+        15 => {
+            let _ = world.api::<ReplicaProfile>().delete("web", &DeleteParams::default()).await;
+            "profile deleted".to_owned()
+        }
         _ => {
             let replicas = draw.below(7);
             world.patch::<StatefulSet>("nginx", json!({"spec": {"replicas": replicas}})).await;
@@ -143,10 +169,7 @@ async fn run(seed: u64) {
     let faults = faults(&world, seed);
     world.kill();
     world.start_with(faults.client(world.sandbox.api()));
-    let told = json!({"type": "Dynamic", "priority": 1, "dynamic": {
-        "portraitType": "Told", "externalGeneratorName": "test", "algorithm": {"type": "Told"},
-    }});
-    world.autoscale("web", json!({"minReplicas": 1, "maxReplicas": MOST, "portraitProviders": [told]})).await;
+    begin(&world).await;
     let mut done = Vec::new();
     for _ in 0..40 {
         done.push(act(&mut world, &mut draw, &faults).await);
@@ -198,8 +221,9 @@ async fn run(seed: u64) {
 
 #[tokio::test(start_paused = true)]
 async fn whatever_happens_it_ends_well() {
-    let seeds = std::env::var("SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(6);
-    for seed in 0..seeds {
+    let number = |name: &str| std::env::var(name).ok().and_then(|number| number.parse::<u64>().ok());
+    let (first, seeds) = (number("FIRST_SEED").unwrap_or(0), number("SEEDS").unwrap_or(10));
+    for seed in first..first + seeds {
         run(seed).await;
     }
 }

@@ -105,7 +105,7 @@ fn metrics_of(text: &str) -> BTreeMap<String, (String, String)> {
 fn the_page_of_metrics_is_fresh() {
     let peers = metrics_of(&controller::all_metrics(true));
     let mut rows = metrics_of(&controller::all_metrics(false));
-    rows.extend(metrics_of(&scaler::Figures::default().text()));
+    rows.extend(metrics_of(&scaler::all_metrics()));
     let mut page = METRICS_HEAD.to_owned();
     for (name, (kind, help)) in &rows {
         let peer = name.replacen("tideline_", "cluster_autoscaler_", 1);
@@ -123,7 +123,7 @@ fn the_page_of_metrics_is_fresh() {
 #[test]
 fn alerts_and_panels_read_metrics_that_there_are() {
     let mut there = metrics_of(&controller::all_metrics(false));
-    there.extend(metrics_of(&scaler::Figures::default().text()));
+    there.extend(metrics_of(&scaler::all_metrics()));
     let there: Vec<String> = there.into_keys().collect();
     let read = installation::monitoring::metrics();
     assert!(read.len() > 10, "{read:?}");

@@ -62,6 +62,24 @@ fn time_series_hold_until_the_next_point() {
 }
 
 #[test]
+fn each_provider_says_its_own_and_until_when() {
+    let now = "2026-11-23T10:05:00Z".parse::<Timestamp>().unwrap().as_second();
+    let rules = || vec![rule("x", "0 * * * *", "10 * * * *", 2)];
+    let named = |source: &Source| read(source, at(now)).value.unwrap().provider.to_string();
+    let fixed = source(1, Portrait::Static(3));
+    assert_eq!((told(&fixed, now), named(&fixed).as_str()), ((Some((3, None)), None), "Static"));
+    let cron = source(1, Portrait::Cron(rules()));
+    assert_eq!((told(&cron, now).0, named(&cron).as_str()), (Some((2, Some(now + 300))), "Cron"));
+    let made = generated(Content::Static(5), None);
+    assert_eq!((told(&made, now).0, named(&made).as_str()), (Some((5, None)), "Dynamic-Reactive"));
+    // Windows in a portrait that was made, which itself ends earlier.
+    assert_eq!(told(&generated(Content::Cron(rules()), None), now).0, Some((2, Some(now + 300))));
+    assert_eq!(told(&generated(Content::Cron(rules()), Some(now + 60)), now).0, Some((2, Some(now + 60))));
+    let point = Point { at: at(now - 60), replicas: 4 };
+    assert_eq!(told(&generated(Content::Series(vec![point]), None), now).0, Some((4, None)));
+}
+
+#[test]
 fn the_highest_priority_that_has_a_value_counts() {
     let now = at(1000);
     let chosen = |all: &[(i32, u32, Option<i64>)]| {
@@ -75,6 +93,9 @@ fn the_highest_priority_that_has_a_value_counts() {
     assert_eq!(chosen(&[(3, 1, None), (1, 9, None)]), Some(1));
     assert_eq!(chosen(&[(1, 4, None), (1, 9, None)]), Some(9));
     assert_eq!(chosen(&[(-1, 4, None)]), Some(4));
+    let even = [Provider::Cron, Provider::Static]
+        .map(|provider| (1, Value { provider, replicas: 7, expires: None }));
+    assert_eq!(choose(even, now).unwrap().provider, Provider::Cron, "the first of equals");
     assert_eq!(chosen(&[(1, 4, Some(1))]), None);
     assert_eq!(clamp(15, 1, 10), (10, Some(Limit::TooMany)));
     assert_eq!(clamp(0, 1, 10), (1, Some(Limit::TooFew)));

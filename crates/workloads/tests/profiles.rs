@@ -89,6 +89,19 @@ fn the_table_of_states() {
 }
 
 #[test]
+fn pods_are_counted_by_state_and_go_by_number() {
+    use PodState::{Cutoff as C, Online as O, Standby as S};
+    let counts = plan(want(2, 1, 1), &set(&[O, O, C, S])).counts;
+    assert_eq!((counts, counts.total()), (Counts { online: 2, cutoff: 1, standby: 1 }, 4));
+    let mut ten = set(&[O; 3]);
+    for (pod, name) in ten.pods.iter_mut().zip(["pod-1", "pod-10", "pod-2"]) {
+        pod.name = Arc::from(name);
+    }
+    assert_eq!(told(want(2, 1, 0), &ten).0, "|pod-10||");
+    assert_eq!(told(want(1, 2, 0), &ten).0, "|pod-10,pod-2||");
+}
+
+#[test]
 fn ranks_of_a_replica_set() {
     let base = pod("m", PodState::Online);
     let later = Timestamp::from_second(99).unwrap();

@@ -273,3 +273,58 @@ impl World {
         self.patch::<Service>(name, patch).await;
     }
 }
+
+pub(crate) fn gray(state: &str, percent: u32, interval: u32, observation: u32) -> Value {
+    json!({"grayStrategy": {
+        "grayState": state, "changeIntervalSeconds": interval, "changePercent": percent,
+        "observationSeconds": observation,
+    }})
+}
+
+pub(crate) fn reactive(metric: &Value) -> Value {
+    json!({"type": "Dynamic", "priority": 1, "dynamic": {
+        "portraitType": "Reactive", "metrics": [metric], "algorithm": {"type": "KubeHPA"},
+    }})
+}
+
+pub(crate) fn cpu(percent: u32) -> Value {
+    json!({"type": "Resource", "resource": {
+        "name": "cpu", "target": {"type": "Utilization", "averageUtilization": percent},
+    }})
+}
+
+/// Somebody else's portrait, whose status a test fills in.
+pub(crate) fn foreign(priority: i32) -> Value {
+    json!({"type": "Dynamic", "priority": priority, "dynamic": {
+        "portraitType": "Told", "externalGeneratorName": "test", "algorithm": {"type": "Told"},
+    }})
+}
+
+async fn tell(world: &World, name: &str, data: Value) {
+    let patch = json!({"status": {"portraitData": data}});
+    let portraits: Api<HorizontalPortrait> = world.api();
+    portraits.patch_status(name, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
+}
+
+pub(crate) async fn tell_fixed(world: &World, name: &str, replicas: u32) {
+    tell(world, name, json!({"type": "Static", "static": {"replicas": replicas}})).await;
+}
+
+/// `online/cutoff/standby` of the profile.
+pub(crate) async fn planned(world: &World, name: &str) -> String {
+    world.profile(name).await.map_or_else(String::new, |profile| {
+        let spec = profile.spec;
+        format!("{}/{}/{}", spec.online_replicas, spec.cutoff_replicas, spec.standby_replicas)
+    })
+}
+
+/// A world whose workload stands at a number of replicas by a portrait that the test tells.
+pub(crate) async fn standing(at: &str, replicas: u32, behavior: Value) -> World {
+    let world = World::at(at).await;
+    world.autoscale("told", json!({"portraitProviders": [foreign(1)], "behavior": behavior})).await;
+    world.until(30, 1, async |world| world.portraits().await.len()).await;
+    tell_fixed(&world, "told-told", replicas).await;
+    let wanted: Vec<String> = (0..replicas).map(|ordinal| format!("nginx-{ordinal}+")).collect();
+    world.until_shown(120, &wanted.join(" ")).await;
+    world
+}

@@ -25,6 +25,7 @@ use clouds::calls::CallLimits;
 use controller::{Config, Controller, JournalConfig, LeaderElection, LedgerPlace};
 use jiff::SignedDuration;
 use model::ProviderKind;
+use scaler::Scaler;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -202,6 +203,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CommandError> {
         if let Some(file) = file {
             let (arguments, running) = (arguments.clone(), config);
             tokio::spawn(file.follow(running, told, move |text| configured(&arguments, Some(text))));
+        }
+        if let Some(figures) = scaler.as_ref().map(Scaler::figures) {
+            controller.handle().show_metrics(move || figures.text());
         }
         if let Some(serving) = alerts {
             alert_flags::start(serving, controller.handle(), clock).await?;

@@ -12,6 +12,7 @@ use crate::policy_flags::switch;
 use crate::workload_flags::WorkloadFlags;
 use axum::Router;
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
 use leadership::LeaderElection;
 use scaler::Figures;
@@ -162,7 +163,8 @@ fn probe_routes(figures: Arc<Figures>) -> Router {
 }
 
 fn figure_routes(figures: Arc<Figures>) -> Router {
-    Router::new().route("/metrics", get(move || async move { figures.text() }))
+    let kind = [(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")];
+    Router::new().route("/metrics", get(move || async move { (kind, figures.text() + "# EOF\n") }))
 }
 
 async fn serve(address: SocketAddr, routes: Router) -> Result<(), CommandError> {

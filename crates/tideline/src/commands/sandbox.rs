@@ -110,6 +110,8 @@ async fn start(arguments: &Arguments) -> Result<(), CommandError> {
     let handle = controller.handle();
     let keeping = tokio::spawn(keeper.run(move || handle.leads()));
     let scaler = scaler(&cluster, clock, &arguments.metrics).await?;
+    let figures = scaler.figures();
+    controller.handle().show_metrics(move || figures.text());
     let api =
         ServiceExt::<Request>::map_response(cluster.api().service(), |response| response.map(Body::new));
     let routes = page::router(controller.handle()).fallback_service(api);
