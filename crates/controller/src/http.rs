@@ -82,7 +82,7 @@ pub struct Handle {
     beside: Arc<OnceLock<MoreMetrics>>,
 }
 
-/// Metrics of what runs beside the rounds, in the form of OpenMetrics without its last line.
+/// Metrics of what runs beside the rounds, in the form of `OpenMetrics` without its last line.
 type MoreMetrics = Box<dyn Fn() -> String + Send + Sync>;
 /// What ends a page of metrics.
 const METRICS_END: &str = "# EOF\n";

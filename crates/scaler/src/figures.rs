@@ -49,7 +49,7 @@ impl Figures {
         self.ready.load(Ordering::Relaxed)
     }
 
-    /// In the text form of OpenMetrics, without its last line, so that others may be put beside; empty
+    /// In the text form of `OpenMetrics`, without its last line, so that others may be put beside; empty
     /// where the kinds are not defined.
     pub fn text(&self) -> String {
         if !self.defined.load(Ordering::Relaxed) {
