@@ -49,7 +49,7 @@ async fn a_pod_on_standby_serves_nobody_comes_back_warm_and_goes() {
     let before = uids(&world).await;
     tell_fixed(&world, "told-told", 2).await;
     world.until_shown(30, "nginx-0+ nginx-1+ nginx-2+ nginx-3-Standby").await;
-    world.until(10, vec!["nginx-0", "nginx-1", "nginx-2"], async |world| owned(served(world).await)).await;
+    world.until(10, vec!["nginx-0", "nginx-1", "nginx-2"], async |world| owned(&served(world).await)).await;
     let (profile, ihpa) = (world.profile("told").await.unwrap(), world.ihpa("told").await);
     assert_eq!(profile.status.unwrap().standby_replicas, 1);
     assert_eq!(ihpa.status.unwrap().gray.unwrap().gray_percent, 50);
@@ -68,7 +68,7 @@ async fn a_pod_on_standby_serves_nobody_comes_back_warm_and_goes() {
     assert_eq!(uids(&world).await, before[..2]);
 }
 
-fn owned(names: Vec<String>) -> Vec<&'static str> {
+fn owned(names: &[String]) -> Vec<&'static str> {
     let known = ["nginx-0", "nginx-1", "nginx-2", "nginx-3", "nginx-4"];
     known.into_iter().filter(|known| names.iter().any(|name| name == known)).collect()
 }
