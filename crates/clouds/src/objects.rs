@@ -53,6 +53,17 @@ impl Objects {
 
     /// Every object that a label selector picks; the empty one picks all.
     pub async fn list(&self, selector: &str) -> Result<Vec<DynamicObject>, ProviderError> {
+        self.list_since(selector, None).await
+    }
+
+    /// The same, from a state that is not older than `known`, where both are numbered.
+    pub async fn list_since(
+        &self,
+        selector: &str,
+        known: Option<&DynamicObject>,
+    ) -> Result<Vec<DynamicObject>, ProviderError> {
+        let number = |version: Option<&str>| version.and_then(|text| text.parse::<u64>().ok());
+        let least = number(known.and_then(|object| object.metadata.resource_version.as_deref()));
         let mut found = Vec::new();
         let mut token = None;
         for _ in 0..MOST_PAGES {
@@ -61,6 +72,13 @@ impl Objects {
             let list = within(self.limit, self.api.list(&params))
                 .await
                 .map_err(|error| failure(format!("list {} with {selector}", self.kind), error))?;
+            let version = number(list.metadata.resource_version.as_deref());
+            if version.zip(least).is_some_and(|(version, least)| version < least) {
+                return Err(ProviderError::Transient {
+                    attempted: format!("list {} with {selector}", self.kind),
+                    source: "the API server answers from an old state".into(),
+                });
+            }
             found.extend(list.items);
             token = list.metadata.continue_.filter(|text| !text.is_empty());
             if token.is_none() {

@@ -90,7 +90,8 @@ impl Simulated {
             return Ok(OrderAnswer::obsolete(format!("{to} is under the minimum of {min} of {name}")));
         }
         let leaving = terminated(&pool);
-        let machines = self.machines.list(&format!("{}={name}", api::labels::POOL)).await?;
+        let selector = format!("{}={name}", api::labels::POOL);
+        let machines = self.machines.list_since(&selector, Some(&pool)).await?;
         let staying = machines
             .iter()
             .filter(|machine| !is_deleting(machine) && !leaving.contains(&machine.name_any()))
@@ -113,9 +114,12 @@ impl Simulated {
         if terminated(&pool).contains(machine) {
             return Ok(OrderAnswer::Done);
         }
-        match self.machines.get(machine).await? {
-            Some(object) if !is_deleting(&object) => {}
-            _ => return Ok(OrderAnswer::Done),
+        // From a state that has the pool as it is: a machine that is gone by now has been replaced, and must not be
+        // named in the place of the new one.
+        let selector = format!("{}={name}", api::labels::POOL);
+        let machines = self.machines.list_since(&selector, Some(&pool)).await?;
+        if !machines.iter().any(|object| object.name_any() == machine && !is_deleting(object)) {
+            return Ok(OrderAnswer::Done);
         }
         let replicas = replicas(&pool);
         let min = number(&pool, "/spec/min").unwrap_or(0).max(i64::from(order.min));

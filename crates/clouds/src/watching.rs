@@ -281,7 +281,6 @@ where
         // A server that went back would take the version for one to come, and tell nothing until it has got there.
         if self.newest > 0 {
             match self.has_gone_back().await {
-                Ok(None) => {}
                 Ok(Some(old)) if self.is_older(&old) => {
                     self.phase = Phase::Resume { version, broken: true };
                     let why = format!("the server is at version {old}, older than what was already seen");
@@ -289,6 +288,9 @@ where
                 }
                 // It has been behind for too long: everything is listed anew.
                 Ok(Some(_)) => return None,
+                // It was behind and has caught up: with another history, perhaps, of which a part was never told.
+                Ok(None) if self.behind.take().is_some() => return None,
+                Ok(None) => {}
                 Err(error) => {
                     self.phase = Phase::Resume { version, broken: true };
                     return Some(self.broken("list", &error));
@@ -362,7 +364,6 @@ where
         if version.parse::<u64>().is_ok_and(|number| number < self.newest) {
             return Ok(Some(version));
         }
-        self.behind = None;
         Ok(None)
     }
 
