@@ -16,6 +16,8 @@ use std::ops::Range;
 
 /// A pod that waited longer than this waited for a machine: the scheduler takes a second or two.
 const NO_WAIT_MILLIS: u64 = 10_000;
+/// Before the first tried minute: time in which the first replicas get their machines, which counts for nothing.
+const WARM_UP_MINUTES: usize = 15;
 const NAMESPACE: &str = "default";
 const NAME: &str = "web";
 /// What a machine has beside its replicas: nothing else runs on it.
@@ -59,7 +61,8 @@ impl Comparison {
         if let Some(days) = days {
             tried.end = tried.end.min(tried.start + days * 1_440);
         }
-        let seconds = (tried.len() as u64).saturating_mul(60);
+        let seconds = ((tried.len() + WARM_UP_MINUTES) as u64).saturating_mul(60);
+        let first = self.first(requests, tried.start);
         let scenario = self.scenario(joined);
         let setup = Setup {
             scenario: &scenario,
@@ -78,13 +81,14 @@ impl Comparison {
         }
         Ok(result.seen.with(|seen| {
             seen.measure.charge(result.end);
-            let waits = &seen.measure.waits_millis;
+            // Those of the start are placed before any other: their machines are not there yet, whoever plans.
+            let waits = seen.measure.waits_millis.get(first..).unwrap_or_default();
             let waited = waits.iter().filter(|wait| **wait > NO_WAIT_MILLIS);
             let machine_millis: u64 = seen.measure.pools().iter().map(|pool| pool.machine_millis).sum();
             OnMachines {
                 policy: kind,
                 joined,
-                pods: seen.measure.pods_placed,
+                pods: waits.len() as u64,
                 waited: waited.clone().count() as u64,
                 waited_seconds: waited.sum::<u64>() / 1000,
                 longest_seconds: waits.iter().copied().max().unwrap_or(0) / 1000,
@@ -93,6 +97,11 @@ impl Comparison {
                 violations: seen.checks.violations,
             }
         }))
+    }
+
+    /// Replicas before the first tried minute.
+    fn first(&self, requests: &[f64], minute: usize) -> usize {
+        self.world.clamped(whole(requests[minute - 1] / self.wanted_load()))
     }
 
     fn scenario(&self, joined: bool) -> Scenario {
@@ -142,7 +151,7 @@ impl Comparison {
         tried: Range<usize>,
     ) -> Result<Vec<TimedWrite>, SimulatorError> {
         let mut policy = policy::of(kind, self, requests, tried.start)?;
-        let first = self.world.clamped(whole(requests[tried.start - 1] / self.wanted_load()));
+        let first = self.first(requests, tried.start);
         let count = |replicas: usize| u32::try_from(replicas).unwrap_or(u32::MAX);
         let mut replicas = first;
         let mut writes = vec![TimedWrite { second: 0, write: UserWrite::Create(deployment(first)) }];
@@ -155,7 +164,7 @@ impl Comparison {
         let mut told = None;
         for minute in tried.clone() {
             let wish = policy.wish(&Seen { minute, requests, replicas });
-            let second = ((minute - tried.start) * 60) as u64;
+            let second = ((minute - tried.start + WARM_UP_MINUTES) * 60) as u64;
             let wanted = self.world.clamped(wish.replicas);
             if wanted != replicas {
                 let (namespace, name) = (NAMESPACE.to_owned(), NAME.to_owned());
