@@ -3,9 +3,10 @@
 //! Owns the advice that `explain` prints under a reason's sentence. Every reason has an arm of its own, so that a new one
 //! cannot be added without saying what a reader can do about it; `None` means that nothing is to be done.
 
-use crate::{CoolDown, PodBlock, PoolRejection, Reason, VolumeConflict, VolumeRefusal};
+use crate::{BlockedPod, CoolDown, PodBlock, PoolId, PoolRejection, Reason, VolumeConflict, VolumeRefusal};
 use jiff::Timestamp;
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 /// Advice: a fixed sentence, or one that names something.
 pub type Advice = Cow<'static, str>;
@@ -143,6 +144,23 @@ impl PodBlock {
     }
 }
 
+/// What would let one of several pools help: told where there is only one.
+fn of_pools(rejections: &BTreeMap<PoolId, PoolRejection>) -> Option<Advice> {
+    match rejections.len() {
+        1 => rejections.values().next().and_then(PoolRejection::advice),
+        _ => says("see below what each pool says"),
+    }
+}
+
+/// What would let the pods of a node leave it: told where one thing holds one of them.
+fn of_blocks(pods: &[BlockedPod]) -> Option<Advice> {
+    let mut blocks = pods.iter().flat_map(|pod| &pod.by);
+    match (blocks.next(), blocks.next()) {
+        (Some(only), None) => only.advice(),
+        _ => says("see below what holds each pod"),
+    }
+}
+
 impl Reason {
     /// What would change it; `None` where it passes by itself or is as it should be.
     pub fn advice(&self) -> Option<Advice> {
@@ -150,18 +168,9 @@ impl Reason {
             Self::NoPools => {
                 says("name pools: --nodes, --node-group-auto-discovery, or objects of a pool's kind")
             }
-            Self::NoPoolHelps { rejections } => match rejections.len() {
-                1 => rejections.values().next().and_then(PoolRejection::advice),
-                _ => says("see below what each pool says"),
-            },
+            Self::NoPoolHelps { rejections } | Self::AheadRefused { rejections, .. } => of_pools(rejections),
             Self::PoolRejected { rejection } => rejection.advice(),
-            Self::BlockedBy { pods } => {
-                let mut blocks = pods.iter().flat_map(|pod| &pod.by);
-                match (blocks.next(), blocks.next()) {
-                    (Some(only), None) => only.advice(),
-                    _ => says("see below what holds each pod"),
-                }
-            }
+            Self::BlockedBy { pods } => of_blocks(pods),
             Self::VolumesRefused { why } => why.advice(),
             Self::Expendable { .. } => says("raise its priority, or lower --expendable-pods-priority-cutoff"),
             Self::PodNotModelled { .. } => says("add a node for it by hand"),
@@ -199,10 +208,6 @@ impl Reason {
             Self::InCoolDown { after: CoolDown::AfterScaleUp, .. } => {
                 says("where some pool grows all day, --scale-down-delay-after-add=0s lets removals go on")
             }
-            Self::AheadRefused { rejections, .. } => match rejections.len() {
-                1 => rejections.values().next().and_then(PoolRejection::advice),
-                _ => says("see what each pool says"),
-            },
             Self::AheadUnsure { .. } => says("lower ahead.leastConfidencePercent where it has proved right"),
             Self::AheadShapeUnknown => says("keep one replica, so that what the next ones need is known"),
             Self::InUse { .. } => says("it goes when less is requested of it, or with a higher threshold"),

@@ -114,6 +114,12 @@ fn nth<T: Clone>(items: impl Iterator<Item = T>, n: u8) -> Option<T> {
     (!items.is_empty()).then(|| items[n as usize % items.len()].clone())
 }
 
+/// A workload's replicas are told of: so many in some minutes, and one a while later.
+fn tell(world: &mut World, owner: u8, minutes: u8, replicas: u8) {
+    let line = format!("of=rs/o{owner} due={minutes}m:{replicas},{}m:1 cpu=300", minutes + 7);
+    world.make_outlook(&format!("o{owner}"), &Attributes::of(line.split_whitespace()));
+}
+
 fn happen(world: &mut World, number: usize, event: &Event) {
     match event {
         Event::Pods { count, cpu, gpu, owner, priority, protected } => {
@@ -190,10 +196,7 @@ fn happen(world: &mut World, number: usize, event: &Event) {
             let line = format!("label=alertname:Full since={}m", n % 2);
             world.alert(&format!("f{n}"), &Attributes::of(line.split_whitespace()));
         }
-        Event::Outlook { owner, minutes, replicas } => {
-            let line = format!("of=rs/o{owner} due={minutes}m:{replicas},{}m:1 cpu=300", minutes + 7);
-            world.make_outlook(&format!("o{owner}"), &Attributes::of(line.split_whitespace()));
-        }
+        Event::Outlook { owner, minutes, replicas } => tell(world, *owner, *minutes, *replicas),
         Event::NoRules => world.cluster.apply(Change::RuleSet(rule_set_key("r"), None)),
         Event::Restart => {
             world.ledger.epoch += 1;
