@@ -4,6 +4,9 @@
 //! with the system that it comes from.
 
 pub mod annotations;
+#[expect(unreachable_pub, reason = "the schema derive writes a private copy of the public struct")]
+#[expect(clippy::duplicated_attributes, reason = "each printer column names its own type and path")]
+pub mod capacity;
 pub mod events;
 #[expect(unreachable_pub, reason = "the schema derive writes private copies of public structs")]
 #[expect(clippy::duplicated_attributes, reason = "each printer column names its own type and path")]
@@ -30,6 +33,7 @@ pub const GROUP: &str = "tideline.dev";
 pub fn crds() -> Vec<CustomResourceDefinition> {
     let mut all = vec![simulated::SimulatedPool::crd(), simulated::SimulatedMachine::crd()];
     all.push(node_rules::HorizontalNodeAutoscaler::crd());
+    all.extend(capacity::crds());
     all.extend(kapacity::crds());
     all.extend(karpenter::crds());
     all

@@ -81,6 +81,10 @@ fn check_demand(case: &mut Case<'_>, buy: &Buy) {
                 .pods()
                 .get(key)
                 .is_some_and(|pod| pod.is_unschedulable() || loses_its_node(case, pod)),
+            Served::Missing { workload, replicas } if case.cluster.headroom().contains_key(workload) => {
+                let headroom = &case.cluster.headroom()[workload];
+                headroom.purpose.buys() && headroom.holds_at(case.now) && headroom.count() >= *replicas
+            }
             Served::Missing { workload, replicas } => {
                 case.cluster.workloads().get(workload).is_some_and(|found| {
                     found.desired.saturating_sub(case.cluster.live_pods_of(&found.uid)) >= *replicas
@@ -263,8 +267,12 @@ fn check_needed(case: &mut Case<'_>, buys: &[Buy]) {
         let missing = desired.saturating_sub(case.cluster.live_pods_of(&owner.uid));
         shapes.extend(std::iter::repeat_n(&*pod.shape, missing as usize));
     }
+    let headroom = case.cluster.headroom().values().filter(|one| one.purpose.buys() && one.holds_at(case.now));
+    let parts: Vec<_> = headroom.flat_map(|one| &one.parts).collect();
+    shapes.extend(parts.iter().flat_map(|part| std::iter::repeat_n(&*part.shape, part.count as usize)));
     // The bins here know nothing of rules between pods.
-    if case.cluster.pods().values().any(|pod| pod.shape.depends_on_pods()) {
+    let of_pods = case.cluster.pods().values().map(|pod| &pod.shape);
+    if of_pods.chain(parts.iter().map(|part| &part.shape)).any(|shape| shape.depends_on_pods()) {
         return;
     }
     let open = case.before.scale_ups.values().filter(|order| !order.lowering);

@@ -5,6 +5,7 @@
 //! An object that cannot be understood is an error that names the object, the field and the fix; the caller
 //! leaves that object out and says so.
 
+mod capacity;
 mod catalogue;
 mod disruption;
 mod duration;
@@ -27,6 +28,7 @@ pub mod stream;
 mod volumes;
 mod workload;
 
+pub use capacity::{Buffer, BufferOf, PodKind, buffer, buffer_key, pod_kind};
 pub use catalogue::catalogue;
 pub use duration::go_duration;
 pub use error::IntakeError;

@@ -50,6 +50,7 @@ slim!(PodDisruptionBudget of k8s_openapi::api::policy::v1::PodDisruptionBudget {
     status: PdbStatus,
 });
 
+slim!(PodTemplateObject of k8s_openapi::api::core::v1::PodTemplate { template: PodTemplate });
 slim!(
     /// Its wishes as they are: they are read in any casing, and one wrong field must not hide the other objects.
     HorizontalNodeAutoscaler of api::node_rules::HorizontalNodeAutoscaler {
@@ -268,6 +269,14 @@ pub struct ReplicasSpec {
     pub replicas: Option<i32>,
     /// StatefulSets only: `OrderedReady` creates one pod at a time.
     pub pod_management_policy: Option<String>,
+}
+
+/// The pods of a workload: how many, and what each is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TemplatedSpec {
+    pub replicas: Option<i32>,
+    pub template: PodTemplate,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

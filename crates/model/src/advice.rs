@@ -186,6 +186,7 @@ impl Reason {
             Self::PlaceNotAssured { .. } => {
                 says("free room elsewhere, or lower the pod's requests to what it uses")
             }
+            Self::HoldsHeadroom { of } => Some(Cow::Owned(format!("ask for less headroom in {of}"))),
             Self::ScaleDownDisabledAnnotation => says("take the annotation off the node"),
             Self::ScaleDownDisabled => says("--scale-down-enabled=true"),
             Self::AtMinimum { min } => Some(Cow::Owned(format!("lower the pool's minimum under {min}"))),

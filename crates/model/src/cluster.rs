@@ -14,7 +14,7 @@ pub use standing::Standing;
 pub use storage::{Storage, StorageChange};
 
 use crate::{
-    AlertDemand, DaemonSet, DaemonSetKey, Labels, Machine, MachineId, Node, NodeName, Outcome, Outlook,
+    AlertDemand, DaemonSet, DaemonSetKey, Headroom, Labels, Machine, MachineId, Node, NodeName, Outcome, Outlook,
     OutlookKey, Pdb, PdbKey, Pod, PodKey, PodShape, Pool, PoolId, RuleSet, RuleSetKey, Uid, Workload,
     WorkloadKey,
 };
@@ -41,6 +41,8 @@ pub enum Input {
     NodeRules,
     /// What is known ahead of workloads.
     Outlooks,
+    /// Objects that ask for headroom.
+    Headroom,
     /// Claims, volumes and storage classes.
     Volumes,
     /// What CSI drivers run on nodes, how much they attach, and what is attached.
@@ -75,6 +77,8 @@ pub enum Change {
     Namespace(Arc<str>, Option<Arc<Labels>>),
     RuleSet(RuleSetKey, Option<Arc<RuleSet>>),
     Outlook(OutlookKey, Option<Arc<Outlook>>),
+    /// Room for pods that do not exist, by the object that asks for it.
+    Headroom(WorkloadKey, Option<Arc<Headroom>>),
     /// An alert that rules may wait for; read by the next round, then dropped by [`Cluster::forget_outcomes`].
     Alert(Arc<AlertDemand>),
     Storage(StorageChange),
@@ -100,6 +104,8 @@ pub struct Cluster {
     rule_sets: BTreeMap<RuleSetKey, Arc<RuleSet>>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     outlooks: BTreeMap<OutlookKey, Arc<Outlook>>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    headroom: BTreeMap<WorkloadKey, Arc<Headroom>>,
     #[serde(skip_serializing_if = "Storage::is_empty")]
     storage: Storage,
     /// A list, because JSON keys are strings and an input is not.
@@ -156,6 +162,7 @@ impl Cluster {
             Change::Namespace(name, labels) => put(&mut self.namespaces, name, labels),
             Change::RuleSet(key, set) => put(&mut self.rule_sets, key, set),
             Change::Outlook(key, outlook) => put(&mut self.outlooks, key, outlook),
+            Change::Headroom(key, headroom) => put(&mut self.headroom, key, headroom),
             Change::Storage(change) => {
                 let touched = self.storage.apply(change);
                 self.resolve(touched);
@@ -414,6 +421,11 @@ impl Cluster {
 
     pub fn outlooks(&self) -> &BTreeMap<OutlookKey, Arc<Outlook>> {
         &self.outlooks
+    }
+
+    /// Room that is wanted for pods that do not exist.
+    pub fn headroom(&self) -> &BTreeMap<WorkloadKey, Arc<Headroom>> {
+        &self.headroom
     }
 
     pub fn storage(&self) -> &Storage {

@@ -12,6 +12,7 @@ mod ahead;
 mod cluster;
 mod disruption;
 mod expander;
+mod headroom;
 mod ids;
 mod labels;
 mod launch;
@@ -42,6 +43,7 @@ pub use disruption::{
     BudgetWindow, Consolidation, DisruptionBudget, DisruptionPolicy, DisruptionReason, Share,
 };
 pub use expander::{ExpanderAnswer, ExpanderOption, ExpanderQuestion};
+pub use headroom::{Headroom, HeadroomPart, HeadroomVerdict, Purpose};
 pub use ids::{
     DaemonSetKey, IntentId, MachineId, NodeName, PdbKey, PodKey, PoolId, RuleSetKey, Uid, VolumeClaimKey,
     VolumeName, WorkloadKey,

@@ -5,7 +5,7 @@
 
 use crate::{
     Input, MachineId, NodeName, OutlookKey, PodKey, PoolId, RemovalCause, RemovalPhase, ResourceName, Taint,
-    UnmodelledRule, VolumeRefusal,
+    UnmodelledRule, VolumeRefusal, WorkloadKey,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -242,6 +242,10 @@ pub enum Reason {
     },
     /// Pods that move off nodes that go are to find their place here.
     TakesMovedPods,
+    /// Room for pods that do not exist is kept here, and there is none for them elsewhere.
+    HoldsHeadroom {
+        of: WorkloadKey,
+    },
     /// The disruption budgets of its pool allow no more nodes to go now.
     DisruptionBudget {
         pool: PoolId,

@@ -3,7 +3,7 @@
 mod ahead;
 
 use crate::{
-    CoolDown, Input, PodBlock, PoolRejection, Reason, RemovalCause, RemovalPhase, VolumeConflict,
+    CoolDown, HeadroomVerdict, Input, PodBlock, PoolChange, PoolRejection, Reason, RemovalCause, RemovalPhase, VolumeConflict,
     VolumeRefusal,
 };
 use std::collections::BTreeMap;
@@ -184,6 +184,7 @@ impl fmt::Display for Input {
             Self::Pdbs => f.write_str("PodDisruptionBudgets"),
             Self::Namespaces => f.write_str("namespaces"),
             Self::NodeRules => f.write_str("rules for nodes"),
+            Self::Headroom => f.write_str("objects that ask for headroom"),
             Self::Volumes => f.write_str("volumes and their claims"),
             Self::Attachments => f.write_str("CSI drivers and attachments"),
             Self::Outlooks => f.write_str("outlooks of workloads"),
@@ -228,10 +229,7 @@ impl fmt::Display for Reason {
                 write!(f, "waits for a machine of pool {pool} that is on its way")
             }
             Self::TriggeredScaleUp { pools } => {
-                let list: Vec<_> = pools
-                    .iter()
-                    .map(|c| format!("{{{} {}->{} (max: {})}}", c.pool, c.from, c.to, c.max))
-                    .collect();
+                let list: Vec<_> = pools.iter().map(ToString::to_string).collect();
                 write!(f, "pod triggered scale-up: [{}]", list.join(" "))
             }
             Self::Launching { pool, instance_type, zone } => {
@@ -267,6 +265,33 @@ impl fmt::Display for Reason {
     }
 }
 
+impl fmt::Display for HeadroomVerdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {} pods have room on nodes that are ready", self.ready, self.wanted)?;
+        if self.coming > 0 {
+            write!(f, ", {} on machines that are on their way", self.coming)?;
+        }
+        if self.bought > 0 {
+            let list: Vec<_> = self.changes.iter().map(ToString::to_string).collect();
+            write!(f, ", {} on machines that are bought: [{}]", self.bought, list.join(" "))?;
+        }
+        match (&self.why, self.short()) {
+            (_, 0) => Ok(()),
+            (Some(Reason::NoPoolHelps { rejections }), short) => {
+                write!(f, "; {short} have none: {}", counted(rejections.values()))
+            }
+            (Some(why), short) => write!(f, "; {short} have none: {why}"),
+            (None, short) => write!(f, "; {short} have none"),
+        }
+    }
+}
+
+impl fmt::Display for PoolChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{{{} {}->{} (max: {})}}", self.pool, self.from, self.to, self.max)
+    }
+}
+
 impl Reason {
     fn fmt_node(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -294,6 +319,7 @@ impl Reason {
                 write!(f, "kept: {cause}, and the disruption budgets of pool {pool} allow no more now")
             }
             Self::TakesMovedPods => f.write_str("kept: takes the pods of nodes that go"),
+            Self::HoldsHeadroom { of } => write!(f, "kept: holds headroom of {of}"),
             Self::Unneeded { cause, since, removable_at } => {
                 write!(f, "{cause} since {since:.0}; may be removed from {removable_at:.0}")
             }

@@ -4,7 +4,7 @@
 //! when somebody asks.
 
 use crate::{
-    NodeName, OutlookKey, OutlookVerdict, PodKey, PodNames, PoolId, Reason, RuleSetKey, RuleSetVerdict,
+    HeadroomVerdict, NodeName, OutlookKey, OutlookVerdict, PodKey, PodNames, PoolId, Reason, RuleSetKey, RuleSetVerdict, WorkloadKey,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::{BTreeMap, btree_map};
@@ -27,6 +27,9 @@ pub struct Verdicts {
     /// Of what is known ahead, by who tells it.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub outlooks: BTreeMap<OutlookKey, OutlookVerdict>,
+    /// Of room for pods that do not exist, by the object that asks for it.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub headroom: BTreeMap<WorkloadKey, HeadroomVerdict>,
     /// Of the round as a whole.
     pub round: Vec<Reason>,
 }

@@ -56,8 +56,11 @@ impl Assured {
             (self.movers, self.leaving) = (movers, leaving);
             return None;
         };
-        let own = node.moving.iter().find(|pod| pod.shape == shape);
-        Some(own.map_or(Reason::PodsAreWaiting, |pod| Reason::PlaceNotAssured { pod: pod.key.clone() }))
+        if let Some(pod) = node.moving.iter().find(|pod| pod.shape == shape) {
+            return Some(Reason::PlaceNotAssured { pod: pod.key.clone() });
+        }
+        let of = supply.headroom_on(spot).first().and_then(|(class, _)| supply.headroom_of(*class));
+        Some(of.map_or(Reason::PodsAreWaiting, |of| Reason::HoldsHeadroom { of: of.clone() }))
     }
 
     fn all_at_once(&mut self, round: &Round<'_>, supply: &mut Supply, all: &[Unneeded<'_>]) -> bool {

@@ -9,7 +9,7 @@ use crate::planner::Memory;
 use crate::planted::Planted;
 use crate::round::Round;
 use crate::{
-    ahead, back_off, deliveries, demand, drains, growth, idle, leftovers, outcomes, rehearsal, rules,
+    ahead, back_off, deliveries, demand, drains, growth, headroom, idle, leftovers, outcomes, rehearsal, rules,
     soft_taints, waits,
 };
 use jiff::Timestamp;
@@ -56,7 +56,9 @@ pub(crate) fn run(mut round: Round<'_>, memory: &mut Memory) -> Decision {
     let mut budgets = Budgets::of(&round);
     let mut allowance = Allowance::of(&round, &fleet);
     unmet.extend(disruption::replace(&mut round, &fleet, &fresh, &mut supply, &budgets, &mut allowance));
+    unmet.extend(headroom::serve(&mut round, &fresh, &mut supply));
     growth::buy(&mut round, &mut fleet, &fresh, &mut supply.room, unmet);
+    headroom::note_purchases(&mut round);
     rules::apply(&mut round, &mut fleet, &fresh, &mut supply);
 
     drains::advance(&mut round, &fleet, &fresh, &mut supply, &mut budgets);

@@ -16,7 +16,7 @@ use crate::supply::{Supply, Unmet, class_of};
 use jiff::{SignedDuration, Timestamp};
 use model::{
     BlockedPod, Consolidation, DirectMachine, DisruptionReason, NodeName, Pod, PodBlock, PodNames, PoolId,
-    Quiet, Reason, Removal, RemovalCause, RemovalPhase, Replacing, SafeToEvict,
+    Quiet, Reason, Removal, RemovalCause, RemovalPhase, Replacing, SafeToEvict, WorkloadKey,
 };
 use packing::SpotIx;
 use std::collections::{BTreeMap, BTreeSet};
@@ -337,6 +337,8 @@ pub(crate) fn consolidate(
         } else if !empty {
             let load = supply.utilization.get(name).map_or(0, |utilization| utilization.permille());
             fullest_last.push((load, name, node, account));
+        } else if let Some(of) = keeps_headroom(supply, name) {
+            round.say(name, Reason::HoldsHeadroom { of });
         } else if allowance.take(round, account, DisruptionReason::Empty) {
             remove(round, name, node, cause);
         } else {
@@ -365,6 +367,18 @@ pub(crate) fn consolidate(
         })
         .collect();
     exchange(round, fleet, fresh, supply, allowance, &candidates);
+}
+
+/// Whose headroom keeps an empty machine: there is no other room for it. Where there is, it moves there.
+fn keeps_headroom(supply: &mut Supply, name: &NodeName) -> Option<WorkloadKey> {
+    let spot = supply.spot(name).filter(|spot| !supply.headroom_on(*spot).is_empty())?;
+    let mark = supply.room.mark();
+    supply.room.close(spot);
+    let homeless = supply.rehouse(spot);
+    if homeless.is_some() {
+        supply.room.rollback(mark);
+    }
+    homeless
 }
 
 /// Has sets of machines replaced by cheaper ones.
@@ -423,7 +437,12 @@ fn empty_one(
     let mark = supply.room.mark();
     supply.room.close(spot);
     let homeless = crate::drains::find_places(supply, pods.iter());
+    let headroom = if homeless.is_none() { supply.rehouse(spot) } else { None };
     supply.room.rollback(mark);
+    if let Some(of) = headroom {
+        round.say(name, Reason::HoldsHeadroom { of });
+        return false;
+    }
     if let Some(pod) = homeless {
         let utilization_permille = supply.utilization.get(name).map_or(0, |u| u.permille());
         round.say(name, Reason::NoPlaceFor { pod: pod.key.clone(), utilization_permille });

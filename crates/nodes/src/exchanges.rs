@@ -68,7 +68,8 @@ pub(crate) fn find(
             terms.allowances.push(left.get(&candidate.account.pool.id).copied().unwrap_or(0));
             next
         });
-        let moving = by_class(supply, &candidate.moving);
+        let mut moving = by_class(supply, &candidate.moving);
+        moving.extend(supply.headroom_on(spot));
         leavers.push(Leaver {
             spot,
             price: direct.flavour.price.0,

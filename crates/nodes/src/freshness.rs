@@ -16,6 +16,7 @@ pub(crate) struct Freshness {
     pub budgets: bool,
     pub node_rules: bool,
     pub outlooks: bool,
+    pub headroom: bool,
     stale_providers: BTreeSet<Arc<str>>,
 }
 
@@ -36,6 +37,7 @@ impl Freshness {
         let node_rules = !round.cluster.rule_sets().is_empty() || !round.ledger.rules.is_empty();
         let node_rules = node_rules && fresh(round, Input::NodeRules);
         let outlooks = round.policies.ahead.enabled && fresh(round, Input::Outlooks);
+        let headroom = !round.cluster.headroom().is_empty() && fresh(round, Input::Headroom);
         let providers: BTreeSet<Arc<str>> =
             pools_named(round).map(|pool| Arc::from(pool.provider())).collect();
         let stale_providers =
@@ -47,6 +49,7 @@ impl Freshness {
             budgets,
             node_rules,
             outlooks,
+            headroom,
             stale_providers,
         }
     }

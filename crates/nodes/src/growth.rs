@@ -14,7 +14,7 @@ use crate::round::{Round, after};
 use crate::supply::{self, Unmet, take_missing};
 use crate::unready_gate::Gate;
 use crate::waits;
-use crate::{back_off, balance};
+use crate::{back_off, balance, headroom};
 use model::{Buy, NewMachine, PodNames, PoolChange, PoolId, PoolRejection, Reason, ScaleUp, Serves, Step};
 use packing::{Group, Room, Template};
 use std::collections::BTreeMap;
@@ -50,6 +50,7 @@ pub(crate) fn buy(
     }
     if let Some(reason) = no_growth_at_all(round, fleet) {
         for group in unmet {
+            headroom::explain(round, &group.missing, &reason);
             round.verdicts.pods.say(group.pods, reason.clone());
         }
         return;
@@ -59,6 +60,7 @@ pub(crate) fn buy(
     let consultation = consultation::consult(round, fleet, room, &candidates, &unmet, &open);
     if matches!(consultation, Consultation::Awaited) {
         for group in unmet.drain(..) {
+            headroom::explain(round, &group.missing, &Reason::AwaitsExpander);
             round.verdicts.pods.say(group.pods, Reason::AwaitsExpander);
         }
     }
@@ -241,8 +243,10 @@ pub(crate) fn serve(candidate: &mut Candidate, group: &mut Unmet, count: u32) {
 fn order(round: &mut Round<'_>, account: &mut PoolAccount, candidate: &mut Candidate) {
     let lowering = round.ledger.scale_ups.get(&candidate.id).is_some_and(|order| order.lowering);
     if account.order_open || account.giving_back || lowering {
-        let pods = std::mem::take(&mut candidate.serves).pods;
-        round.verdicts.pods.say(pods, Reason::WaitsForMachine { pool: candidate.id.clone() });
+        let reason = Reason::WaitsForMachine { pool: candidate.id.clone() };
+        let serves = std::mem::take(&mut candidate.serves);
+        headroom::explain(round, &serves.missing, &reason);
+        round.verdicts.pods.say(serves.pods, reason);
         candidate.bought = 0;
         round.growth.machines.retain(|machine| machine.pool != candidate.id);
         return;
@@ -313,12 +317,13 @@ fn explain(
     unmet: &[Unmet],
     refused: &Refused,
 ) {
-    if unmet.iter().all(|group| group.pods.is_empty()) {
+    if !unmet.iter().any(|group| is_told(round, group)) {
         return;
     }
     let all = rejections(round, fleet, fresh, room, candidates, unmet, refused);
     for (group, rejections) in unmet.iter().zip(all) {
         let reason = Reason::NoPoolHelps { rejections: Arc::new(rejections) };
+        headroom::explain(round, &group.missing, &reason);
         round.verdicts.pods.say(group.pods.clone(), reason);
     }
 }
@@ -358,6 +363,11 @@ pub(crate) fn rejections(
     };
     let groups = left_out.iter().enumerate();
     groups.map(|(number, group)| group.map_or_else(BTreeMap::new, |_| of_pools(number))).collect()
+}
+
+/// Whether anybody is told why a group has no place: pods, and whoever asks for headroom.
+fn is_told(round: &Round<'_>, group: &Unmet) -> bool {
+    !group.pods.is_empty() || headroom::is_among(round, &group.missing)
 }
 
 fn add(room: &mut Room, template: &Template) -> packing::SpotIx {

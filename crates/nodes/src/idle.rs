@@ -21,7 +21,7 @@ use crate::{pool_policy, rules, waits};
 use jiff::Timestamp;
 use model::{
     BlockedPod, Node, NodeName, Pod, PodBlock, PodKey, PoolId, PoolRejection, Profile, Reason, Removal,
-    RemovalCause, RemovalPhase, Step,
+    RemovalCause, RemovalPhase, Step, WorkloadKey,
 };
 use packing::SpotIx;
 use std::collections::{BTreeMap, BTreeSet};
@@ -385,6 +385,7 @@ fn wake_for_blocked(round: &mut Round<'_>, node: &NodeName) {
 enum Stuck {
     NoPlaceFor(PodKey),
     TakesMovedPods,
+    HoldsHeadroom(WorkloadKey),
 }
 
 impl Stuck {
@@ -395,6 +396,7 @@ impl Stuck {
                 Reason::NoPlaceFor { pod, utilization_permille }
             }
             Self::TakesMovedPods => Reason::TakesMovedPods,
+            Self::HoldsHeadroom(of) => Reason::HoldsHeadroom { of },
         }
     }
 }
@@ -413,8 +415,9 @@ fn empty_out(round: &Round<'_>, supply: &mut Supply, spot: SpotIx, pods: &NodePo
         placed.iter().map(|placed| placed.count).sum::<u32>() == count
     };
     let stuck = homeless.or_else(|| {
-        let all_fit = received.into_iter().all(|(shape, count)| fits(shape, count));
-        (!all_fit).then_some(Stuck::TakesMovedPods)
+        let (class, _) = received.into_iter().find(|(class, count)| !fits(*class, *count))?;
+        let of = supply.headroom_of(class);
+        Some(of.map_or(Stuck::TakesMovedPods, |of| Stuck::HoldsHeadroom(of.clone())))
     });
     if stuck.is_some() && !round.planted.has(PlantedBug::NoPlaceForPods) {
         supply.room.rollback(mark);

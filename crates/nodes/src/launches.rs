@@ -6,6 +6,7 @@
 use crate::back_off;
 use crate::claims::fingerprint;
 use crate::fleet::PoolAccount;
+use crate::headroom;
 use crate::round::{Round, after};
 use crate::supply::{Unmet, take_missing};
 use jiff::SignedDuration;
@@ -112,7 +113,9 @@ pub(crate) fn order(round: &mut Round<'_>, account: &mut PoolAccount, sales: Sal
         .collect();
     if round.ledger.scale_ups.contains_key(&id) {
         for serves in sold.into_iter().flat_map(|(_, machines)| machines) {
-            round.verdicts.pods.say(serves.pods, Reason::WaitsForMachine { pool: id.clone() });
+            let reason = Reason::WaitsForMachine { pool: id.clone() };
+            headroom::explain(round, &serves.missing, &reason);
+            round.verdicts.pods.say(serves.pods, reason);
         }
         round.growth.machines.retain(|machine| machine.pool != id);
         return;

@@ -29,6 +29,7 @@ mod exchanges;
 mod fleet;
 mod freshness;
 mod growth;
+mod headroom;
 mod idle;
 mod launches;
 mod leftovers;

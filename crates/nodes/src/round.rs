@@ -6,7 +6,7 @@
 use crate::planted::Planted;
 use jiff::{SignedDuration, Timestamp};
 use model::{
-    Asked, Cluster, Decision, Growth, IntentId, Ledger, NodeName, Plan, Policies, PoolId, Reason, Step,
+    Asked, Buy, Cluster, Decision, Growth, IntentId, Ledger, NodeName, Plan, Policies, PoolId, Reason, Step,
     Verdicts,
 };
 use packing::SpotIx;
@@ -57,6 +57,14 @@ impl<'a> Round<'a> {
 
     pub(crate) fn step(&mut self, step: Step) {
         self.steps.push(step);
+    }
+
+    /// What is bought so far.
+    pub(crate) fn purchases(&self) -> impl Iterator<Item = &Buy> {
+        self.steps.iter().filter_map(|step| match step {
+            Step::Buy(buy) => Some(buy),
+            _ => None,
+        })
     }
 
     pub(crate) fn new_intent(&mut self, kind: &str) -> IntentId {

@@ -49,7 +49,7 @@ pub(crate) struct Unmet {
 }
 
 /// Where pods of groups (by their place in the list) were put.
-type Packing = Vec<(usize, Placed)>;
+pub(crate) type Packing = Vec<(usize, Placed)>;
 
 /// Puts up to so many pods of a group, by its place in the list, on some spots.
 type Put<'p> = dyn FnMut(&mut Room, usize, u32, Range<usize>) + 'p;
@@ -69,6 +69,8 @@ pub(crate) struct Supply {
     pub contending: BTreeMap<ClassIx, u32>,
     /// Waiting pods that nothing is known to suit.
     pub unmodelled: Vec<Arc<Pod>>,
+    /// Pods that do not exist and have room, by whose headroom they are.
+    headroom: BTreeMap<ClassIx, WorkloadKey>,
 }
 
 impl Deref for Supply {
@@ -96,6 +98,7 @@ impl Supply {
             named: BTreeMap::new(),
             contending: BTreeMap::new(),
             unmodelled: Vec::new(),
+            headroom: BTreeMap::new(),
         }
     }
 
@@ -176,6 +179,56 @@ impl Supply {
             })
             .filter(|unmet| !unmet.pods.is_empty() || !unmet.missing.is_empty())
             .collect()
+    }
+
+    /// Places what fits of pods that do not exist: on nodes that are there, then on machines that are coming.
+    pub(crate) fn keep(&mut self, round: &Round<'_>, groups: &[DemandGroup]) -> Packing {
+        let mut groups = groups.to_vec();
+        let mut kept = self.pack_new(&groups);
+        for (at, place) in &kept {
+            take_missing(&mut groups[*at].missing, place.count);
+        }
+        for (at, group) in groups.iter_mut().enumerate().filter(|(_, group)| !group.is_empty()) {
+            for place in self.room.place(group.class, group.count(), 0..self.ground.standing_end) {
+                take_missing(&mut group.missing, place.count);
+                kept.push((at, place));
+            }
+        }
+        kept.extend(self.pack_coming(round, &groups));
+        kept
+    }
+
+    /// Notes whose a kept place is. True where it is on a node that is there, which then stays.
+    pub(crate) fn hold(
+        &mut self,
+        round: &mut Round<'_>,
+        of: &WorkloadKey,
+        class: ClassIx,
+        place: &Placed,
+    ) -> bool {
+        self.keep_marked(round, place.spot);
+        self.headroom.insert(class, of.clone());
+        place.spot.0 < self.standing_end
+    }
+
+    /// Whose headroom pods of a class are, if they are any.
+    pub(crate) fn headroom_of(&self, class: ClassIx) -> Option<&WorkloadKey> {
+        self.headroom.get(&class)
+    }
+
+    /// What is kept on a node for pods that do not exist.
+    pub(crate) fn headroom_on(&self, spot: SpotIx) -> Vec<(ClassIx, u32)> {
+        let received = self.room.received(spot).iter();
+        received.filter(|(class, _)| self.headroom.contains_key(class)).copied().collect()
+    }
+
+    /// Finds other places for the headroom of a node that is closed; answers whose has none.
+    pub(crate) fn rehouse(&mut self, spot: SpotIx) -> Option<WorkloadKey> {
+        let homeless = self.headroom_on(spot).into_iter().find(|(class, count)| {
+            let placed = self.room.place(*class, *count, 0..self.ground.ready_end);
+            placed.iter().map(|placed| placed.count).sum::<u32>() < *count
+        });
+        homeless.and_then(|(class, _)| self.headroom_of(class).cloned())
     }
 
     /// Nodes that have just come first take what they were bought for: the scheduler is about to bind it.

@@ -15,7 +15,7 @@ use model::{
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
-use world::{Attributes, World, outlook_key, pool_id, rule_set_key};
+use world::{Attributes, World, headroom_key, outlook_key, pool_id, rule_set_key};
 
 #[test]
 fn scenarios_say_what_is_written_beside_them() {
@@ -117,6 +117,7 @@ fn make(world: &mut World, word: &str, name: &str, a: &Attributes<'_>, line: &st
         }
         "pod" => world.make_pod(name, a),
         "workload" => world.make_workload(name, a),
+        "headroom" => world.make_headroom(name, a),
         "daemonset" => world.make_daemon_set(name, a),
         "pdb" => world.make_pdb(name, a),
         "chooses" => choose(world, name),
@@ -247,6 +248,7 @@ fn gone(world: &mut World, what: &str, a: &Attributes<'_>) {
         "outlook" => Change::Outlook(outlook_key(name("name"), a), None),
         "daemonset" => Change::DaemonSet(DaemonSetKey::new("default", name("name")), None),
         "ruleset" => Change::RuleSet(rule_set_key(name("name")), None),
+        "headroom" => Change::Headroom(headroom_key(name("name")), None),
         _ => Change::Pod(PodKey::new(a.get("ns").unwrap_or("default"), name("name")), None),
     };
     world.cluster.apply(change);
@@ -261,6 +263,7 @@ fn freshness(world: &mut World, stale: bool, name: &str) {
         "pdbs" => Input::Pdbs,
         "noderules" => Input::NodeRules,
         "outlooks" => Input::Outlooks,
+        "headroom" => Input::Headroom,
         provider => Input::Pools(provider.into()),
     };
     let state = if stale {
@@ -351,7 +354,8 @@ fn said(decision: &Decision, complaints: &[String], start: Timestamp) -> String 
         (who, format!("{}{}", reason(&verdict.reason), came.collect::<String>()))
     });
     let round = verdicts.round.iter().map(|r| ("round".to_owned(), reason(r)));
-    for (who, why) in together(pods.chain(nodes).chain(pools).chain(rules).chain(outlooks).chain(round)) {
+    let headroom = verdicts.headroom.iter().map(|(key, v)| (format!("headroom {}", key.name), v.to_string()));
+    for (who, why) in together(pods.chain(headroom).chain(nodes).chain(pools).chain(rules).chain(outlooks).chain(round)) {
         let _ = writeln!(out, "|   {who}: {}", relative(&why, start));
     }
     if let Some(at) = decision.wake_at {

@@ -256,6 +256,9 @@ fn empty_room(cluster: &Cluster) -> Room {
             vocabulary.add(&template.shape);
         }
     }
+    for part in cluster.headroom().values().flat_map(|headroom| &headroom.parts) {
+        vocabulary.add(&part.shape);
+    }
     Room::new(vocabulary, cluster.namespaces()).with_volumes(ClusterVolumes::of(cluster))
 }
 

@@ -1,12 +1,12 @@
 //! Making the objects of a test cluster from a name and a few attributes.
 
-use super::{World, pool_id};
+use super::{World, headroom_key, pool_id};
 use jiff::SignedDuration;
 use model::{
-    Bytes, Change, DaemonSet, DaemonSetKey, Effect, HostPort, LabelSelector, Labels, LocalVolume, Machine,
+    Bytes, Change, DaemonSet, DaemonSetKey, Effect, Headroom, HeadroomPart, HostPort, LabelSelector, Labels, LocalVolume, Machine,
     MachineId, MachineState, MicroUsdPerHour, MilliCpu, Node, NodeCondition, NodeInclusion, NodeName,
     NodeSelectorTerm, NodeTemplate, Operator, Owner, Pdb, PdbKey, Pod, PodKey, PodPhase, PodShape, PodTerm,
-    Pool, PoolOptions, Profile, ProviderKind, Readiness, Requirement, ResourceName, Resources, SafeToEvict,
+    Pool, PoolOptions, Purpose, Profile, ProviderKind, Readiness, Requirement, ResourceName, Resources, SafeToEvict,
     SpreadConstraint, Taint, Toleration, TolerationOperator, UnboundVolume, UnhealthyPodEviction,
     UnmodelledRule, VolumeNeeds, VolumeRefusal, Workload, WorkloadKey,
 };
@@ -39,6 +39,11 @@ impl<'t> Attributes<'t> {
     /// `label:key=value` and the like.
     fn prefixed(&self, prefix: &str) -> impl Iterator<Item = (&'t str, &'t str)> {
         self.0.iter().filter_map(move |(k, v)| k.strip_prefix(prefix).map(|k| (k, *v)))
+    }
+
+    /// The same with another value of one key.
+    fn with(&self, key: &'t str, value: &'t str) -> Self {
+        Self(self.0.iter().map(|(k, v)| if *k == key { (*k, value) } else { (*k, *v) }).collect())
     }
 
     fn labels(&self, prefix: &str) -> Labels {
@@ -306,6 +311,30 @@ impl World {
             blocked: a.has("blocked"),
         };
         self.cluster.apply(Change::Workload(key, Some(Arc::new(workload))));
+    }
+
+    /// Room for pods that do not exist; several kinds of them by `cpu=500,250` and `count=2,4`.
+    #[allow(dead_code, reason = "only scenarios name headroom")]
+    pub(crate) fn make_headroom(&mut self, name: &str, a: &Attributes<'_>) {
+        let purpose = match a.get("purpose").unwrap_or("buffer") {
+            "booking" => Purpose::Booking,
+            "check" => Purpose::Check,
+            "whole" => Purpose::Whole,
+            "forecast" => Purpose::Forecast,
+            _ => Purpose::Buffer,
+        };
+        let key = headroom_key(name);
+        let counts = a.get("count").unwrap_or("1").split(',');
+        let mut parts = Vec::new();
+        for (count, cpu) in counts.zip(a.get("cpu").unwrap_or("0").split(',').cycle()) {
+            let shape = Arc::new(shape(&a.with("cpu", cpu), Vec::new()));
+            let count = count.parse().unwrap();
+            parts.push(HeadroomPart { shape, labels: a.labels("label:"), count });
+        }
+        let at = |key| a.time(key).map(|wait| self.now.checked_add(wait).unwrap());
+        let (from, until) = (at("from"), at("until"));
+        let headroom = Headroom { key: key.clone(), purpose, from, until, parts };
+        self.cluster.apply(Change::Headroom(key, Some(Arc::new(headroom))));
     }
 
     pub(crate) fn make_daemon_set(&mut self, name: &str, a: &Attributes<'_>) {

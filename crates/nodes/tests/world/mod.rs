@@ -16,6 +16,7 @@ pub(crate) use outlooks::outlook_key;
 use jiff::{SignedDuration, Timestamp};
 use model::{
     Change, Cluster, Decision, Input, InputState, Ledger, Outcome, OutcomeKind, Policies, PoolId, Step,
+    WorkloadKey,
 };
 use std::sync::Arc;
 
@@ -31,6 +32,11 @@ pub(crate) struct World {
     births: u32,
     /// Keeps what has not changed from round to round; it must never show.
     planner: nodes::Planner,
+}
+
+/// The object that asks for headroom in tests.
+pub(crate) fn headroom_key(name: &str) -> WorkloadKey {
+    WorkloadKey::new("CapacityBuffer", "default", name)
 }
 
 pub(crate) fn pool_id(name: &str) -> PoolId {
@@ -64,6 +70,7 @@ impl World {
             Input::Pdbs,
             Input::NodeRules,
             Input::Outlooks,
+            Input::Headroom,
             Input::Pools("simulated".into()),
         ] {
             world.cluster.apply(Change::Input(input, InputState::Fresh));
