@@ -8,7 +8,8 @@ mod status;
 pub(crate) use status::{BufferStatuses, StatusWrite};
 
 use intake::{Buffer, BufferOf, IntakeError, PodKind};
-use kube::core::Object;
+use kube::Client;
+use kube::core::{ApiResource, Object};
 use model::{Change, Headroom, WorkloadKey};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -49,19 +50,36 @@ struct Known {
     resolved: Option<Resolved>,
 }
 
+/// The version of buffers that the server has; ours where it has none yet.
+pub(crate) async fn served(client: &Client) -> ApiResource {
+    let newest = ApiResource::erase::<api::capacity::CapacityBuffer>(&());
+    let Ok(groups) = client.list_api_groups().await else { return newest };
+    let group = groups.groups.into_iter().find(|group| group.name == api::capacity::GROUP);
+    let versions: Vec<String> =
+        group.into_iter().flat_map(|group| group.versions).map(|known| known.version).collect();
+    if versions.is_empty() || versions.contains(&newest.version) {
+        return newest;
+    }
+    let older = "v1alpha1".to_owned();
+    let api_version = format!("{}/{older}", newest.group);
+    if versions.contains(&older) { ApiResource { version: older, api_version, ..newest } } else { newest }
+}
+
 /// Everything that was heard of headroom.
 #[derive(Default)]
 pub(crate) struct Capacity {
     buffers: BTreeMap<WorkloadKey, Known>,
     templates: BTreeMap<Name, Pods>,
     workloads: BTreeMap<WorkloadKey, Pods>,
+    /// The version of buffers that is served; `None` where they are not followed.
+    resource: Option<ApiResource>,
     /// Whether room is to be kept, and not only said how much it would be.
     injects: bool,
 }
 
 impl Capacity {
-    pub(crate) fn new(injects: bool) -> Self {
-        Self { injects, ..Self::default() }
+    pub(crate) fn new(resource: Option<ApiResource>, injects: bool) -> Self {
+        Self { resource, injects, ..Self::default() }
     }
 
     /// Takes news in, and answers what follows from it.
@@ -174,11 +192,11 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn name(text: &str) -> Name {
+    pub(super) fn name(text: &str) -> Name {
         (Arc::from("d"), Arc::from(text))
     }
 
-    fn buffer(spec: Value) -> Told {
+    pub(super) fn buffer(spec: Value) -> Told {
         let object = json!({
             "apiVersion": "autoscaling.x-k8s.io/v1beta1", "kind": "CapacityBuffer",
             "metadata": {"name": "b", "namespace": "d", "generation": 1}, "spec": spec,
@@ -186,7 +204,7 @@ mod tests {
         Told::Buffer(name("b"), Some(Box::new(serde_json::from_value(object).unwrap())))
     }
 
-    fn pods(cpu: &str, replicas: Option<i32>) -> Option<Pods> {
+    pub(super) fn pods(cpu: &str, replicas: Option<i32>) -> Option<Pods> {
         let template = json!({"spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": cpu}}}]}});
         Some(intake::pod_kind(&serde_json::from_value(template).unwrap(), replicas, Some(1)).map(Arc::new))
     }
@@ -203,7 +221,7 @@ mod tests {
 
     #[test]
     fn a_buffer_follows_what_it_names() {
-        let mut all = Capacity::new(true);
+        let mut all = Capacity::new(None, true);
         let spec = json!({"podTemplateRef": {"name": "t"}, "replicas": 3});
         assert_eq!(counts(&all.hear(buffer(spec))), [None], "there is no template yet");
         assert!(all.resolved().next().unwrap().1.count.as_ref().unwrap_err().contains("create it"));
@@ -224,7 +242,7 @@ mod tests {
 
     #[test]
     fn without_injection_it_is_only_said_how_much_it_would_be() {
-        let mut all = Capacity::new(false);
+        let mut all = Capacity::new(None, false);
         all.hear(Told::Template(name("t"), pods("500m", None)));
         assert_eq!(counts(&all.hear(buffer(json!({"podTemplateRef": {"name": "t"}, "replicas": 3})))), [None]);
         assert_eq!(all.resolved().next().unwrap().1.count, Ok(3));

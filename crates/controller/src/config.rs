@@ -37,6 +37,7 @@ pub struct Config {
     pub peer_metrics: bool,
     pub health: Health,
     pub journal: Option<JournalConfig>,
+    pub capacity_buffers: CapacityBuffers,
     /// Seed of every wait that is spread at random.
     pub seed: u64,
 }
@@ -97,6 +98,22 @@ pub struct Status {
     pub config_map: String,
     /// At most one write in this time.
     pub interval_seconds: u32,
+}
+
+/// Whether `CapacityBuffer`s are followed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct CapacityBuffers {
+    /// What each comes to is worked out and said in its status.
+    pub controller: bool,
+    /// Room is kept for them, too.
+    pub pod_injection: bool,
+}
+
+impl CapacityBuffers {
+    pub(crate) fn enabled(self) -> bool {
+        self.controller || self.pod_injection
+    }
 }
 
 /// When `/health-check` says that the controller should be started anew.
@@ -163,6 +180,7 @@ impl Default for Config {
             peer_metrics: false,
             health: Health::default(),
             journal: None,
+            capacity_buffers: CapacityBuffers::default(),
             seed: 0,
         }
     }

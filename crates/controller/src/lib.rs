@@ -9,6 +9,7 @@ mod config;
 pub mod config_file;
 mod error;
 mod events;
+mod capacity;
 mod executor;
 mod exit;
 mod explain;
@@ -28,7 +29,7 @@ mod wording;
 mod writer;
 
 pub use access::{Access, Reviews, TOKEN_HEADER, TokenFile, guarded};
-pub use config::{Batch, Calls, Config, Health, JournalConfig, LedgerPlace, Status, Watch};
+pub use config::{Batch, Calls, CapacityBuffers, Config, Health, JournalConfig, LedgerPlace, Status, Watch};
 pub use error::ControllerError;
 pub use exit::{Handed, hand_back};
 pub use explain::{Because, Explanation, Moment, Subject, code, explain};

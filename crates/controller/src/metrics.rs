@@ -385,6 +385,7 @@ fn input_name(input: &Input) -> String {
         Input::Namespaces => "namespaces".into(),
         Input::NodeRules => "noderules".into(),
         Input::Outlooks => "outlooks".into(),
+        Input::Headroom => "headroom".into(),
         Input::Volumes => "volumes".into(),
         Input::Attachments => "attachments".into(),
         Input::Pools(provider) => format!("pools/{provider}"),
@@ -429,6 +430,7 @@ fn kept_because(reason: &Reason) -> &'static str {
         | Reason::ZoneUnready { .. }
         | Reason::PoolUnready { .. } => "TooManyUnready",
         Reason::PodsAreWaiting => "PodsAreWaiting",
+        Reason::HoldsHeadroom { .. } => "HoldsHeadroom",
         Reason::InputNotFresh { .. } => "InputNotFresh",
         _ => "Other",
     }

@@ -9,6 +9,7 @@ mod joins;
 pub(crate) use joins::Joins;
 
 use crate::Config;
+use crate::capacity::Capacity;
 use clock::Clock;
 use clouds::Provider;
 use clouds::watching::Freshness;
@@ -17,6 +18,7 @@ use futures::StreamExt as _;
 use futures::stream::{BoxStream, SelectAll, select_all};
 use intake::Interner;
 use kube::Client;
+use kube::core::ApiResource;
 use model::{Change, Cluster, Input, InputState};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -51,6 +53,7 @@ pub(crate) struct Observer {
     poison: BTreeMap<Arc<str>, Arc<str>>,
     clock: Clock,
     expected: Vec<Input>,
+    capacity: Capacity,
 }
 
 impl Observer {
@@ -59,10 +62,13 @@ impl Observer {
         clock: Clock,
         config: &Config,
         providers: &[Arc<dyn Provider>],
+        buffers: Option<ApiResource>,
     ) -> Self {
         let settings = config.watch_settings();
+        let of_headroom = buffers.iter().flat_map(|buffers| feeds::capacity::all(client, settings, buffers));
         let feeds = feeds::all(client, settings, config.shares_status())
             .into_iter()
+            .chain(of_headroom)
             .map(|feed| feed.map(Signal::Heard).boxed());
         // With a Cluster Autoscaler's rights none of these may be read.
         let looks_ahead = config.policies.ahead.enabled && !config.shares_status();
@@ -85,6 +91,9 @@ impl Observer {
         if looks_ahead {
             expected.push(Input::Outlooks);
         }
+        if buffers.is_some() {
+            expected.push(Input::Headroom);
+        }
         let freshness = expected
             .iter()
             .map(|input| (input.clone(), Freshness::of(Source::count_of(input), settings.stale_after)))
@@ -97,7 +106,13 @@ impl Observer {
             poison: BTreeMap::new(),
             clock,
             expected,
+            capacity: Capacity::new(buffers, config.capacity_buffers.pod_injection),
         }
+    }
+
+    /// What was heard of headroom.
+    pub(crate) fn capacity(&self) -> &Capacity {
+        &self.capacity
     }
 
     /// Whether each input was heard of, be it fresh or failing.
@@ -126,6 +141,7 @@ impl Observer {
     fn take(&mut self, heard: Heard, news: &mut News) {
         match heard {
             Heard::Change(change) => news.changes.push(self.interner.shared(change)),
+            Heard::Capacity(told) => news.changes.extend(self.capacity.hear(told)),
             Heard::Unreadable { object, why, instead } => {
                 if self.poison.get(&object) != Some(&why) {
                     if self.poison.len() >= MOST_POISON {
@@ -145,7 +161,7 @@ impl Observer {
                 let now = self.clock.now();
                 // Of these kinds a server may lack one; any other that is missing is a fault.
                 let may_lack =
-                    matches!(source, Source::Attachments(_) | Source::NodeRules | Source::Outlooks(_));
+                    matches!(source, Source::Attachments(_) | Source::NodeRules | Source::Outlooks(_) | Source::Capacity(_));
                 let note = |freshness: &mut Freshness, place| {
                     if may_lack {
                         freshness.absent(place, &why, now)

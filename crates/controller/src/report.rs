@@ -3,6 +3,7 @@
 //! Owns everything that is only said and never decides. The loop calls it at the moments worth telling; nothing in
 //! here waits.
 
+use crate::capacity::{BufferStatuses, Capacity};
 use crate::events::Events;
 use crate::explain::{self, Moment};
 use crate::http::{Answering, Question, Standing};
@@ -36,6 +37,7 @@ pub(crate) struct Reporter {
     writer: Writer,
     pub(crate) status: StatusKeeper,
     rule_statuses: RuleStatuses,
+    buffer_statuses: BufferStatuses,
     pub(crate) metrics: Metrics,
     pub(crate) answering: Answering,
     verdicts: Verdicts,
@@ -66,6 +68,7 @@ impl Reporter {
             writer,
             status: StatusKeeper::new(config.status.enabled, config.status.interval_seconds),
             rule_statuses: RuleStatuses::default(),
+            buffer_statuses: BufferStatuses::default(),
             metrics: Metrics::new(config.peer_metrics),
             answering,
             verdicts: Verdicts::default(),
@@ -123,23 +126,27 @@ impl Reporter {
     }
 
     /// Keeps the verdicts of the round that was adopted, to tell the next one's news from them.
-    pub(crate) fn keep(&mut self, cluster: &Cluster, verdicts: Verdicts) {
+    pub(crate) fn keep(&mut self, cluster: &Cluster, capacity: &Capacity, verdicts: Verdicts) {
         self.verdicts = verdicts;
-        self.write_rule_statuses(cluster);
+        self.write_object_statuses(cluster, capacity);
     }
 
     /// When a status may be written that has to be.
     pub(crate) fn status_due(&self) -> Option<Timestamp> {
-        self.status.due().into_iter().chain(self.rule_statuses.due()).min()
+        let of_objects = self.rule_statuses.due().into_iter().chain(self.buffer_statuses.due());
+        self.status.due().into_iter().chain(of_objects).min()
     }
 
-    /// Says in the objects of node rules what became of them. A dry run changes nothing in the cluster, so not this.
-    pub(crate) fn write_rule_statuses(&mut self, cluster: &Cluster) {
+    /// Says in the objects of node rules and of headroom what became of them. A dry run changes nothing in the cluster, so not this.
+    pub(crate) fn write_object_statuses(&mut self, cluster: &Cluster, capacity: &Capacity) {
         if self.dry_run {
             return;
         }
         for write in self.rule_statuses.news(cluster, &self.verdicts, self.clock.now()) {
             self.writer.offer(Write::RuleStatus(write));
+        }
+        for write in self.buffer_statuses.news(capacity, &self.verdicts, self.clock.now()) {
+            self.writer.offer(Write::CapacityStatus(write));
         }
     }
 

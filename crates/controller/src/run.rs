@@ -19,6 +19,7 @@ use clock::Clock;
 use clouds::backoff::{Backoff, seed_for};
 use futures::FutureExt as _;
 use jiff::{SignedDuration, Timestamp};
+use kube::core::ApiResource;
 use leadership::{Fence, Leadership};
 use model::{Change, Cluster, Decision, Input, InputState, Ledger, Outcome, Policies};
 use std::collections::BTreeSet;
@@ -68,7 +69,12 @@ pub(crate) struct Loop {
 }
 
 impl Loop {
-    pub(crate) fn new(controller: Controller, fence: Fence, writer: Writer) -> Self {
+    pub(crate) fn new(
+        controller: Controller,
+        fence: Fence,
+        writer: Writer,
+        buffers: Option<ApiResource>,
+    ) -> Self {
         let Controller {
             client,
             config,
@@ -83,7 +89,7 @@ impl Loop {
             ..
         } = controller;
         let reporter = Reporter::new(&config, clock, hooks, recorder, writer, answering);
-        let observer = Observer::new(&client, clock, &config, &providers);
+        let observer = Observer::new(&client, clock, &config, &providers, buffers);
         let (executor, outcomes) =
             Executor::new(&client, clock, providers, fence.clone(), &config.calls, config.seed, planted);
         let store = LedgerStore::new(&client, &config);
@@ -167,7 +173,7 @@ impl Loop {
     }
 
     async fn write_status(&mut self) {
-        self.reporter.write_rule_statuses(&self.cluster);
+        self.reporter.write_object_statuses(&self.cluster, self.observer.capacity());
         let Some(text) = self.reporter.status(&self.cluster, self.ledger.as_ref()) else { return };
         if self.store.is_shared() {
             if self.fence.allows(self.config.call_timeout()) {
@@ -232,8 +238,12 @@ impl Loop {
     fn stand(&self, elects: bool) {
         let mut waiting_for = self.observer.unheard(&self.cluster);
         waiting_for.extend(self.cluster.inputs().iter().filter_map(|(input, state)| match state {
-            // Rules and outlooks are extras: who may not read them is ready without.
-            InputState::Stale { .. } if matches!(input, Input::NodeRules | Input::Outlooks) => None,
+            // Rules, outlooks and headroom are extras: who may not read them is ready without.
+            InputState::Stale { .. }
+                if matches!(input, Input::NodeRules | Input::Outlooks | Input::Headroom) =>
+            {
+                None
+            }
             InputState::Stale { why, .. } if !self.settled.contains(input) => {
                 Some(format!("{input} ({why})"))
             }
@@ -403,7 +413,7 @@ impl Loop {
         self.executor.hear(&decision.ledger);
         self.ledger = Some(decision.ledger);
         self.executor.submit(&decision.plan.steps);
-        self.reporter.keep(&self.cluster, decision.verdicts);
+        self.reporter.keep(&self.cluster, self.observer.capacity(), decision.verdicts);
         Ok(())
     }
 
@@ -507,6 +517,7 @@ fn is_known(cluster: &Cluster, change: &Change) -> bool {
         Change::Pdb(key, pdb) => cluster.pdbs().get(key) == pdb.as_ref(),
         Change::Namespace(name, labels) => cluster.namespaces().get(name) == labels.as_ref(),
         Change::RuleSet(key, set) => cluster.rule_sets().get(key) == set.as_ref(),
+        Change::Headroom(key, headroom) => cluster.headroom().get(key) == headroom.as_ref(),
         Change::Storage(change) => cluster.storage().knows(change),
         Change::Input(input, state) => cluster.input(input) == Some(state),
         Change::Outlook(key, outlook) => cluster.outlooks().get(key) == outlook.as_ref(),

@@ -10,7 +10,7 @@ use crate::planted::Planted;
 use crate::planted::PlantedBug;
 use crate::run::Loop;
 use crate::writer::{Drain, Writer, remove_status};
-use crate::{Config, ControllerError};
+use crate::{Config, ControllerError, capacity};
 use clock::Clock;
 use clouds::cluster_api::ClusterApi;
 use clouds::simulated::Simulated;
@@ -194,7 +194,11 @@ impl Controller {
         let drain = tokio::spawn(drain.run(queue));
         let (client, config) = (self.client.clone(), self.config.clone());
         // On the heap: whoever holds our future shall not have to carry the whole loop's.
-        let result = Box::pin(Loop::new(self, fence.clone(), writer).run(shutdown, leading)).await;
+        let buffers = match self.config.capacity_buffers.enabled() {
+            true => Some(capacity::served(&client).await),
+            false => None,
+        };
+        let result = Box::pin(Loop::new(self, fence.clone(), writer, buffers).run(shutdown, leading)).await;
         // Asked to end because somebody else leads, we leave what is said of the cluster to them.
         let leads = fence.allows(config.call_timeout());
         fence.close();

@@ -1,18 +1,21 @@
-//! Writes that nobody waits for: events, the status ConfigMap, the status of node rules.
+//! Writes that nobody waits for: events, the status ConfigMap, the status of node rules and of what asks for headroom.
 //!
 //! Owns one queue of bounded length and the task that empties it. A full queue drops what comes, counted, because an
 //! API server in trouble must not hold up a round.
 
+use crate::capacity::StatusWrite;
 use crate::rule_status::RuleStatusWrite;
 use crate::status::StatusText;
 use clouds::watching::{code, describe, within};
 use intake::slim::HorizontalNodeAutoscaler;
 use k8s_openapi::api::core::v1::{ConfigMap, Event};
 use kube::Client;
-use kube::api::{Api, DeleteParams, ObjectMeta, Patch, PatchParams, PostParams};
+use kube::api::{Api, DeleteParams, DynamicObject, ObjectMeta, Patch, PatchParams, PostParams};
 use leadership::Fence;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -37,6 +40,7 @@ pub(crate) enum Write {
     Event(EventWrite),
     Status(StatusText),
     RuleStatus(RuleStatusWrite),
+    CapacityStatus(StatusWrite),
 }
 
 /// The near end of the queue.
@@ -79,8 +83,12 @@ impl Drain {
         while let Some(write) = queue.recv().await {
             let (what, result) = match &write {
                 Write::Event(event) => ("event", self.event(event).await),
-                Write::RuleStatus(_) | Write::Status(_) if !self.fence.allows(self.limit) => continue,
+                Write::RuleStatus(_) | Write::CapacityStatus(_) | Write::Status(_)
+                    if !self.fence.allows(self.limit) => continue,
                 Write::RuleStatus(write) => ("status of node rules", self.rule_status(write).await),
+                Write::CapacityStatus(write) => {
+                    ("status of what asks for headroom", self.capacity_status(write).await)
+                }
                 Write::Status(status) => ("status", self.status(&status.text, &status.updated).await),
             };
             if let Err(error) = result {
@@ -110,10 +118,23 @@ impl Drain {
 
     async fn rule_status(&self, write: &RuleStatusWrite) -> kube::Result<()> {
         let api: Api<HorizontalNodeAutoscaler> = Api::namespaced(self.client.clone(), &write.namespace);
-        let (params, patch) = (PatchParams::default(), Patch::Merge(&write.body));
+        self.patch_status(&api, &write.name, &write.body).await
+    }
+
+    async fn capacity_status(&self, write: &StatusWrite) -> kube::Result<()> {
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(self.client.clone(), &write.namespace, &write.resource);
+        self.patch_status(&api, &write.name, &write.body).await
+    }
+
+    async fn patch_status<K>(&self, api: &Api<K>, name: &str, body: &Value) -> kube::Result<()>
+    where
+        K: Clone + DeserializeOwned + Debug,
+    {
+        let (params, patch) = (PatchParams::default(), Patch::Merge(body));
         let mut last = Ok(());
         for _ in 0..TRIES {
-            match within(self.limit, api.patch_status(&write.name, &params, &patch)).await {
+            match within(self.limit, api.patch_status(name, &params, &patch)).await {
                 // Gone meanwhile.
                 Err(error) if code(&error) == Some(404) => return Ok(()),
                 Err(error) => last = Err(error),

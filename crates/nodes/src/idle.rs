@@ -414,9 +414,12 @@ fn empty_out(round: &Round<'_>, supply: &mut Supply, spot: SpotIx, pods: &NodePo
         let placed = supply.room.place(shape, count, 0..end);
         placed.iter().map(|placed| placed.count).sum::<u32>() == count
     };
+    let unplaced = match &homeless {
+        Some(_) => None,
+        None => received.into_iter().find(|(class, count)| !fits(*class, *count)),
+    };
     let stuck = homeless.or_else(|| {
-        let (class, _) = received.into_iter().find(|(class, count)| !fits(*class, *count))?;
-        let of = supply.headroom_of(class);
+        let of = supply.headroom_of(unplaced?.0);
         Some(of.map_or(Stuck::TakesMovedPods, |of| Stuck::HoldsHeadroom(of.clone())))
     });
     if stuck.is_some() && !round.planted.has(PlantedBug::NoPlaceForPods) {

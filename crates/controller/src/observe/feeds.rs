@@ -3,9 +3,11 @@
 //! Owns the table of kinds and the stand-ins for unreadable objects. A stand-in errs to the side of leaving things
 //! alone: an unreadable pod holds its node, an unreadable budget allows no disruption.
 
+pub(super) mod capacity;
 mod outlooks;
 mod storage;
 
+use crate::capacity::Told;
 use clock::Clock;
 use clouds::watching::{Seen, WatchSettings, watch};
 use futures::StreamExt as _;
@@ -36,6 +38,8 @@ pub(crate) enum Source {
     NodeRules,
     /// One of the three kinds that tell of pods to come.
     Outlooks(usize),
+    /// Buffers, and what they name.
+    Capacity(usize),
     /// Claims, volumes, classes.
     Volumes(usize),
     /// CSI drivers on nodes, drivers, capacities, attachments.
@@ -54,6 +58,7 @@ impl Source {
             Self::Namespaces => (Input::Namespaces, 0),
             Self::NodeRules => (Input::NodeRules, 0),
             Self::Outlooks(place) => (Input::Outlooks, place),
+            Self::Capacity(place) => (Input::Headroom, place),
             Self::Volumes(place) => (Input::Volumes, place),
             Self::Attachments(place) => (Input::Attachments, place),
         }
@@ -63,6 +68,7 @@ impl Source {
         match input {
             Input::Workloads => 4,
             Input::Outlooks => outlooks::SOURCES,
+            Input::Headroom => capacity::SOURCES,
             Input::Volumes => storage::VOLUME_SOURCES,
             Input::Attachments => storage::ATTACHMENT_SOURCES,
             _ => 1,
@@ -73,6 +79,8 @@ impl Source {
 #[derive(Clone, Debug)]
 pub(crate) enum Heard {
     Change(Change),
+    /// Of an object that headroom is made from.
+    Capacity(Told),
     /// An object that cannot be read, and what to take in its place.
     Unreadable {
         object: Arc<str>,
