@@ -267,7 +267,8 @@ fn check_needed(case: &mut Case<'_>, buys: &[Buy]) {
         let missing = desired.saturating_sub(case.cluster.live_pods_of(&owner.uid));
         shapes.extend(std::iter::repeat_n(&*pod.shape, missing as usize));
     }
-    let headroom = case.cluster.headroom().values().filter(|one| one.purpose.buys() && one.holds_at(case.now));
+    let headroom =
+        case.cluster.headroom().values().filter(|one| one.purpose.buys() && one.holds_at(case.now));
     let parts: Vec<_> = headroom.flat_map(|one| &one.parts).collect();
     shapes.extend(parts.iter().flat_map(|part| std::iter::repeat_n(&*part.shape, part.count as usize)));
     // The bins here know nothing of rules between pods.

@@ -121,9 +121,7 @@ impl Capacity {
 
     /// Buffers with what each comes to, and the status that each has.
     fn resolved(&self) -> impl Iterator<Item = (&WorkloadKey, &Resolved, &Value)> {
-        self.buffers
-            .iter()
-            .filter_map(|(key, known)| Some((key, known.resolved.as_ref()?, &known.status)))
+        self.buffers.iter().filter_map(|(key, known)| Some((key, known.resolved.as_ref()?, &known.status)))
     }
 
     /// Works out what a buffer comes to; the change, where it is another than before.
@@ -205,15 +203,16 @@ mod tests {
     }
 
     pub(super) fn pods(cpu: &str, replicas: Option<i32>) -> Option<Pods> {
-        let template = json!({"spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": cpu}}}]}});
+        let template =
+            json!({"spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": cpu}}}]}});
         Some(intake::pod_kind(&serde_json::from_value(template).unwrap(), replicas, Some(1)).map(Arc::new))
     }
 
     fn counts(changes: &[Change]) -> Vec<Option<(u32, u64)>> {
         let of = |change: &Change| match change {
-            Change::Headroom(_, headroom) => headroom
-                .as_ref()
-                .map(|headroom| (headroom.count(), headroom.parts[0].shape.requests.cpu.0)),
+            Change::Headroom(_, headroom) => {
+                headroom.as_ref().map(|headroom| (headroom.count(), headroom.parts[0].shape.requests.cpu.0))
+            }
             _ => None,
         };
         changes.iter().map(of).collect()
@@ -230,7 +229,8 @@ mod tests {
         assert_eq!(counts(&all.hear(Told::Template(name("t"), pods("250m", None)))), [Some((3, 250))]);
         assert_eq!(counts(&all.hear(Told::Template(name("t"), None))), [None]);
 
-        let spec = json!({"scalableRef": {"apiGroup": "apps", "kind": "Deployment", "name": "w"}, "percentage": 50});
+        let spec =
+            json!({"scalableRef": {"apiGroup": "apps", "kind": "Deployment", "name": "w"}, "percentage": 50});
         all.hear(buffer(spec));
         let key = WorkloadKey::new("Deployment", "d", "w");
         assert_eq!(counts(&all.hear(Told::Workload(key.clone(), pods("1", Some(4))))), [Some((2, 1000))]);
@@ -244,7 +244,10 @@ mod tests {
     fn without_injection_it_is_only_said_how_much_it_would_be() {
         let mut all = Capacity::new(None, false);
         all.hear(Told::Template(name("t"), pods("500m", None)));
-        assert_eq!(counts(&all.hear(buffer(json!({"podTemplateRef": {"name": "t"}, "replicas": 3})))), [None]);
+        assert_eq!(
+            counts(&all.hear(buffer(json!({"podTemplateRef": {"name": "t"}, "replicas": 3})))),
+            [None]
+        );
         assert_eq!(all.resolved().next().unwrap().1.count, Ok(3));
     }
 }

@@ -5,11 +5,11 @@
 
 mod access;
 mod alerts;
+mod capacity;
 mod config;
 pub mod config_file;
 mod error;
 mod events;
-mod capacity;
 mod executor;
 mod exit;
 mod explain;

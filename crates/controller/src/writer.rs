@@ -84,7 +84,10 @@ impl Drain {
             let (what, result) = match &write {
                 Write::Event(event) => ("event", self.event(event).await),
                 Write::RuleStatus(_) | Write::CapacityStatus(_) | Write::Status(_)
-                    if !self.fence.allows(self.limit) => continue,
+                    if !self.fence.allows(self.limit) =>
+                {
+                    continue;
+                }
                 Write::RuleStatus(write) => ("status of node rules", self.rule_status(write).await),
                 Write::CapacityStatus(write) => {
                     ("status of what asks for headroom", self.capacity_status(write).await)

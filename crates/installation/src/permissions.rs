@@ -198,6 +198,16 @@ pub const PERMISSIONS: &[Permission] = &[
     ),
     everywhere(Feature::Nodes, "autoscaling.cce.io", &["horizontalnodeautoscalers/status"], &["patch"], ""),
     everywhere(
+        Feature::Nodes,
+        "autoscaling.x-k8s.io",
+        &["capacitybuffers"],
+        SEE,
+        "Headroom that is asked for, and the pods that it is for; read only where its flags are given.",
+    ),
+    everywhere(Feature::Nodes, "autoscaling.x-k8s.io", &["capacitybuffers/status"], &["patch"], ""),
+    everywhere(Feature::Nodes, "", &["podtemplates"], SEE, ""),
+    everywhere(Feature::Nodes, "apps", &["deployments"], SEE, ""),
+    everywhere(
         Feature::Simulated,
         "tideline.dev",
         &["simulatedpools"],

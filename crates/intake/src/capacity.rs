@@ -120,8 +120,7 @@ fn scalable(namespace: &str, target: &ScalableRef) -> Result<WorkloadKey, Intake
     if SCALABLE.iter().any(|(known, kind)| *known == group && *kind == target.kind) {
         return Ok(WorkloadKey::new(&target.kind, namespace, &target.name));
     }
-    let kinds: Vec<String> =
-        SCALABLE.iter().map(|(group, kind)| format!("{kind} of {group:?}")).collect();
+    let kinds: Vec<String> = SCALABLE.iter().map(|(group, kind)| format!("{kind} of {group:?}")).collect();
     Err(IntakeError::field(
         "spec.scalableRef",
         format!("pods of {} of group {group:?} are not known", target.kind),
@@ -207,8 +206,7 @@ mod tests {
     }
 
     fn pods(replicas: Option<i32>) -> PodKind {
-        let template =
-            "spec: {containers: [{name: c, resources: {requests: {cpu: 500m, memory: 1Gi, nvidia.com/gpu: 1}}}]}";
+        let template = "spec: {containers: [{name: c, resources: {requests: {cpu: 500m, memory: 1Gi, nvidia.com/gpu: 1}}}]}";
         pod_kind(&serde_saphyr::from_str(template).unwrap(), replicas, Some(7)).unwrap()
     }
 
@@ -222,7 +220,11 @@ mod tests {
             ("{podTemplateRef: {name: t}, limits: {nvidia.com/gpu: 5, example.com/none: 1}}", None, 5),
             ("{scalableRef: {apiGroup: apps, kind: Deployment, name: web}, percentage: 20}", Some(10), 2),
             ("{scalableRef: {apiGroup: apps, kind: Deployment, name: web}, percentage: 20}", Some(4), 0),
-            ("{scalableRef: {apiGroup: apps, kind: Deployment, name: web}, percentage: 150, replicas: 9}", Some(4), 6),
+            (
+                "{scalableRef: {apiGroup: apps, kind: Deployment, name: web}, percentage: 150, replicas: 9}",
+                Some(4),
+                6,
+            ),
         ];
         for (spec, replicas, expected) in table {
             assert_eq!(read(spec).unwrap().count(&pods(replicas)).unwrap(), expected, "{spec}");

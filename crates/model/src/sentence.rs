@@ -3,8 +3,8 @@
 mod ahead;
 
 use crate::{
-    CoolDown, HeadroomVerdict, Input, PodBlock, PoolChange, PoolRejection, Reason, RemovalCause, RemovalPhase, VolumeConflict,
-    VolumeRefusal,
+    CoolDown, HeadroomVerdict, Input, PodBlock, PoolChange, PoolRejection, Reason, RemovalCause,
+    RemovalPhase, VolumeConflict, VolumeRefusal,
 };
 use std::collections::BTreeMap;
 use std::fmt;

@@ -8,7 +8,9 @@ use crate::demand::DemandGroup;
 use crate::freshness::Freshness;
 use crate::round::Round;
 use crate::supply::{Supply, Unmet};
-use model::{Headroom, HeadroomPart, HeadroomVerdict, Input, PodNames, PodShape, Purpose, Reason, WorkloadKey};
+use model::{
+    Headroom, HeadroomPart, HeadroomVerdict, Input, PodNames, PodShape, Purpose, Reason, WorkloadKey,
+};
 use std::sync::Arc;
 
 /// Where room or machines are scarce, everything real goes before headroom, and what is more urgent before the rest.
@@ -119,12 +121,15 @@ pub(crate) fn is_among(round: &Round<'_>, missing: &[(WorkloadKey, u32)]) -> boo
 
 /// Notes what the round buys for headroom.
 pub(crate) fn note_purchases(round: &mut Round<'_>) {
-    let bought: Vec<(WorkloadKey, u32, model::PoolChange)> = round.purchases().flat_map(|buy| {
-        let pool = round.cluster.pools().get(&buy.pool);
-        let name = pool.map_or_else(|| Arc::from(buy.pool.as_str()), |pool| Arc::clone(&pool.name));
-        let change = model::PoolChange { pool: name, from: buy.from, to: buy.to, max: buy.max };
-        buy.serves.missing.iter().map(move |(key, count)| (key.clone(), *count, change.clone()))
-    }).collect();
+    let bought: Vec<(WorkloadKey, u32, model::PoolChange)> = round
+        .purchases()
+        .flat_map(|buy| {
+            let pool = round.cluster.pools().get(&buy.pool);
+            let name = pool.map_or_else(|| Arc::from(buy.pool.as_str()), |pool| Arc::clone(&pool.name));
+            let change = model::PoolChange { pool: name, from: buy.from, to: buy.to, max: buy.max };
+            buy.serves.missing.iter().map(move |(key, count)| (key.clone(), *count, change.clone()))
+        })
+        .collect();
     for (key, count, change) in bought {
         if let Some(verdict) = round.verdicts.headroom.get_mut(&key) {
             verdict.bought = verdict.bought.saturating_add(count);

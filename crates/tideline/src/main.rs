@@ -14,6 +14,7 @@ mod alert_flags;
 mod alibaba_flags;
 #[cfg(feature = "aws")]
 mod aws_flags;
+mod capacity_flags;
 mod chart;
 mod commands;
 mod configuration;

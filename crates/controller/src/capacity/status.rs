@@ -119,8 +119,7 @@ fn conditions(resolved: &Resolved, injects: bool, verdict: Option<&HeadroomVerdi
 }
 
 fn status(resolved: &Resolved, says: Vec<Says>, before: &Value, now: Timestamp) -> Value {
-    let known: Vec<Condition> =
-        serde_json::from_value(before["conditions"].clone()).unwrap_or_default();
+    let known: Vec<Condition> = serde_json::from_value(before["conditions"].clone()).unwrap_or_default();
     let mut conditions: Vec<Condition> = Vec::new();
     for one in says {
         let status = if one.holds { "True" } else { "False" };
@@ -189,7 +188,10 @@ mod tests {
         let due = statuses.due().unwrap();
         let second = statuses.news(&all, &verdicts, due);
         let conditions = &second[0].body["status"]["conditions"];
-        assert_eq!((&conditions[1]["reason"], &conditions[2]["reason"]), (&json!("FakePodsInjected"), &json!("MachinesOnTheirWay")));
+        assert_eq!(
+            (&conditions[1]["reason"], &conditions[2]["reason"]),
+            (&json!("FakePodsInjected"), &json!("MachinesOnTheirWay"))
+        );
         assert_eq!(conditions[0]["lastTransitionTime"], "1970-01-01T00:00:00Z");
 
         // Another process, which finds what was written and a condition of somebody else's.
@@ -201,7 +203,10 @@ mod tests {
         all.hear(Told::Template(name("t"), None));
         let third = BufferStatuses::default().news(&all, &Verdicts::default(), due);
         let status = &third[0].body["status"];
-        assert_eq!((&status["conditions"][0]["reason"], &status["replicas"]), (&json!("error"), &Value::Null));
+        assert_eq!(
+            (&status["conditions"][0]["reason"], &status["replicas"]),
+            (&json!("error"), &Value::Null)
+        );
         assert_eq!(status["conditions"][3]["type"], "LimitedByQuotas");
     }
 }

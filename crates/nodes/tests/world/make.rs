@@ -3,12 +3,12 @@
 use super::{World, headroom_key, pool_id};
 use jiff::SignedDuration;
 use model::{
-    Bytes, Change, DaemonSet, DaemonSetKey, Effect, Headroom, HeadroomPart, HostPort, LabelSelector, Labels, LocalVolume, Machine,
-    MachineId, MachineState, MicroUsdPerHour, MilliCpu, Node, NodeCondition, NodeInclusion, NodeName,
-    NodeSelectorTerm, NodeTemplate, Operator, Owner, Pdb, PdbKey, Pod, PodKey, PodPhase, PodShape, PodTerm,
-    Pool, PoolOptions, Purpose, Profile, ProviderKind, Readiness, Requirement, ResourceName, Resources, SafeToEvict,
-    SpreadConstraint, Taint, Toleration, TolerationOperator, UnboundVolume, UnhealthyPodEviction,
-    UnmodelledRule, VolumeNeeds, VolumeRefusal, Workload, WorkloadKey,
+    Bytes, Change, DaemonSet, DaemonSetKey, Effect, Headroom, HeadroomPart, HostPort, LabelSelector, Labels,
+    LocalVolume, Machine, MachineId, MachineState, MicroUsdPerHour, MilliCpu, Node, NodeCondition,
+    NodeInclusion, NodeName, NodeSelectorTerm, NodeTemplate, Operator, Owner, Pdb, PdbKey, Pod, PodKey,
+    PodPhase, PodShape, PodTerm, Pool, PoolOptions, Profile, ProviderKind, Purpose, Readiness, Requirement,
+    ResourceName, Resources, SafeToEvict, SpreadConstraint, Taint, Toleration, TolerationOperator,
+    UnboundVolume, UnhealthyPodEviction, UnmodelledRule, VolumeNeeds, VolumeRefusal, Workload, WorkloadKey,
 };
 use std::sync::Arc;
 

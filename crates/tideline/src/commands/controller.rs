@@ -8,6 +8,7 @@ use crate::admission_flags::AdmissionFlags;
 use crate::ahead_flags::AheadFlags;
 use crate::alert_flags::{self, AlertFlags};
 use crate::alibaba_flags::AlibabaFlags;
+use crate::capacity_flags::CapacityFlags;
 use crate::configuration::Watched;
 use crate::error::CommandError;
 use crate::group_flags::GroupFlags;
@@ -91,6 +92,8 @@ pub(crate) struct Arguments {
     rules: RuleFlags,
     #[command(flatten)]
     ahead: AheadFlags,
+    #[command(flatten)]
+    capacity: CapacityFlags,
     #[command(flatten)]
     alerts: AlertFlags,
     #[command(flatten)]
@@ -283,6 +286,7 @@ pub(crate) fn configured(arguments: &Arguments, file: Option<(&str, &str)>) -> R
         None => Config::default(),
     };
     arguments.shell.apply(&mut config);
+    arguments.capacity.apply(&mut config);
     let zone = std::env::var("TZ").ok();
     arguments.rules.apply(&mut config.policies, zone.as_deref());
     arguments.ahead.apply(&mut config.policies);
