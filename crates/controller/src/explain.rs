@@ -7,7 +7,8 @@ use crate::view::DecisionView;
 use crate::wording::pool_name;
 use jiff::Timestamp;
 use model::{
-    Cluster, Ledger, Node, NodeName, Pod, PodKey, Pool, PoolRejection, Reason, Served, Step, Verdicts,
+    Cluster, HeadroomVerdict, Ledger, Node, NodeName, Pod, PodKey, Pool, PoolRejection, Reason, Served, Step,
+    Verdicts, WorkloadKey,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -34,6 +35,11 @@ pub enum Subject {
         namespace: String,
         name: String,
     },
+    /// Room for pods that do not exist, by the object that asks for it.
+    Headroom {
+        namespace: String,
+        name: String,
+    },
     /// By the name of its intent.
     Decision(String),
 }
@@ -45,12 +51,14 @@ impl fmt::Display for Subject {
             Self::Node(name) => write!(f, "node {name}"),
             Self::Pool(name) => write!(f, "pool {name}"),
             Self::Workload { namespace, name } => write!(f, "workload {namespace}/{name}"),
+            Self::Headroom { namespace, name } => write!(f, "headroom {namespace}/{name}"),
             Self::Decision(intent) => write!(f, "decision {intent}"),
         }
     }
 }
 
-/// `pod NAMESPACE/NAME`, `node NAME`, `pool NAME`, `workload NAMESPACE/NAME`, `decision INTENT`.
+/// `pod NAMESPACE/NAME`, `node NAME`, `pool NAME`, `workload NAMESPACE/NAME`, `headroom NAMESPACE/NAME`,
+/// `decision INTENT`.
 impl FromStr for Subject {
     type Err = String;
 
@@ -76,9 +84,13 @@ impl FromStr for Subject {
                 let (namespace, name) = parts();
                 Ok(Self::Workload { namespace, name })
             }
+            "headroom" => {
+                let (namespace, name) = parts();
+                Ok(Self::Headroom { namespace, name })
+            }
             "decision" => Ok(Self::Decision(name.to_owned())),
             _ => Err(format!(
-                "\"{kind}\" cannot be explained; ask for a pod, node, pool, workload or decision"
+                "\"{kind}\" cannot be explained; ask for a pod, node, pool, workload, headroom or decision"
             )),
         }
     }
@@ -179,6 +191,7 @@ pub fn explain(moment: Moment<'_>, subject: &Subject) -> Option<Explanation> {
             pool(moment, moment.cluster.pools().values().find(named)?)
         }
         Subject::Workload { namespace, name } => workload(moment, namespace, name)?,
+        Subject::Headroom { namespace, name } => headroom(moment, namespace, name)?,
         Subject::Decision(intent) => {
             let known = moment.decisions.iter().any(|(step, _)| step.intent().as_str() == intent);
             known.then(|| ("decided".to_owned(), Vec::new()))?
@@ -356,6 +369,28 @@ fn workload(moment: Moment<'_>, namespace: &str, name: &str) -> Option<(String, 
     ))
 }
 
+/// Whether a key is of this name, whatever its kind.
+fn is_called(key: &WorkloadKey, namespace: &str, name: &str) -> bool {
+    *key.namespace == *namespace && *key.name == *name
+}
+
+fn headroom(moment: Moment<'_>, namespace: &str, name: &str) -> Option<(String, Vec<Because>)> {
+    let named = |(key, _): &(&WorkloadKey, &HeadroomVerdict)| is_called(key, namespace, name);
+    let (key, verdict) = moment.verdicts.headroom.iter().find(named)?;
+    let mut because: Vec<Because> = verdict.why.iter().map(Because::reason).collect();
+    if let Some(Reason::NoPoolHelps { rejections }) = &verdict.why {
+        let each = |(id, why)| Because::rejection(pool_name(moment.cluster, id), why);
+        because.extend(rejections.iter().map(each));
+    }
+    // The nodes that stay for it.
+    for (node, reason) in &moment.verdicts.nodes {
+        if matches!(reason, Reason::HoldsHeadroom { of } if of == key) {
+            because.push(Because { of: Some(format!("node {node}")), ..Because::reason(reason) });
+        }
+    }
+    Some((format!("{}: {verdict}", key.kind), because))
+}
+
 fn touches(moment: Moment<'_>, step: &Step, subject: &Subject) -> bool {
     match subject {
         Subject::Decision(intent) => step.intent().as_str() == intent,
@@ -377,6 +412,10 @@ fn touches(moment: Moment<'_>, step: &Step, subject: &Subject) -> bool {
                 _ => false,
             }
         }
+        Subject::Headroom { namespace, name } => match step {
+            Step::Buy(step) => step.serves.missing.iter().any(|(key, _)| is_called(key, namespace, name)),
+            _ => false,
+        },
         Subject::Workload { namespace, name } => {
             let of = |key: &PodKey| {
                 moment.cluster.pods().get(key).is_some_and(|pod| belongs(pod, namespace, name))

@@ -9,7 +9,7 @@ use clap::ValueEnum;
 use controller::{Because, Explanation, Subject};
 use std::fmt::Write as _;
 
-/// Explains a pod, node, pool, workload or decision: why it is so, until when, what would change it.
+/// Explains a pod, node, pool, workload, headroom or decision: why it is so, until when, what would change it.
 ///
 /// Asks the leading controller of a cluster, or reads a journal (--journal), also for a moment in the past.
 #[derive(clap::Args)]
@@ -17,9 +17,9 @@ pub(crate) struct Arguments {
     /// What kind of thing
     #[arg(value_enum)]
     kind: Kind,
-    /// Its name; of pods and workloads NAMESPACE/NAME, or NAME with --namespace
+    /// Its name; of pods, workloads and headroom NAMESPACE/NAME, or NAME with --namespace
     name: String,
-    /// Namespace of the pod or workload
+    /// Namespace of the pod, workload or headroom
     #[arg(long, short, default_value = "default")]
     namespace: String,
     #[command(flatten)]
@@ -38,6 +38,9 @@ enum Kind {
     Pool,
     #[value(aliases = ["deployment", "deploy", "replicaset", "rs", "statefulset", "sts", "job", "workloads"])]
     Workload,
+    /// Room for pods that do not exist: a CapacityBuffer
+    #[value(aliases = ["capacitybuffer", "cb", "buffer"])]
+    Headroom,
     #[value(alias = "decisions")]
     Decision,
 }
@@ -71,6 +74,7 @@ fn subject(arguments: &Arguments) -> Subject {
     match arguments.kind {
         Kind::Pod => Subject::Pod { namespace, name: of_namespace },
         Kind::Workload => Subject::Workload { namespace, name: of_namespace },
+        Kind::Headroom => Subject::Headroom { namespace, name: of_namespace },
         Kind::Node => Subject::Node(name),
         Kind::Pool => Subject::Pool(name),
         Kind::Decision => Subject::Decision(name),
