@@ -54,7 +54,7 @@ pub struct CapacityBufferSpec {
     #[serde(default = "active_capacity", skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub provisioning_strategy: Option<String>,
-    /// A PodTemplate of the same namespace: what one pod of the buffer asks for.
+    /// A `PodTemplate` of the same namespace: what one pod of the buffer asks for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_template_ref: Option<LocalObjectRef>,
     /// A workload whose pods the buffer is for.
@@ -101,7 +101,7 @@ pub struct ScalableRef {
 #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct CapacityBufferStatus {
-    /// The PodTemplate that is followed.
+    /// The `PodTemplate` that is followed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pod_template_ref: Option<LocalObjectRef>,
     /// Pods that there is to be room for.

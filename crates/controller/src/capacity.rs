@@ -36,7 +36,7 @@ pub(crate) enum Told {
 pub(crate) struct Resolved {
     pub(crate) generation: i64,
     pub(crate) strategy: Option<String>,
-    /// The PodTemplate that is followed, if it is one, and its generation.
+    /// The `PodTemplate` that is followed, if it is one, and its generation.
     pub(crate) template: Option<(Arc<str>, i64)>,
     /// How many pods, or what is wrong.
     pub(crate) count: Result<u32, Arc<str>>,
@@ -194,7 +194,7 @@ mod tests {
         (Arc::from("d"), Arc::from(text))
     }
 
-    pub(super) fn buffer(spec: Value) -> Told {
+    pub(super) fn buffer(spec: &Value) -> Told {
         let object = json!({
             "apiVersion": "autoscaling.x-k8s.io/v1beta1", "kind": "CapacityBuffer",
             "metadata": {"name": "b", "namespace": "d", "generation": 1}, "spec": spec,
@@ -202,6 +202,7 @@ mod tests {
         Told::Buffer(name("b"), Some(Box::new(serde_json::from_value(object).unwrap())))
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "as news are told")]
     pub(super) fn pods(cpu: &str, replicas: Option<i32>) -> Option<Pods> {
         let template =
             json!({"spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": cpu}}}]}});
@@ -222,7 +223,7 @@ mod tests {
     fn a_buffer_follows_what_it_names() {
         let mut all = Capacity::new(None, true);
         let spec = json!({"podTemplateRef": {"name": "t"}, "replicas": 3});
-        assert_eq!(counts(&all.hear(buffer(spec))), [None], "there is no template yet");
+        assert_eq!(counts(&all.hear(buffer(&spec))), [None], "there is no template yet");
         assert!(all.resolved().next().unwrap().1.count.as_ref().unwrap_err().contains("create it"));
         assert_eq!(counts(&all.hear(Told::Template(name("t"), pods("500m", None)))), [Some((3, 500))]);
         assert!(all.hear(Told::Template(name("t"), pods("500m", None))).is_empty());
@@ -231,7 +232,7 @@ mod tests {
 
         let spec =
             json!({"scalableRef": {"apiGroup": "apps", "kind": "Deployment", "name": "w"}, "percentage": 50});
-        all.hear(buffer(spec));
+        all.hear(buffer(&spec));
         let key = WorkloadKey::new("Deployment", "d", "w");
         assert_eq!(counts(&all.hear(Told::Workload(key.clone(), pods("1", Some(4))))), [Some((2, 1000))]);
         assert_eq!(counts(&all.hear(Told::Workload(key, pods("1", Some(0))))), [None]);
@@ -245,7 +246,7 @@ mod tests {
         let mut all = Capacity::new(None, false);
         all.hear(Told::Template(name("t"), pods("500m", None)));
         assert_eq!(
-            counts(&all.hear(buffer(json!({"podTemplateRef": {"name": "t"}, "replicas": 3})))),
+            counts(&all.hear(buffer(&json!({"podTemplateRef": {"name": "t"}, "replicas": 3})))),
             [None]
         );
         assert_eq!(all.resolved().next().unwrap().1.count, Ok(3));

@@ -194,10 +194,8 @@ impl Controller {
         let drain = tokio::spawn(drain.run(queue));
         let (client, config) = (self.client.clone(), self.config.clone());
         // On the heap: whoever holds our future shall not have to carry the whole loop's.
-        let buffers = match self.config.capacity_buffers.enabled() {
-            true => Some(capacity::served(&client).await),
-            false => None,
-        };
+        let follows = self.config.capacity_buffers.enabled();
+        let buffers = if follows { Some(capacity::served(&client).await) } else { None };
         let result = Box::pin(Loop::new(self, fence.clone(), writer, buffers).run(shutdown, leading)).await;
         // Asked to end because somebody else leads, we leave what is said of the cluster to them.
         let leads = fence.allows(config.call_timeout());

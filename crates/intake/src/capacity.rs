@@ -29,7 +29,7 @@ struct Spec {
 /// Whose pods a buffer is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BufferOf {
-    /// A PodTemplate, by name.
+    /// A `PodTemplate`, by name.
     Template(Arc<str>),
     Workload(WorkloadKey),
 }
@@ -53,7 +53,7 @@ struct Limits {
     amounts: Resources,
 }
 
-/// What one pod of a workload, or of a PodTemplate, is.
+/// What one pod of a workload, or of a `PodTemplate`, is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodKind {
     pub shape: Arc<PodShape>,
@@ -137,7 +137,7 @@ fn limits(list: &BTreeMap<String, Value>) -> Result<Limits, IntakeError> {
     Ok(Limits { names: list.keys().cloned().collect(), amounts })
 }
 
-/// The pods of a workload or of a PodTemplate.
+/// The pods of a workload or of a `PodTemplate`.
 pub fn pod_kind(
     template: &slim::PodTemplate,
     replicas: Option<i32>,

@@ -9,7 +9,7 @@ use controller::Config;
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Headroom (CapacityBuffer)")]
 pub(crate) struct CapacityFlags {
-    /// Work out how much room CapacityBuffers come to, and say it in their status [default: false]
+    /// Work out how much room `CapacityBuffer`s come to, and say it in their status [default: false]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch)]
     capacity_buffer_controller_enabled: Option<bool>,
     /// Keep that room, and buy machines where it is short [default: false]

@@ -171,7 +171,7 @@ mod tests {
     fn a_status_is_written_on_change_keeps_times_and_leaves_others_alone() {
         let mut all = Capacity::new(Some(ApiResource::erase::<api::capacity::CapacityBuffer>(&())), true);
         all.hear(Told::Template(name("t"), pods("500m", None)));
-        all.hear(buffer(json!({"podTemplateRef": {"name": "t"}, "replicas": 3})));
+        all.hear(buffer(&json!({"podTemplateRef": {"name": "t"}, "replicas": 3})));
         let mut statuses = BufferStatuses::default();
         let start = Timestamp::UNIX_EPOCH;
         let first = statuses.news(&all, &Verdicts::default(), start);

@@ -38,7 +38,7 @@ enum Kind {
     Pool,
     #[value(aliases = ["deployment", "deploy", "replicaset", "rs", "statefulset", "sts", "job", "workloads"])]
     Workload,
-    /// Room for pods that do not exist: a CapacityBuffer
+    /// Room for pods that do not exist: a `CapacityBuffer`
     #[value(aliases = ["capacitybuffer", "cb", "buffer"])]
     Headroom,
     #[value(alias = "decisions")]
