@@ -160,8 +160,10 @@ impl Observer {
             Heard::Absent(source, why) => {
                 let now = self.clock.now();
                 // Of these kinds a server may lack one; any other that is missing is a fault.
-                let may_lack =
-                    matches!(source, Source::Attachments(_) | Source::NodeRules | Source::Outlooks(_) | Source::Capacity(_));
+                let may_lack = matches!(
+                    source,
+                    Source::Attachments(_) | Source::NodeRules | Source::Outlooks(_) | Source::Capacity(_)
+                );
                 let note = |freshness: &mut Freshness, place| {
                     if may_lack {
                         freshness.absent(place, &why, now)

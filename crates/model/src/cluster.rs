@@ -14,9 +14,9 @@ pub use standing::Standing;
 pub use storage::{Storage, StorageChange};
 
 use crate::{
-    AlertDemand, DaemonSet, DaemonSetKey, Headroom, Labels, Machine, MachineId, Node, NodeName, Outcome, Outlook,
-    OutlookKey, Pdb, PdbKey, Pod, PodKey, PodShape, Pool, PoolId, RuleSet, RuleSetKey, Uid, Workload,
-    WorkloadKey,
+    AlertDemand, DaemonSet, DaemonSetKey, Headroom, Labels, Machine, MachineId, Node, NodeName, Outcome,
+    Outlook, OutlookKey, Pdb, PdbKey, Pod, PodKey, PodShape, Pool, PoolId, RuleSet, RuleSetKey, Uid,
+    Workload, WorkloadKey,
 };
 use cohorts::Cohorts;
 use jiff::Timestamp;

@@ -1,5 +1,4 @@
-//! Room that is to be there for pods that do not exist: a buffer, what was promised to a request, what a forecast
-//! expects.
+//! Room that is to be there for pods that do not exist: a buffer, or what was promised to a request.
 //!
 //! Owns the noun and what became of it in a round. Who wants headroom, how much and for how long is worked out
 //! outside; real pods always go before it, and take its place where they come.
@@ -21,8 +20,6 @@ pub enum Purpose {
     Whole,
     /// Kept at all times, as much of it as can be had.
     Buffer,
-    /// Expected at a time.
-    Forecast,
 }
 
 impl Purpose {
@@ -33,7 +30,7 @@ impl Purpose {
 
     /// Whether machines are bought for it.
     pub fn buys(self) -> bool {
-        matches!(self, Self::Whole | Self::Buffer | Self::Forecast)
+        matches!(self, Self::Whole | Self::Buffer)
     }
 }
 

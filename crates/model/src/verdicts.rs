@@ -4,7 +4,8 @@
 //! when somebody asks.
 
 use crate::{
-    HeadroomVerdict, NodeName, OutlookKey, OutlookVerdict, PodKey, PodNames, PoolId, Reason, RuleSetKey, RuleSetVerdict, WorkloadKey,
+    HeadroomVerdict, NodeName, OutlookKey, OutlookVerdict, PodKey, PodNames, PoolId, Reason, RuleSetKey,
+    RuleSetVerdict, WorkloadKey,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::{BTreeMap, btree_map};

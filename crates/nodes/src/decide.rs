@@ -9,8 +9,8 @@ use crate::planner::Memory;
 use crate::planted::Planted;
 use crate::round::Round;
 use crate::{
-    ahead, back_off, deliveries, demand, drains, growth, headroom, idle, leftovers, outcomes, rehearsal, rules,
-    soft_taints, waits,
+    ahead, back_off, deliveries, demand, drains, growth, headroom, idle, leftovers, outcomes, rehearsal,
+    rules, soft_taints, waits,
 };
 use jiff::Timestamp;
 use model::{Cluster, Decision, Ledger, Policies};

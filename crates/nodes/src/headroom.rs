@@ -1,4 +1,4 @@
-//! Room for pods that do not exist: buffers, promised and requested capacity, what a forecast expects.
+//! Room for pods that do not exist: buffers, promised and requested capacity.
 //!
 //! Owns the order in which headroom is served and what is said of it. Real pods have been served before: they take the
 //! place of headroom wherever they come, and it is then bought anew. What is kept holds no node by itself: whoever
@@ -16,11 +16,10 @@ use std::sync::Arc;
 /// Where room or machines are scarce, everything real goes before headroom, and what is more urgent before the rest.
 fn priority_of(purpose: Purpose) -> i32 {
     let above_the_least = match purpose {
-        Purpose::Booking => 4,
-        Purpose::Check => 3,
-        Purpose::Whole => 2,
-        Purpose::Buffer => 1,
-        Purpose::Forecast => 0,
+        Purpose::Booking => 3,
+        Purpose::Check => 2,
+        Purpose::Whole => 1,
+        Purpose::Buffer => 0,
     };
     i32::MIN + above_the_least
 }

@@ -355,7 +355,9 @@ fn said(decision: &Decision, complaints: &[String], start: Timestamp) -> String 
     });
     let round = verdicts.round.iter().map(|r| ("round".to_owned(), reason(r)));
     let headroom = verdicts.headroom.iter().map(|(key, v)| (format!("headroom {}", key.name), v.to_string()));
-    for (who, why) in together(pods.chain(headroom).chain(nodes).chain(pools).chain(rules).chain(outlooks).chain(round)) {
+    for (who, why) in
+        together(pods.chain(headroom).chain(nodes).chain(pools).chain(rules).chain(outlooks).chain(round))
+    {
         let _ = writeln!(out, "|   {who}: {}", relative(&why, start));
     }
     if let Some(at) = decision.wake_at {

@@ -53,6 +53,7 @@ impl Sample<'_> {
         let name = self.field.to_uppercase().replace('_', "-");
         match last {
             "pod" | "workload" | "pdb" if self.field != "pdb" => format!("NAMESPACE/{name}"),
+            "of" => "KIND/NAMESPACE/NAME".to_owned(),
             "outlook" => "CronJob/NAMESPACE/NAME".to_owned(),
             "" => "NAME".to_owned(),
             _ => name.strip_suffix('S').filter(|_| name != "ADDRESS").unwrap_or(&name).to_owned(),

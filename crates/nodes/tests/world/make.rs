@@ -320,7 +320,6 @@ impl World {
             "booking" => Purpose::Booking,
             "check" => Purpose::Check,
             "whole" => Purpose::Whole,
-            "forecast" => Purpose::Forecast,
             _ => Purpose::Buffer,
         };
         let key = headroom_key(name);
