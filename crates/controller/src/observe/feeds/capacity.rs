@@ -100,7 +100,7 @@ where
         .map(move |seen| {
             let mut out = VecDeque::new();
             match seen {
-                Seen::Begin => drop(listing.begin()),
+                Seen::Begin => listing.begin(),
                 Seen::Object(object) => {
                     listing.note(name_of(&object));
                     out.push_back(Heard::Capacity(read(&object)));
