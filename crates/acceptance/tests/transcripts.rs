@@ -6,6 +6,7 @@ use std::fs;
 use std::io::Write as _;
 
 use acceptance::{Transcript, run, source_root, table};
+use serde_json::json;
 use tokio::sync::Semaphore;
 
 /// Control planes at a time: each is four processes that start at full load.
@@ -51,6 +52,15 @@ fn by_prometheus(text: &str) -> Transcript {
     });
     let added = "sed 's/3m/15s/g' \"$DEPLOY/chart/files/prometheus-metrics-config.yaml\" > rules.yaml\n";
     steps[0]["run"] = (steps[0]["run"].as_str().unwrap().to_owned() + added).into();
+    // A pod counts once its rate is of a time in which it was ready; before that the portrait would have none to tell of.
+    let seen = format!(
+        "promtool query instant http://127.0.0.1:{PROMETHEUS} \
+         'count_over_time(container_cpu_usage_seconds_total{{pod=\"nginx-0\"}}[20s]) > 18' | grep -c nginx-0"
+    );
+    let measured = steps.iter().position(|step| step["name"] == "its use is measured (1.2)").unwrap();
+    let waits =
+        json!({"name": "Prometheus has seen it for a while", "run": seen, "prints": "1\n", "within": 120});
+    steps.insert(measured + 1, waits);
     for step in steps.iter_mut().filter(|step| step["start"].is_object()) {
         let command = step["start"]["command"].as_str().unwrap();
         let flags = "--prometheus-metrics-config=rules.yaml --prometheus-metrics-relist-interval=2s";
