@@ -280,3 +280,64 @@ fn has_claims(pod: &Pod) -> bool {
     let volumes = pod.spec.as_ref().and_then(|spec| spec.volumes.as_ref());
     volumes.into_iter().flatten().any(|volume| volume.persistent_volume_claim.is_some())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn pod(change: &Value) -> Pod {
+        let mut pod = json!({"metadata": {"name": "a"}, "spec": {"containers": []},
+            "status": {"phase": "Running", "startTime": "2026-01-01T00:00:00Z"}});
+        json_merge(&mut pod, change);
+        serde_json::from_value(pod).unwrap()
+    }
+
+    fn json_merge(into: &mut Value, change: &Value) {
+        let Some(fields) = change.as_object() else {
+            *into = change.clone();
+            return;
+        };
+        for (key, value) in fields {
+            json_merge(&mut into[key], value);
+        }
+    }
+
+    fn owned(kind: &str) -> Value {
+        json!({"metadata": {"ownerReferences": [{"apiVersion": "v1", "kind": kind, "name": "o", "uid": "u"}]}})
+    }
+
+    #[test]
+    fn who_has_to_go_and_in_which_tier() {
+        let critical = json!({"spec": {"priorityClassName": "system-cluster-critical"}});
+        let mut critical_daemon = owned("DaemonSet");
+        critical_daemon["spec"] = json!({"priorityClassName": "system-node-critical"});
+        let tiers =
+            [json!({}), owned("DaemonSet"), critical, critical_daemon].map(|change| tier(&pod(&change)));
+        assert_eq!(tiers, [0, 1, 2, 3]);
+        let tolerates = |toleration: Value| json!({"spec": {"tolerations": [toleration]}});
+        for (change, goes) in [
+            (json!({}), true),
+            (tolerates(json!({"key": "karpenter.sh/disrupted", "operator": "Exists"})), false),
+            (tolerates(json!({"key": "karpenter.sh/disrupted", "operator": "Equal"})), false),
+            (tolerates(json!({"operator": "Exists"})), false),
+            (tolerates(json!({"key": "other", "operator": "Exists"})), true),
+            (json!({"status": {"phase": "Succeeded"}}), false),
+            (owned("Node"), false),
+            (json!({"metadata": {"annotations": {"kubernetes.io/config.mirror": "x"}}}), false),
+        ] {
+            assert_eq!(must_go(&pod(&change)), goes, "{change}");
+        }
+    }
+
+    #[test]
+    fn a_pod_is_protected_for_ever_or_for_a_time() {
+        let now: Timestamp = "2026-01-01T00:04:00Z".parse().unwrap();
+        for (value, holds) in
+            [("true", true), ("5m", true), ("3m", false), ("banana", false), ("false", false)]
+        {
+            let pod = pod(&json!({"metadata": {"annotations": {"karpenter.sh/do-not-disrupt": value}}}));
+            assert_eq!(protected(&pod, now), holds, "{value}");
+        }
+    }
+}
