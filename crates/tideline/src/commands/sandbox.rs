@@ -109,9 +109,7 @@ async fn start(arguments: &Arguments) -> Result<(), CommandError> {
         .with_hook(Box::new(narrate));
     let handle = controller.handle();
     let keeping = tokio::spawn(keeper.run(move || handle.leads()));
-    let scaler = scaler(&cluster, clock, &arguments.metrics).await?;
-    let figures = scaler.figures();
-    controller.handle().show_metrics(move || figures.text());
+    let scaler = scaler(&cluster, clock, &arguments.metrics, &controller).await?;
     let api =
         ServiceExt::<Request>::map_response(cluster.api().service(), |response| response.map(Body::new));
     let routes = page::router(controller.handle()).fallback_service(api);
@@ -158,7 +156,12 @@ async fn start(arguments: &Arguments) -> Result<(), CommandError> {
 }
 
 /// What scales workloads: by the metrics of the sandbox's load model, or by a Prometheus that looks at it.
-async fn scaler(cluster: &Sandbox, clock: Clock, flags: &MetricsFlags) -> Result<Scaler, CommandError> {
+async fn scaler(
+    cluster: &Sandbox,
+    clock: Clock,
+    flags: &MetricsFlags,
+    controller: &Controller,
+) -> Result<Scaler, CommandError> {
     let client = cluster.client("tideline-workloads");
     let source = flags.source(&client, api::kapacity::NAMESPACE, clock).await?;
     flags.serve(source.clone()).await?;
@@ -166,7 +169,10 @@ async fn scaler(cluster: &Sandbox, clock: Clock, flags: &MetricsFlags) -> Result
         leader_election: LeaderElection { enabled: false, ..LeaderElection::default() },
         ..scaler::Config::default()
     };
-    Ok(Scaler::new(client, clock, config, source)?)
+    let scaler = Scaler::new(client, clock, config, source)?;
+    let figures = scaler.figures();
+    controller.handle().show_metrics(move || figures.text());
+    Ok(scaler)
 }
 
 /// The port that was asked for; without one the port that the documents name, or where that is taken a free one.
