@@ -102,6 +102,12 @@ impl Keeper {
         Self { shared: Arc::new(shared), settings, world, guard, due: BTreeMap::new(), busy: BTreeSet::new() }
     }
 
+    /// Tells whether no other Karpenter acts on this cluster, for clouds that write or hear what one alone may.
+    pub fn alone(&self) -> impl Fn() -> bool + Send + Sync + use<> {
+        let guard = self.guard.clone();
+        move || guard.holds_all().is_none()
+    }
+
     /// Keeps claims until its task is dropped, acting only while `leads` says so.
     pub async fn run(mut self, leads: impl Fn() -> bool + Send) {
         let mut events = self.events();

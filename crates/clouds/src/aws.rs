@@ -16,6 +16,7 @@ mod view;
 
 pub use aws_config::SdkConfig;
 pub use declared::{Declarations, Declared, Discovery};
+pub use failure::failure;
 
 use crate::calls::CallLimits;
 use crate::polling::{Pace, Poll};

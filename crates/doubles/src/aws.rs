@@ -5,7 +5,7 @@
 
 mod door;
 
-pub use door::{Activity, Fault, Seen};
+pub use door::{Activity, Canned, Fault, Seen};
 
 use crate::python;
 use axum::Router;
@@ -90,6 +90,37 @@ impl Aws {
             let _ = write!(body, "&{}={}", door::encoded(name), door::encoded(value));
         }
         self.send(service, "POST", "/", "application/x-www-form-urlencoded", body).await
+    }
+
+    /// The same for an action in JSON.
+    ///
+    /// # Panics
+    ///
+    /// Where moto refuses.
+    pub async fn call_json(
+        &self,
+        service: &str,
+        target: &str,
+        body: &serde_json::Value,
+    ) -> serde_json::Value {
+        let scope = format!("20260101/{}/{service}/aws4_request", door::REGION);
+        let request = http::Request::builder()
+            .method("POST")
+            .uri(format!("{}/", self.moto))
+            .header("content-type", "application/x-amz-json-1.0")
+            .header("x-amz-target", target)
+            .header(
+                "authorization",
+                format!("AWS4-HMAC-SHA256 Credential=owner/{scope}, SignedHeaders=host, Signature=0"),
+            )
+            .body(Full::from(body.to_string()))
+            .unwrap_or_else(|error| panic!("{body}: {error}"));
+        let answer = self.http.request(request).await.unwrap_or_else(|error| panic!("{body}: {error}"));
+        let status = answer.status();
+        let text =
+            answer.into_body().collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+        assert!(status.is_success(), "{body}: {status} {}", String::from_utf8_lossy(&text));
+        serde_json::from_slice(&text).unwrap_or_default()
     }
 
     /// Makes a managed node group of EKS, for which moto wants a cluster.

@@ -73,7 +73,6 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("debugging-snapshot-enabled", "/api/v1/state shows what is seen and why"),
     ("profiling", "there is no profiler"),
     ("capacity-buffer-pod-dry-run-enabled", "pods of buffers are never made, not even for a trial"),
-    ("cluster-name", "no provider here needs it"),
     ("kubernetes", "use --kubeconfig"),
     ("leader-elect-resource-lock", "the lock is always a Lease"),
     ("leader-elect-resource-namespace", "the Lease is in --namespace"),

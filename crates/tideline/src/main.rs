@@ -25,6 +25,7 @@ mod foreign_flags;
 mod group_flags;
 mod karpenter_log;
 mod logs;
+mod machine_flags;
 mod metrics_flags;
 mod outside_expander;
 mod page;

@@ -35,6 +35,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("controller", 5),
     ("installation", 5),
     ("scaler", 5),
+    ("machines", 6),
     ("simulator", 6),
     ("tideline", 7),
     // Equipment: used by tests and developers only.

@@ -29,7 +29,7 @@ const ILL: &[&str] =
     &["RequestLimitExceeded", "ServiceUnavailable", "Unavailable", "InternalError", "InternalFailure"];
 
 /// Sorts an error of an action, named as in policies: `autoscaling:SetDesiredCapacity`.
-pub(super) fn failure<E>(action: &'static str, error: &SdkError<E, HttpResponse>) -> Failure
+pub fn failure<E>(action: &'static str, error: &SdkError<E, HttpResponse>) -> Failure
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {

@@ -56,6 +56,16 @@ pub struct Seen {
     pub refused: bool,
 }
 
+/// An answer that the door gives itself, for what moto does not know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Canned {
+    /// As in policies.
+    pub action: &'static str,
+    /// What the request's body must contain.
+    pub about: String,
+    pub answer: String,
+}
+
 /// What stands at the door.
 #[derive(Default)]
 pub struct State {
@@ -70,6 +80,10 @@ pub struct State {
     /// Instances that lists name twice.
     pub doubled: BTreeSet<String>,
     pub calls: Vec<Seen>,
+    /// Answers of the door's own; the last that fits is given.
+    pub canned: Vec<Canned>,
+    /// Answers to fleets by their tokens: EC2 gives the same again, and moto does not.
+    fleets: BTreeMap<String, Bytes>,
 }
 
 impl State {
@@ -138,7 +152,7 @@ pub(super) async fn pass(Shared(door): Shared<Arc<Door>>, request: Request<Body>
     let body = axum::body::to_bytes(body, LARGEST_ANSWER).await.unwrap_or_default();
     let text = String::from_utf8_lossy(&body).into_owned();
     let service = service(&parts.headers);
-    let action = format!("{service}:{}", action(&service, &text));
+    let action = format!("{service}:{}", action(&service, &parts, &text));
     let (refused, fault) = {
         let mut state = door.state();
         let refused = state.granted.as_ref().is_some_and(|granted| !granted.contains(&action));
@@ -159,7 +173,10 @@ pub(super) async fn pass(Shared(door): Shared<Arc<Door>>, request: Request<Body>
         Some(Fault::Refuse { code, message }) => return error(&service, 400, code, message),
         Some(Fault::Answer(answer)) => return plain(200, answer),
         Some(Fault::LoseAnswer) => {
-            door.forward(parts.method, &parts.uri, &parts.headers, body).await;
+            let (_, _, answer) = door.forward(parts.method, &parts.uri, &parts.headers, body).await;
+            if action == "ec2:CreateFleet" {
+                door.state().fleets.insert(parameter(&text, "ClientToken"), answer);
+            }
             return error(&service, 500, "InternalFailure", "the answer was lost");
         }
     }
@@ -168,7 +185,20 @@ pub(super) async fn pass(Shared(door): Shared<Arc<Door>>, request: Request<Body>
         let activities = door.state().activities.get(&group).cloned().unwrap_or_default();
         return plain(200, listed(&group, &activities));
     }
+    if let Some(canned) = door.state().canned(&action, &text) {
+        let is_json = canned.starts_with(['{', '[']);
+        let kind = if is_json { "application/x-amz-json-1.1" } else { "text/xml" };
+        let response = Response::builder().header("content-type", kind);
+        return response.body(Body::from(canned)).unwrap_or_default();
+    }
+    let token = (action == "ec2:CreateFleet").then(|| parameter(&text, "ClientToken"));
+    if let Some(known) = token.as_ref().and_then(|token| door.state().fleets.get(token).cloned()) {
+        return plain(200, String::from_utf8_lossy(&known).into_owned());
+    }
     let (status, headers, mut answer) = door.forward(parts.method, &parts.uri, &parts.headers, body).await;
+    if let Some(token) = token.filter(|token| !token.is_empty() && status == 200) {
+        door.state().fleets.insert(token, answer.clone());
+    }
     if action == "autoscaling:DescribeAutoScalingGroups" {
         answer = Bytes::from(door.state().distort(&String::from_utf8_lossy(&answer)));
     }
@@ -180,6 +210,11 @@ pub(super) async fn pass(Shared(door): Shared<Arc<Door>>, request: Request<Body>
 }
 
 impl State {
+    fn canned(&self, action: &str, body: &str) -> Option<String> {
+        let fits = |canned: &&Canned| canned.action == action && decoded(body).contains(&canned.about);
+        self.canned.iter().rev().find(fits).map(|canned| canned.answer.clone())
+    }
+
     /// A list with instances left out or named twice.
     fn distort(&self, list: &str) -> String {
         let mut list = list.to_owned();
@@ -204,9 +239,17 @@ fn service(headers: &HeaderMap) -> String {
     text.split('/').nth(3).unwrap_or_default().to_owned()
 }
 
-fn action(service: &str, body: &str) -> String {
-    // Only one action of EKS is used here, and it is no form.
-    if service == "eks" { "DescribeNodegroup".to_owned() } else { parameter(body, "Action") }
+fn action(service: &str, request: &http::request::Parts, body: &str) -> String {
+    let target = request.headers.get("x-amz-target").and_then(|value| value.to_str().ok());
+    match target.and_then(|target| target.rsplit('.').next()) {
+        Some(action) => action.to_owned(),
+        // The actions of EKS that are used are told by their paths.
+        None if service == "eks" && request.uri.path().contains("/node-groups") => {
+            "DescribeNodegroup".to_owned()
+        }
+        None if service == "eks" => "DescribeCluster".to_owned(),
+        None => parameter(body, "Action"),
+    }
 }
 
 /// A parameter of a form, decoded.

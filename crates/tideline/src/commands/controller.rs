@@ -12,6 +12,7 @@ use crate::capacity_flags::CapacityFlags;
 use crate::configuration::Watched;
 use crate::error::CommandError;
 use crate::group_flags::GroupFlags;
+use crate::machine_flags::{Around, MachineFlags};
 use crate::metrics_flags::MetricsFlags;
 use crate::outside_expander::OutsideExpanderFlags;
 use crate::page_flags::PageFlags;
@@ -29,7 +30,7 @@ use model::ProviderKind;
 use scaler::Scaler;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -84,6 +85,8 @@ pub(crate) struct Arguments {
     groups: GroupFlags,
     #[command(flatten)]
     alibaba: AlibabaFlags,
+    #[command(flatten)]
+    machines: MachineFlags,
     #[command(flatten)]
     shell: ShellFlags,
     #[command(flatten)]
@@ -241,13 +244,25 @@ async fn with_clouds(
         controller = controller.with_provider(aws(&arguments.groups, limits, clock).await?);
     }
     if serves(ProviderKind::Karpenter) {
+        let (handle, acts) = (controller.handle(), !config.policies.dry_run);
+        // Known once the keeper is there; until then nothing is written.
+        let alone = Arc::new(OnceLock::<Box<dyn Fn() -> bool + Send + Sync>>::new());
+        let asked = alone.clone();
+        let around = Around {
+            client: client.clone(),
+            clock,
+            limits,
+            watches: config.watch_settings(),
+            leads: Arc::new(move || acts && handle.leads() && asked.get().is_some_and(|alone| alone())),
+        };
         let settings = claims::Settings {
             watches: config.watch_settings(),
             simulate_clouds: arguments.simulate_clouds,
             heeds_others: !config.policies.dry_run,
-            clouds: Vec::new(),
+            clouds: arguments.machines.clouds(around).await?,
         };
         let (direct, keeper) = claims::start(client, clock, &settings);
+        let _ = alone.set(Box::new(keeper.alone()));
         controller = controller.with_provider(direct);
         let handle = controller.handle();
         if !config.policies.dry_run {
