@@ -392,7 +392,7 @@ mod tests {
             assert_eq!(given, Policies::default(), "--{name}");
             checked += 1;
         }
-        assert_eq!(checked, 51);
+        assert_eq!(checked, 52);
     }
 
     #[test]
