@@ -37,13 +37,14 @@ async fn transcript(name: &str) {
     }
 }
 
-/// Port of the Prometheus of the second run; no other transcript uses it.
+/// Ports of the second run's Prometheus and probes; no other transcript, which may run beside it, uses them.
 const PROMETHEUS: u16 = 19090;
+const PROBES: &str = "18093";
 
 /// The steps of chapter 1.2 alone, with metrics from a Prometheus instead of the resource metrics API. Rates are over
 /// 15 s rather than three minutes, so that it does not take ten.
 fn by_prometheus(text: &str) -> Transcript {
-    let mut document: serde_json::Value = serde_saphyr::from_str(text).unwrap();
+    let mut document: serde_json::Value = serde_saphyr::from_str(&text.replace("18081", PROBES)).unwrap();
     document["prometheus"] = PROMETHEUS.into();
     let steps = document["steps"].as_array_mut().unwrap();
     // Where a step stands in the document is text that looks like a number.
