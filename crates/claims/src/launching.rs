@@ -20,6 +20,8 @@ use std::sync::Arc;
 
 /// A claim that is not launched after this is given up: its pods are planned for anew.
 const LAUNCH_LIMIT: SignedDuration = SignedDuration::from_mins(5);
+/// News is gathered for two seconds at most, so a claim of this age has been seen.
+const SEEN_AFTER: SignedDuration = SignedDuration::from_secs(5);
 const TRY_AGAIN: SignedDuration = SignedDuration::from_secs(10);
 /// Kinds of machines that one launch may choose from.
 const MOST_OPTIONS: usize = 60;
@@ -49,7 +51,7 @@ pub(crate) async fn launch(shared: &Shared, case: &Case) -> Result<Next, StepErr
     let options = options(claim, &class.types, |offer| shared.shortages.holds(offer, now))?;
     if options.is_empty() {
         let message = "no machine that meets the claim's requirements can be had";
-        return shared.give_up(claim, "InsufficientCapacityError", message).await;
+        return sold_out(shared, claim, conditions, message).await;
     }
     let mut taints = claim.spec.taints.clone();
     taints.extend(claim.spec.startup_taints.clone());
@@ -73,10 +75,26 @@ pub(crate) async fn launch(shared: &Shared, case: &Case) -> Result<Next, StepErr
             for offer in offers {
                 shared.shortages.note(offer, now);
             }
-            shared.give_up(claim, "InsufficientCapacityError", &message).await
+            sold_out(shared, claim, conditions, &message).await
         }
         Err(error) => wait(shared, claim, conditions, ("LaunchFailed", &error.to_string()), deadline).await,
     }
+}
+
+/// Gives up a claim for which nothing can be had, but not before whoever ordered it has seen it: a claim that comes
+/// and goes between two of its looks would be waited for until the order's time is over.
+async fn sold_out(
+    shared: &Shared,
+    claim: &NodeClaim,
+    conditions: Conditions,
+    message: &str,
+) -> Result<Next, StepError> {
+    let now = shared.clock.now();
+    let seen = claim.creation_timestamp().and_then(|time| time.0.saturating_add(SEEN_AFTER).ok());
+    if seen.is_some_and(|seen| now < seen) {
+        return wait(shared, claim, conditions, ("InsufficientCapacityError", message), seen).await;
+    }
+    shared.give_up(claim, "InsufficientCapacityError", message).await
 }
 
 /// Says why nothing is launched yet, and when it is tried again.
