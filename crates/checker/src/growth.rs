@@ -6,7 +6,9 @@ use crate::fit::{Bin, all_fit, live_on};
 use crate::plan::Case;
 use crate::rules::{self, Claimed};
 use jiff::SignedDuration;
-use model::{Buy, Lower, MachineId, MachineState, Node, Pod, PodShape, Pool, PoolId, Reason, Served, Step};
+use model::{
+    Buy, Lower, MachineId, MachineState, Node, Pod, PodPhase, PodShape, Pool, PoolId, Reason, Served, Step,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -75,36 +77,35 @@ fn check_demand(case: &mut Case<'_>, buy: &Buy) {
         case.wrong(Rule::NamedDemand, &buy.pool, detail);
     }
     for served in buy.serves.iter() {
-        let real = match &served {
-            Served::Pod(key) => case
-                .cluster
-                .pods()
-                .get(key)
-                .is_some_and(|pod| pod.is_unschedulable() || loses_its_node(case, pod)),
-            Served::Missing { workload, replicas } if case.cluster.headroom().contains_key(workload) => {
-                let headroom = &case.cluster.headroom()[workload];
-                headroom.purpose.buys() && headroom.holds_at(case.now) && headroom.count() >= *replicas
-            }
-            Served::Missing { workload, replicas } => {
-                case.cluster.workloads().get(workload).is_some_and(|found| {
-                    found.desired.saturating_sub(case.cluster.live_pods_of(&found.uid)) >= *replicas
-                })
-            }
-            Served::Rule { set, rule, nodes } => {
-                let claimed = Claimed { set, rule, nodes: *nodes };
-                let objection = rules::objection(case, buy, &claimed);
-                if let Some(why) = &objection {
-                    case.wrong(Rule::NamedDemand, &buy.pool, format!("rule {rule} of {set}: {why}"));
+        let real =
+            match &served {
+                Served::Pod(key) => case.cluster.pods().get(key).is_some_and(|pod| {
+                    pod.is_unschedulable() || loses_its_node(case, pod) || is_next(case, pod)
+                }),
+                Served::Missing { workload, replicas } if case.cluster.headroom().contains_key(workload) => {
+                    let headroom = &case.cluster.headroom()[workload];
+                    headroom.purpose.buys() && headroom.holds_at(case.now) && headroom.count() >= *replicas
                 }
-                case.cluster.rule_sets().contains_key(set)
-            }
-            Served::Ahead(demand) => {
-                if let Some(why) = ahead::objection(case, demand) {
-                    case.wrong(Rule::NamedDemand, &buy.pool, format!("for {}: {why}", demand.outlook));
+                Served::Missing { workload, replicas } => {
+                    case.cluster.workloads().get(workload).is_some_and(|found| {
+                        found.desired.saturating_sub(case.cluster.live_pods_of(&found.uid)) >= *replicas
+                    })
                 }
-                true
-            }
-        };
+                Served::Rule { set, rule, nodes } => {
+                    let claimed = Claimed { set, rule, nodes: *nodes };
+                    let objection = rules::objection(case, buy, &claimed);
+                    if let Some(why) = &objection {
+                        case.wrong(Rule::NamedDemand, &buy.pool, format!("rule {rule} of {set}: {why}"));
+                    }
+                    case.cluster.rule_sets().contains_key(set)
+                }
+                Served::Ahead(demand) => {
+                    if let Some(why) = ahead::objection(case, demand) {
+                        case.wrong(Rule::NamedDemand, &buy.pool, format!("for {}: {why}", demand.outlook));
+                    }
+                    true
+                }
+            };
         if !real {
             case.wrong(
                 Rule::NamedDemand,
@@ -113,6 +114,17 @@ fn check_demand(case: &mut Case<'_>, buy: &Buy) {
             );
         }
     }
+}
+
+/// Whether the scheduler has not looked at the pod yet, and has refused one that asks for the same.
+fn is_next(case: &Case<'_>, pod: &Pod) -> bool {
+    let waits = pod.node.is_none() && pod.unschedulable_since.is_none() && pod.deletion_at.is_none();
+    let held = pod.gated || pod.nominated.is_some() || pod.phase != PodPhase::Pending;
+    waits
+        && !held
+        && case.cluster.waiting_pods().any(|other| {
+            other.is_unschedulable() && other.key.namespace == pod.key.namespace && other.shape == pod.shape
+        })
 }
 
 /// Whether a pod runs on a machine of a direct pool that goes or waits for its replacement.

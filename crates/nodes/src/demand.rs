@@ -18,7 +18,7 @@ use std::sync::Arc;
 pub(crate) struct DemandGroup {
     pub class: ClassIx,
     pub shape: Arc<PodShape>,
-    /// Pods that a purchase may be made for, in key order.
+    /// Pods that a purchase may be made for, in key order: those that were refused, then those that are like them.
     pub pods: PodNames,
     /// Pods that only keep room.
     pub keeping_room: u32,
@@ -47,6 +47,8 @@ pub(crate) struct Demand {
 }
 
 enum Class {
+    /// The scheduler has not looked at it yet, but may have refused others like it.
+    Awaits,
     /// Not waiting for a node at all.
     Ended,
     LeftOut(Reason),
@@ -60,6 +62,7 @@ pub(crate) fn gather(round: &mut Round<'_>, fresh: &Freshness, room: &mut Room) 
     let mut gathering = Gathering {
         groups: Groups::default(),
         demand: Demand { groups: Vec::new(), unmodelled: Vec::new(), named: Vec::new() },
+        awaiting: BTreeMap::new(),
         owners: BTreeSet::new(),
         missing_left: round.policies.missing_replicas_limit,
     };
@@ -76,6 +79,7 @@ pub(crate) fn gather(round: &mut Round<'_>, fresh: &Freshness, room: &mut Room) 
             }
         }
     }
+    gathering.join_those_refused(round);
     gathering.in_order()
 }
 
@@ -100,6 +104,8 @@ fn ripe_at(round: &Round<'_>, pod: &Pod, created: Timestamp) -> Timestamp {
 struct Gathering<'c> {
     groups: Groups,
     demand: Demand,
+    /// Pods that the scheduler has not looked at yet.
+    awaiting: BTreeMap<ClassIx, PodNames>,
     /// Owners that were asked what they want and have not made.
     owners: BTreeSet<&'c Uid>,
     missing_left: u32,
@@ -133,6 +139,11 @@ impl<'c> Gathering<'c> {
                 group.keeping_room = group.keeping_room.saturating_add(count);
                 reason
             }
+            Class::Awaits => {
+                let class = self.groups.of(room, pod).class;
+                self.awaiting.entry(class).or_default().append(names.clone());
+                return;
+            }
             Class::Wants => {
                 let group = self.groups.of(room, pod);
                 group.pods.append(names.clone());
@@ -148,6 +159,23 @@ impl<'c> Gathering<'c> {
             }
         };
         round.verdicts.pods.say(names.clone(), reason);
+    }
+
+    /// Where the scheduler has refused a pod, the next ones like it fare no better: they are bought for in the same round,
+    /// so that one change of a workload is one purchase. Others keep room until they were looked at.
+    fn join_those_refused(&mut self, round: &mut Round<'_>) {
+        for (class, names) in std::mem::take(&mut self.awaiting) {
+            let Some(group) = self.groups.places.get(&class).map(|at| &mut self.groups.all[*at]) else {
+                continue;
+            };
+            if group.pods.is_empty() {
+                let count = u32::try_from(names.len()).unwrap_or(u32::MAX);
+                group.keeping_room = group.keeping_room.saturating_add(count);
+                round.verdicts.pods.say(names, Reason::AwaitsScheduler);
+            } else {
+                group.pods.append(names);
+            }
+        }
     }
 
     /// Highest priority first, then largest; then by shape, so that the order is the input's and not that in which the
@@ -223,10 +251,10 @@ fn classify(round: &mut Round<'_>, pod: &Pod) -> Class {
     if let Some(node) = named {
         return Class::Named(Reason::BoundToNamedNode, node);
     }
-    if pod.unschedulable_since.is_none() {
-        return Class::KeepsRoom(Reason::AwaitsScheduler);
-    }
     let until = ripe_at(round, pod, pod.created_at);
+    if pod.unschedulable_since.is_none() {
+        return if until <= round.now { Class::Awaits } else { Class::KeepsRoom(Reason::AwaitsScheduler) };
+    }
     if !round.reached(until) {
         return Class::KeepsRoom(Reason::TooYoung { until });
     }
