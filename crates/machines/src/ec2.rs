@@ -230,6 +230,7 @@ impl Ec2 {
 }
 
 /// A call that brought nothing, for whoever asked for a machine.
+#[expect(clippy::needless_pass_by_value, reason = "made for map_err")]
 fn unanswered(failure: Failure) -> LaunchError {
     match failure.kind {
         FailureKind::Denied | FailureKind::Refused | FailureKind::Missing => {

@@ -217,7 +217,7 @@ mod tests {
     fn terms_that_contradict_are_refused() {
         let alias = AmiTerm { alias: Some("al2023@latest".into()), ..AmiTerm::default() };
         let id = AmiTerm { id: Some("ami-1".into()), ..AmiTerm::default() };
-        assert!(check(&[alias.clone()]).is_ok() && check(&[id.clone()]).is_ok());
+        assert!(check(std::slice::from_ref(&alias)).is_ok() && check(std::slice::from_ref(&id)).is_ok());
         assert!(check(&[alias, id]).unwrap_err().contains("only term"));
         assert!(check(&[AmiTerm::default()]).unwrap_err().contains("amiSelectorTerms[0]"));
     }

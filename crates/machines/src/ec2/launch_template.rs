@@ -19,7 +19,6 @@ use base64::Engine as _;
 use claims::cloud::{LaunchError, LaunchOrder};
 use jiff::SignedDuration;
 use kube::ResourceExt as _;
-use serde_json::Map;
 use std::collections::BTreeMap;
 
 const PREFIX: &str = "karpenter.k8s.aws/";
@@ -120,7 +119,7 @@ fn boot(shared: &Shared, class: &Resolved, order: &LaunchOrder) -> Result<Boot, 
         service_cidr: cluster.service_cidr,
         labels: labels.map(|(key, value)| (key.clone(), value.clone())).collect(),
         taints,
-        kubelet: spec.kubelet.clone().unwrap_or_else(Map::new),
+        kubelet: spec.kubelet.clone().unwrap_or_default(),
         max_pods,
         joins_disks: spec.instance_store_policy.is_some(),
         own: spec.user_data.clone(),

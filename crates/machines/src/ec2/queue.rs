@@ -1,4 +1,4 @@
-//! Interruptions: what EventBridge puts into a queue of SQS is heard and told as notices of machines.
+//! Interruptions: what `EventBridge` puts into a queue of SQS is heard and told as notices of machines.
 //!
 //! Owns the reading of messages and their end. A message is deleted only once it was acted on: its claim is being
 //! deleted, or the machine is marked. What is not about a machine of ours, or cannot be read, is deleted at once.

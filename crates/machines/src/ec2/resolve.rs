@@ -66,7 +66,7 @@ impl Resolved {
     pub(super) fn disk_gib(&self, choice: &Choice, row: &Row) -> Option<u64> {
         let spec = &self.object.spec;
         if spec.instance_store_policy.is_some() && row.local_disk_gb > 0 {
-            return Some(row.local_disk_gb * 1_000_000_000 >> 30);
+            return Some((row.local_disk_gb * 1_000_000_000) >> 30);
         }
         let root =
             spec.block_device_mappings.iter().find(|disk| disk.root_volume == Some(true)).or_else(|| {

@@ -125,7 +125,7 @@ impl World {
         let config = Config { seed: 7, ..Config::for_simulation(Policies::default(), 7) };
         let mut settings = Settings::of(CLUSTER);
         settings.limits.per_second = 1000;
-        settings.limits.timeout = Duration::from_secs(60);
+        settings.limits.timeout = Duration::from_mins(1);
         settings.limits.rest = Duration::from_millis(200);
         settings.endpoint = Some("https://api.prod".to_owned());
         settings.queue = Some(QUEUE.to_owned());
@@ -289,7 +289,7 @@ async fn network(cloud: &Aws) {
 /// What moto does not know of this region: where types are sold, and prices. Shapes as AWS documents them.
 fn answers(cloud: &Aws) {
     let pairs = || SOLD.iter().flat_map(|(kind, price)| ZONES.map(|zone| (*kind, zone, *price)));
-    let offered: String = pairs()
+    let offered: Vec<String> = pairs()
         .map(|(kind, zone, _)| {
             format!(
                 "<item><instanceType>{kind}</instanceType><locationType>availability-zone</locationType>\
@@ -297,7 +297,7 @@ fn answers(cloud: &Aws) {
             )
         })
         .collect();
-    let spot: String = pairs()
+    let spot: Vec<String> = pairs()
         .map(|(kind, zone, price)| {
             format!(
                 "<item><instanceType>{kind}</instanceType><productDescription>Linux/UNIX</productDescription>\
@@ -318,7 +318,8 @@ fn answers(cloud: &Aws) {
             .to_string()
         })
         .collect();
-    let wrapped = |action: &str, set: &str, items: &str| {
+    let wrapped = |action: &str, set: &str, items: &[String]| {
+        let items = items.concat();
         format!("<{action}Response><requestId>r</requestId><{set}>{items}</{set}></{action}Response>")
     };
     let mut door = cloud.door();

@@ -197,7 +197,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CommandError> {
         // No call of the cloud's may outlast the time for which the Lease is known to be ours.
         let timeout = Duration::from_secs(u64::from(config.calls.timeout_seconds));
         let limits = CallLimits { timeout, seed: config.seed, ..CallLimits::default() };
-        controller = with_clouds(controller, arguments, &config, &client, limits, clock).await?;
+        controller = Box::pin(with_clouds(controller, arguments, &config, &client, limits, clock)).await?;
         let (told, policies) = watch::channel(config.policies.clone());
         controller = controller.with_policies(policies);
         let outside = &arguments.outside_expander;
