@@ -32,6 +32,8 @@ use std::time::Duration;
 const BUSY: Duration = Duration::from_hours(5);
 /// Back-offs, shortages, time limits and drains of the busy time are over after this.
 const REST: Duration = Duration::from_hours(3);
+/// Machines go on expiring at rest: what is younger than this may still be starting, or waiting for one that is.
+const STARTING: jiff::SignedDuration = jiff::SignedDuration::from_mins(20);
 /// Everything is deleted in the end; the last machine is gone after this.
 const END: Duration = Duration::from_mins(30);
 const RESTART: Duration = Duration::from_secs(10);
@@ -289,11 +291,15 @@ impl Course {
         api.patch(&name, &PatchParams::default(), &patch).await.map(drop).or_else(gone)
     }
 
+    fn is_settled(&self, object: &impl ResourceExt) -> bool {
+        object.creation_timestamp().is_none_or(|made| self.clock.now().duration_since(made.0) > STARTING)
+    }
+
     /// What must be true once nothing disturbs any more.
     async fn at_rest(&self) -> Result<Vec<String>, Problem> {
         let mut broken = Vec::new();
         for pod in self.all::<Pod>().await? {
-            if pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_none()) {
+            if self.is_settled(&pod) && pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_none()) {
                 broken.push(format!("pod {} waits at rest", pod.name_any()));
             }
         }
@@ -306,6 +312,9 @@ impl Course {
             }
         }
         for claim in &claims {
+            if !self.is_settled(claim) {
+                continue;
+            }
             let conditions = claim.status.as_ref().map_or(&[][..], |status| &status.conditions);
             if !conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True") {
                 broken.push(format!("claim {} is not ready at rest", claim.name_any()));
