@@ -1,5 +1,5 @@
 //! Randomised simulation: a seed makes a cluster, its users, and what goes wrong; then a quiet phase must converge. Beside
-//! one in four runs a course of direct pools, in a cluster of its own.
+//! one in sixty-four runs a course of direct pools, in a cluster of its own.
 //!
 //! Owns running such scenarios and what is expected at their end. What a seed makes is `generate`'s, what must hold
 //! all the time the checker's.
@@ -22,7 +22,7 @@ use sandbox::api::Census;
 use std::path::PathBuf;
 
 /// Of so many seeds one has a course of direct pools, too.
-const ONE_IN: u64 = 4;
+const ONE_IN: u64 = 64;
 
 /// How a random scenario ended.
 #[derive(Clone, Debug, PartialEq)]
