@@ -7,6 +7,7 @@
 mod decided;
 mod owned;
 mod session;
+mod stability;
 mod status;
 mod translate;
 
@@ -40,6 +41,8 @@ const WARNINGS: &[&str] = &[
     "FailedCreateReplicaProfile",
     "FailedUpdateReplicaProfile",
     "ConflictingAutoscaler",
+    "StabilityCheckFailed",
+    "FailedCheckStability",
 ];
 
 /// Everything that a look at one autoscaler begins with.

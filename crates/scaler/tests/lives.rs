@@ -226,3 +226,81 @@ async fn a_portrait_of_ones_own_hand_is_left_alone() {
     world.settle().await;
     assert!(world.portraits().await[0].status.is_none());
 }
+
+/// Six pods on their way to two, under load, with a check of their use.
+async fn checked(action: &str, cool_down: u32) -> World {
+    let world = standing(START, 6, json!({"scaleDown": gray("Cutoff", 50, 60, 60)})).await;
+    let mut metric = cpu(50);
+    metric["operator"] = json!(">");
+    let checker = json!({
+        "type": "Metrics", "stabilizationAction": action, "coolDownSeconds": cool_down, "metrics": {"metrics": [metric]},
+    });
+    world.patch::<Ihpa>("told", json!({"spec": {"stabilityCheckers": [checker]}})).await;
+    // 31 % with six pods, 46 % with four, 91 % with two.
+    world.load("nginx", 1080).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    tell_fixed(&world, "told-told", 2).await;
+    world.until(30, "4/2/0".to_owned(), async |world| planned(world, "told").await).await;
+    let passed = "True StabilityChecksPassed".to_owned();
+    world.until(60, passed, async |world| world.condition("told", "Stable").await.0).await;
+    world
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_check_that_fails_pauses_the_change_until_it_passes() {
+    let world = checked("Pause", 30).await;
+    let failed = "False StabilityCheckFailed".to_owned();
+    world.until(120, failed.clone(), async |world| world.condition("told", "Stable").await.0).await;
+    let message = world.condition("told", "Stable").await.1;
+    assert_eq!(message, "stabilityCheckers[0].metrics[0]: 91% > 50%: the change is paused");
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        assert_eq!(planned(&world, "told").await, "2/4/0", "the four stay warm however long it lasts");
+    }
+    let told = async |world: &World| {
+        world.events().await.iter().filter(|event| event.starts_with("StabilityCheckFailed")).count()
+    };
+    assert_eq!(told(&world).await, 1);
+    world.load("nginx", 0).await;
+    world.until_shown(180, "nginx-0+ nginx-1+").await;
+    world.until(60, String::new(), async |world| world.condition("told", "Stable").await.0).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_check_that_fails_takes_the_change_back() {
+    let mut world = checked("Rollback", 300).await;
+    let before = uids(&world).await;
+    world.until(150, "6/0/0".to_owned(), async |world| planned(world, "told").await).await;
+    world.until_shown(10, "nginx-0+ nginx-1+ nginx-2+ nginx-3+ nginx-4+ nginx-5+").await;
+    assert_eq!(uids(&world).await, before, "the same pods");
+    // Not tried again before the time, also over a restart.
+    world.kill();
+    world.start();
+    tokio::time::sleep(Duration::from_secs(240)).await;
+    assert_eq!(planned(&world, "told").await, "6/0/0");
+    world.load("nginx", 300).await;
+    world.until_shown(600, "nginx-0+ nginx-1+").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_check_that_cannot_be_made_holds_the_change_and_is_told() {
+    let world = standing(START, 4, json!({"scaleDown": gray("Cutoff", 50, 60, 60)})).await;
+    let external = json!({"type": "External", "external": {
+        "metric": {"name": "errors"}, "target": {"type": "Value", "value": "1"},
+    }});
+    let checkers = json!([
+        {"type": "Metrics", "stabilizationAction": "Rollback", "metrics": {"metrics": [external]}},
+        {"type": "External", "stabilizationAction": "Pause", "external": {"name": "guard"}},
+    ]);
+    world.patch::<Ihpa>("told", json!({"spec": {"stabilityCheckers": checkers}})).await;
+    tell_fixed(&world, "told-told", 2).await;
+    world.until(30, "3/1/0".to_owned(), async |world| planned(world, "told").await).await;
+    let problem = "False FailedCheckStability".to_owned();
+    world.until(60, problem, async |world| world.condition("told", "Stable").await.0).await;
+    let message = world.condition("told", "Stable").await.1;
+    assert!(message.contains("stabilityCheckers[1] is not served"), "{message}");
+    tokio::time::sleep(Duration::from_mins(5)).await;
+    assert_eq!(planned(&world, "told").await, "3/1/0", "no step and no way back on what is not known");
+    world.patch::<Ihpa>("told", json!({"spec": {"stabilityCheckers": []}})).await;
+    world.until_shown(300, "nginx-0+ nginx-1+").await;
+}

@@ -6,6 +6,7 @@ use crate::behavior::{Behavior, History};
 use crate::gray::{self, Counts, Session, Strategies};
 use crate::outlook::{Expected, NextChange, next_change, outlook};
 use crate::portrait::{Provider, Source, Value, choose, earlier, read};
+use crate::stability::Held;
 use jiff::Timestamp;
 use std::sync::Arc;
 
@@ -38,6 +39,8 @@ pub struct State {
     /// Whether pods are as planned.
     pub settled: bool,
     pub history: History,
+    /// Where a check failed.
+    pub held: Option<Held>,
 }
 
 /// Which bound holds a value back.
@@ -152,6 +155,15 @@ fn plan(autoscaler: &Autoscaler, state: &State, wanted: u32, now: Timestamp, dec
         }
         if autoscaler.up.disabled {
             target = target.min(planned.online);
+        }
+        if let Some(held) = state.held.filter(|held| now < held.until) {
+            decision.wake_at = earlier(decision.wake_at, Some(held.until));
+            target = held.bounded(target);
+            if held.stops(target, planned) && state.session.is_some() {
+                decision.target = decision.target.map(|_| target);
+                decision.plan = Some(planned);
+                return;
+            }
         }
     }
     let step =

@@ -11,6 +11,7 @@ mod outlook;
 mod portrait;
 mod profile;
 pub mod reactive;
+mod stability;
 mod trend;
 
 pub use autoscaler::{Autoscaler, Decision, Direction, Limit, Problem, State, clamp, decide};
@@ -23,4 +24,5 @@ pub use portrait::{
 pub use profile::{
     AllowedDirection, Hold, Ordering, Phase, Pod, PodState, Population, ProfilePlan, ProfileSpec, Touch, plan,
 };
+pub use stability::{Held, Relation, StabilityAction};
 pub use trend::{Trend, trend};

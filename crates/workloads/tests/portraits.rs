@@ -206,6 +206,7 @@ fn stabilisation_and_rates() {
             session: decision.session,
             settled: true,
             history: decision.history,
+            held: None,
         };
         (decision.plan.unwrap().online, decision.wake_at.map(Timestamp::as_second))
     };

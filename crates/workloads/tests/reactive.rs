@@ -139,3 +139,15 @@ fn several_metrics() {
     assert!(combine(&[failed(), failed()], 4, false).is_err());
     assert!(combine(&[], 4, false).is_err());
 }
+
+#[test]
+fn readings_are_in_the_unit_of_their_target() {
+    let pods: Vec<PodView> = (0..2).map(pod).collect();
+    let read = |measure: &Measure| measure.reading(Workload { current: 2, pods: &pods });
+    assert_eq!(read(&cpu(&[300, 500], 30)), Ok((40, 30)));
+    assert_eq!(read(&cpu(&[], 30)), Err(NoProposal::NoMetrics));
+    let pods_average = Measure::PodsAverage { samples: samples(&[10, 30]), target: 15 };
+    assert_eq!(read(&pods_average), Ok((20, 15)));
+    assert_eq!(read(&Measure::Value { usage: 7, target: 5 }), Ok((7, 5)));
+    assert_eq!(read(&Measure::ValuePerReplica { usage: 8, target: 5 }), Ok((4, 5)));
+}

@@ -49,7 +49,8 @@ pub struct IntelligentHorizontalPodAutoscalerSpec {
     pub portrait_providers: Vec<PortraitProvider>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub behavior: Option<IhpaBehavior>,
-    /// Kept for compatibility; not acted on.
+    /// Metrics that are looked at while a change in steps is under way, and what becomes of it where one stands in the
+    /// stated relation to its target.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub stability_checkers: Vec<StabilityChecker>,

@@ -3,7 +3,7 @@
 //! Owns what state a decision begins with and the writing of the profile, with its events once the write is done.
 
 use super::translate::{autoscaler, behaviors};
-use super::{Look, session};
+use super::{Look, session, stability};
 use crate::ScalerError;
 use crate::cache::is_controlled_by;
 use crate::conditions;
@@ -16,7 +16,7 @@ use kube::ResourceExt as _;
 use kube::api::PostParams;
 use serde_json::json;
 use std::collections::BTreeMap;
-use workloads::{Counts, Decision, State, decide};
+use workloads::{Counts, Decision, Held, State, decide};
 
 impl Look<'_> {
     /// Portraits are tended, one is followed, and the profile is written.
@@ -40,13 +40,21 @@ impl Look<'_> {
         let autoscaler = autoscaler(&self.ihpa.name_any(), &self.ihpa.spec, &by_name);
         let uid = self.ihpa.metadata.uid.clone().unwrap_or_default();
         let history = self.context.histories().get(&uid).cloned().unwrap_or_default();
-        let state = State { history, ..self.state() };
+        let mut state = State { history, ..self.state() };
+        let mut checked = None;
+        if let Some(session) = state.session.filter(|_| self.next_check(state.session.as_ref()).is_some()) {
+            let found = self.check().await;
+            state.held = found.hold(&session, state.held, self.now);
+            checked = Some(found);
+        }
         let decision = decide(&autoscaler, &state, self.now);
-        self.write_status(self.told(&autoscaler, &decision)).await?;
+        let mut status = self.told(&autoscaler, &decision);
+        self.tell_stability(&mut status, checked.as_ref(), state.held);
+        self.write_status(status).await?;
         if autoscaler.preview {
             self.drop_profile().await?;
         } else if let Some(plan) = decision.plan
-            && let Err(error) = self.write_profile(plan, &decision).await
+            && let Err(error) = self.write_profile(plan, &decision, state.held).await
         {
             if !matches!(error, ScalerError::Changed { .. }) {
                 self.tell_failure(&error).await?;
@@ -56,7 +64,8 @@ impl Look<'_> {
         if decision.history != state.history {
             self.context.histories().insert(uid, decision.history.clone());
         }
-        tended.map(|()| decision.wake_at)
+        let checks = self.next_check(decision.session.as_ref());
+        tended.map(|()| earlier(decision.wake_at, checks))
     }
 
     /// What was decided before, out of the profile.
@@ -75,11 +84,17 @@ impl Look<'_> {
             settled: ensured.is_some_and(|ensured| {
                 ensured.status == "True" && ensured.observed_generation == profile.metadata.generation
             }),
+            held: stability::read(profile, self.now),
             ..State::default()
         }
     }
 
-    async fn write_profile(&self, plan: Counts, decision: &Decision) -> Result<(), ScalerError> {
+    async fn write_profile(
+        &self,
+        plan: Counts,
+        decision: &Decision,
+        held: Option<Held>,
+    ) -> Result<(), ScalerError> {
         let signed = |count: u32| i32::try_from(count).unwrap_or(i32::MAX);
         let behavior = self.ihpa.spec.behavior.as_ref().and_then(|behavior| behavior.replica_profile.clone());
         let spec = ReplicaProfileSpec {
@@ -100,11 +115,13 @@ impl Look<'_> {
                 self.key
             )));
         }
-        let known = profile.annotations().get(session::SESSION);
-        if owned && profile.spec == spec && known == session.as_ref() {
+        let held = held.as_ref().map(stability::write);
+        let known = |name: &str| profile.annotations().get(name);
+        let noted = known(session::SESSION) == session.as_ref() && known(stability::HELD) == held.as_ref();
+        if owned && profile.spec == spec && noted {
             return Ok(());
         }
-        let mut metadata = json!({"annotations": {session::SESSION: session}});
+        let mut metadata = json!({"annotations": {session::SESSION: session, stability::HELD: held}});
         if !owned {
             metadata["ownerReferences"] = json!(self.metadata("").owner_references);
         }
@@ -165,4 +182,8 @@ impl Look<'_> {
             (true, true) => ScalingDirection::Neither,
         }
     }
+}
+
+fn earlier(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
+    [a, b].into_iter().flatten().min()
 }

@@ -4,12 +4,14 @@
 //! arithmetic is `workloads::reactive`'s.
 
 use super::{Failure, Made};
-use crate::cache::{Key, PodRecord};
+use crate::cache::Key;
 use crate::context::Context;
 use crate::target::{self, Target};
 use api::kapacity::{DataType, HorizontalPortraitSpec, KubeHpa, MetricSpec, PortraitData, StaticPortrait};
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::autoscaling::v2::{MetricIdentifier, MetricTarget, ObjectMetricSource};
+use k8s_openapi::api::autoscaling::v2::{
+    CrossVersionObjectReference, MetricIdentifier, MetricTarget, ObjectMetricSource,
+};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use metrics::{GroupKind, Latest, Metric, Objects, Query};
 use std::sync::Arc;
@@ -65,13 +67,9 @@ async fn replicas(
     target: &Target,
     settings: &Settings,
 ) -> Result<u32, String> {
-    let offline = target.pods.iter().filter(|pod| pod.state != PodState::Online).count();
-    let current = target.replicas.saturating_sub(u32::try_from(offline).unwrap_or(u32::MAX));
-    let online: Vec<&Arc<PodRecord>> =
-        target.pods.iter().filter(|pod| pod.state == PodState::Online).collect();
-    let views: Vec<PodView> = online.iter().map(|pod| pod.to_view()).collect();
-    let names: Vec<Arc<str>> = online.iter().map(|pod| pod.key.name.clone()).collect();
-    let asker = Asker { context, namespace: &key.namespace, names: &names };
+    let serving = Serving::of(target);
+    let current = serving.current;
+    let asker = Asker { context, namespace: &key.namespace, names: &serving.names };
     let (mut proposals, mut zero, mut asleep) = (Vec::new(), false, false);
     for (place, metric) in spec.portrait.metrics.iter().enumerate() {
         let needs_pods = !matches!(&*metric.metric.type_, "Object" | "External");
@@ -81,7 +79,7 @@ async fn replicas(
             asleep = true;
             continue;
         }
-        let workload = Workload { current, pods: &views };
+        let workload = serving.workload();
         let proposal = match asker.measure(metric).await {
             Ok(measure) => {
                 propose(&measure, workload, settings, context.clock.now()).map_err(|why| why.to_string())
@@ -95,6 +93,51 @@ async fn replicas(
         return Ok(1);
     }
     combine(&proposals, current, zero)
+}
+
+/// What a metric is now and the target that it is compared with: in percent of requests, else in thousandths.
+pub(crate) struct Compared {
+    pub(crate) value: i64,
+    pub(crate) bound: i64,
+    pub(crate) percent: bool,
+}
+
+/// Reads a metric of the pods that are online.
+pub(crate) async fn compare(
+    context: &Context,
+    namespace: &Arc<str>,
+    reference: &CrossVersionObjectReference,
+    metric: &MetricSpec,
+) -> Result<Compared, String> {
+    let target = target::observe(context, namespace, reference).await.map_err(|error| error.to_string())?;
+    let serving = Serving::of(&target);
+    let asker = Asker { context, namespace, names: &serving.names };
+    let measure = asker.measure(metric).await?;
+    let (value, bound) = measure.reading(serving.workload()).map_err(|why| why.to_string())?;
+    Ok(Compared { value, bound, percent: matches!(measure, Measure::Utilization { .. }) })
+}
+
+/// The online part of a workload.
+struct Serving {
+    current: u32,
+    views: Vec<PodView>,
+    names: Vec<Arc<str>>,
+}
+
+impl Serving {
+    fn of(target: &Target) -> Self {
+        let offline = target.pods.iter().filter(|pod| pod.state != PodState::Online).count();
+        let online = || target.pods.iter().filter(|pod| pod.state == PodState::Online);
+        Self {
+            current: target.replicas.saturating_sub(u32::try_from(offline).unwrap_or(u32::MAX)),
+            views: online().map(|pod| pod.to_view()).collect(),
+            names: online().map(|pod| pod.key.name.clone()).collect(),
+        }
+    }
+
+    fn workload(&self) -> Workload<'_> {
+        Workload { current: self.current, pods: &self.views }
+    }
 }
 
 /// The period between looks, and the algorithm's settings.

@@ -102,6 +102,38 @@ impl Measure {
     pub fn needs_pods(&self) -> bool {
         !matches!(self, Self::Value { .. } | Self::ValuePerReplica { .. })
     }
+
+    /// What is measured and what it is aimed at, in the same unit.
+    pub fn reading(&self, workload: Workload<'_>) -> Result<(i64, i64), NoProposal> {
+        let mean = |samples: &Samples| {
+            let count = i64::try_from(samples.len()).ok().filter(|count| *count > 0);
+            let sum: i64 = samples.values().fold(0, |sum, sample| sum.saturating_add(sample.milli));
+            Ok(sum / count.ok_or(NoProposal::NoMetrics)?)
+        };
+        match self {
+            Self::Utilization { resource, container, samples, target_percent } => {
+                let (mut used, mut asked) = (0_i64, 0_i64);
+                for pod in workload.pods {
+                    let Some(sample) = samples.get(&pod.name) else { continue };
+                    used = used.saturating_add(sample.milli);
+                    asked = asked.saturating_add(pod.request(*resource, container.as_ref())?);
+                }
+                if samples.is_empty() {
+                    return Err(NoProposal::NoMetrics);
+                }
+                let asked = (asked > 0).then_some(asked);
+                let asked = asked.ok_or(NoProposal::ZeroRequests { resource: resource.name() })?;
+                Ok((used.saturating_mul(100) / asked, *target_percent))
+            }
+            Self::ResourceAverage { samples, target, .. } | Self::PodsAverage { samples, target } => {
+                Ok((mean(samples)?, *target))
+            }
+            Self::Value { usage, target } => Ok((*usage, *target)),
+            Self::ValuePerReplica { usage, target } => {
+                Ok((usage / i64::from(workload.current.max(1)), *target))
+            }
+        }
+    }
 }
 
 /// What one metric proposes.
