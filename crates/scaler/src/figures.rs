@@ -65,6 +65,12 @@ impl Figures {
         text.counter("rescales", "Scales written", count(&self.rescales));
         text.counter("pods_touched", "Pods brought into another state", count(&self.pods_touched));
         let cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        let aside = f64::from(u8::from(cache.peer().is_some()));
+        text.one(
+            "another_controller",
+            "Whether the peer's controller runs, so that this one stands aside",
+            aside,
+        );
         text.one("profiles", "Replica profiles that are known", cache.profiles.len() as f64);
         autoscalers(&cache, &mut text);
         portraits(&cache, &mut text);

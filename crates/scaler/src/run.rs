@@ -236,15 +236,22 @@ impl Loop {
     fn take(&mut self, change: Change, now: Timestamp) {
         let context = self.context.clone();
         let mut cache = context.cache();
-        let had_peer = cache.peer().is_some();
+        let peer = cache.peer().cloned();
         for job in triggers::take(&mut cache, change) {
             self.queue.add(job, now);
         }
-        let peer_changed = had_peer != cache.peer().is_some();
+        let now_there = cache.peer().cloned();
         drop(cache);
-        if peer_changed {
-            self.look_at_everything();
+        if peer.is_some() == now_there.is_some() {
+            return;
         }
+        match &now_there {
+            Some(peer) => {
+                tracing::warn!(deployment = %peer, "another controller acts on autoscalers: standing aside")
+            }
+            None => tracing::info!("no other controller runs any more: autoscalers are acted on"),
+        }
+        self.look_at_everything();
     }
 }
 

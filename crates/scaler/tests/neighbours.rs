@@ -58,6 +58,8 @@ async fn a_running_peer_is_left_to_act() {
         .await;
     world.settle().await;
     assert_eq!((replicas(&world).await, world.profile("web").await.is_none()), (1, true));
+    // Nothing of ours is on the object, nor is anything made for it.
+    assert!(world.ihpa("web").await.finalizers().is_empty() && world.portraits().await.is_empty());
     world.patch::<Deployment>("kapacity-manager", json!({"spec": {"replicas": 0}})).await;
     world.until(30, 3, replicas).await;
     assert_eq!(condition(&world, "AnotherController").await, "");
