@@ -245,11 +245,10 @@ impl Loop {
         if peer.is_some() == now_there.is_some() {
             return;
         }
-        match &now_there {
-            Some(peer) => {
-                tracing::warn!(deployment = %peer, "another controller acts on autoscalers: standing aside")
-            }
-            None => tracing::info!("no other controller runs any more: autoscalers are acted on"),
+        if let Some(peer) = now_there {
+            tracing::warn!(deployment = %peer, "another controller acts on autoscalers: standing aside");
+        } else {
+            tracing::info!("no other controller runs any more: autoscalers are acted on");
         }
         self.look_at_everything();
     }

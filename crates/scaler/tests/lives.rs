@@ -276,7 +276,7 @@ async fn a_check_that_fails_takes_the_change_back() {
     // Not tried again before the time, also over a restart.
     world.kill();
     world.start();
-    tokio::time::sleep(Duration::from_secs(240)).await;
+    tokio::time::sleep(Duration::from_mins(4)).await;
     assert_eq!(planned(&world, "told").await, "6/0/0");
     world.load("nginx", 300).await;
     world.until_shown(600, "nginx-0+ nginx-1+").await;
