@@ -120,9 +120,11 @@ fn check_demand(case: &mut Case<'_>, buy: &Buy) {
 fn is_next(case: &Case<'_>, pod: &Pod) -> bool {
     let waits = pod.node.is_none() && pod.unschedulable_since.is_none() && pod.deletion_at.is_none();
     let held = pod.gated || pod.nominated.is_some() || pod.phase != PodPhase::Pending;
+    // Pods of a cohort are alike in all that is asked here, so that a look at one of each will do.
+    let mut others = case.cluster.waiting_cohorts().filter_map(|cohort| cohort.pods().next());
     waits
         && !held
-        && case.cluster.waiting_pods().any(|other| {
+        && others.any(|other| {
             other.is_unschedulable() && other.key.namespace == pod.key.namespace && other.shape == pod.shape
         })
 }
