@@ -10,6 +10,7 @@ mod program;
 pub mod prometheus;
 mod runner;
 mod shown;
+mod site;
 mod table;
 mod transcript;
 
@@ -18,6 +19,7 @@ pub use machines::{Cloud, Machines};
 pub use program::{tideline, tideline_with};
 pub use runner::run;
 pub use shown::matches;
+pub use site::{POOL, Process, Site};
 pub use table::table;
 pub use transcript::{Action, Capabilities, Capability, Post, Start, State, Step, Transcript};
 

@@ -6,7 +6,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests fail the test")]
 
-use acceptance::{Cloud, Machines, source_root};
+use acceptance::{Cloud, Machines, POOL, source_root};
 use serde_json::{Value, json};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -31,18 +31,6 @@ fn helm() -> Option<PathBuf> {
     }
     found
 }
-
-const POOL: &str = "
-apiVersion: tideline.dev/v1alpha1
-kind: SimulatedPool
-metadata: { name: general }
-spec:
-  min: 0
-  max: 20
-  replicas: 0
-  template: { allocatable: { cpu: '4', memory: 16Gi } }
-  boot: { minSeconds: 1, maxSeconds: 2 }
-";
 
 struct Site {
     // Dropped before the control plane that it talks to.
