@@ -192,10 +192,8 @@ impl Process {
     /// With its log, where it goes on.
     pub async fn end(&mut self) -> bool {
         let ended = tokio::time::timeout(Duration::from_mins(1), self.child.wait()).await;
-        match ended {
-            Ok(status) => status.is_ok_and(|status| status.success()),
-            Err(_) => panic!("{} goes on\n{}", self.user, self.said()),
-        }
+        assert!(ended.is_ok(), "{} goes on\n{}", self.user, self.said());
+        ended.is_ok_and(|status| status.is_ok_and(|status| status.success()))
     }
 
     /// Its log.

@@ -48,7 +48,15 @@ pub(crate) fn real_control_plane() -> Outcome {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.env("TIDELINE_REAL_CONTROL_PLANE", "1");
     // All of the workspace, so that nothing is compiled again with another choice of features.
-    let tests = ["control_plane", "real_api_server", "transcripts", "real_cluster", "installed", "handover"];
+    let tests = [
+        "control_plane",
+        "real_api_server",
+        "transcripts",
+        "real_cluster",
+        "installed",
+        "handover",
+        "beside_kapacity",
+    ];
     started(
         command,
         "cargo",
