@@ -106,7 +106,7 @@ async fn its_autoscalers_are_left_to_it_until_it_is_gone() {
     ours.signal("-TERM").await.unwrap();
     assert!(ours.end().await, "{}", ours.said());
     manager(&site, "0").await;
-    let now = jiff::Timestamp::now();
+    let now = clock::Clock::system().now();
     let lease = json!({"spec": {
         "holderIdentity": "kapacity-manager-0_peer", "leaseDurationSeconds": 15,
         "acquireTime": format!("{now:.6}"), "renewTime": format!("{now:.6}"),
