@@ -80,10 +80,13 @@ pub struct Handle {
     /// When the loop last answered.
     answered: Arc<std::sync::Mutex<tokio::time::Instant>>,
     beside: Arc<OnceLock<MoreMetrics>>,
+    workloads: Arc<OnceLock<Workloads>>,
 }
 
 /// Metrics of what runs beside the rounds, in the form of `OpenMetrics` without its last line.
 type MoreMetrics = Box<dyn Fn() -> String + Send + Sync>;
+/// What is known of autoscalers of workloads, in whatever form the page reads.
+type Workloads = Box<dyn Fn() -> serde_json::Value + Send + Sync>;
 /// What ends a page of metrics.
 const METRICS_END: &str = "# EOF\n";
 
@@ -103,6 +106,7 @@ pub(crate) fn pair(health: Health) -> (Handle, Answering) {
         health,
         answered: Arc::new(std::sync::Mutex::new(tokio::time::Instant::now())),
         beside: Arc::default(),
+        workloads: Arc::default(),
     };
     (handle, Answering { questions: asked, standing })
 }
@@ -127,6 +131,11 @@ impl Handle {
     /// Shows metrics of what runs beside the rounds as well; the first that is told stays.
     pub fn show_metrics(&self, more: impl Fn() -> String + Send + Sync + 'static) {
         let _ = self.beside.set(Box::new(more));
+    }
+
+    /// Shows what scales workloads beside the rounds; the first that is told stays.
+    pub fn show_workloads(&self, told: impl Fn() -> serde_json::Value + Send + Sync + 'static) {
+        let _ = self.workloads.set(Box::new(told));
     }
 
     /// Why one thing is as it is; the inner `None` where nothing of that name is known.
@@ -203,6 +212,7 @@ pub fn router(handle: Handle) -> Router {
         .route("/api/v1/state", get(state))
         .route("/api/v1/stream", get(stream_states))
         .route("/api/v1/explain", get(explain))
+        .route("/api/v1/workloads", get(workloads))
         .with_state(handle)
 }
 
@@ -260,6 +270,11 @@ async fn state(State(handle): State<Handle>) -> Response {
         Some(state) => axum::Json(&*state).into_response(),
         None => busy(),
     }
+}
+
+/// What scales workloads; `null` where nothing does.
+async fn workloads(State(handle): State<Handle>) -> Response {
+    axum::Json(handle.workloads.get().map(|told| told())).into_response()
 }
 
 /// `?of=pod NAMESPACE/NAME`, or another [`Subject`] in its written form.

@@ -40,4 +40,6 @@ pub use metrics::all_metrics;
 #[cfg(feature = "planted-bugs")]
 pub use planted::PlantedBug;
 pub use start::{Controller, Decide, Round, RoundHook};
-pub use view::{DecisionView, Fill, NodeState, NodeView, PodView, PoolView, StateView, UpcomingView};
+pub use view::{
+    DecisionView, Fill, NodeState, NodeView, PodView, PoolView, StateView, UpcomingKind, UpcomingView,
+};

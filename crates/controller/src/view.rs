@@ -4,7 +4,7 @@
 
 mod upcoming;
 
-pub use upcoming::UpcomingView;
+pub use upcoming::{UpcomingKind, UpcomingView};
 
 use crate::wording::pool_name;
 use jiff::Timestamp;

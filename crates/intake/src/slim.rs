@@ -17,12 +17,14 @@ macro_rules! slim {
         #[resource(inherit = $full)]
         #[serde(rename_all = "camelCase", default)]
         pub struct $name {
+            #[serde(deserialize_with = "crate::slim::metadata::without_history")]
             pub metadata: ObjectMeta,
             $($(#[$fdoc])* pub $field: $ty),*
         }
     };
 }
 
+mod metadata;
 pub mod storage;
 
 slim!(Pod of k8s_openapi::api::core::v1::Pod { spec: PodSpec, status: PodStatus });

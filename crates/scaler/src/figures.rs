@@ -4,6 +4,7 @@
 
 use crate::cache::{Cache, Key};
 use crate::conditions;
+use crate::pictures::{Memory, Pictures};
 use crate::portrait::GENERATED;
 use clock::Clock;
 use std::collections::BTreeMap;
@@ -26,6 +27,7 @@ pub struct Figures {
     pub(crate) rescales: AtomicU64,
     pub(crate) pods_touched: AtomicU64,
     pub(crate) cache: Arc<Mutex<Cache>>,
+    pub(crate) memory: Memory,
     clock: Clock,
 }
 
@@ -40,6 +42,7 @@ impl Figures {
             rescales: AtomicU64::default(),
             pods_touched: AtomicU64::default(),
             cache: Arc::default(),
+            memory: Memory::default(),
             clock,
         }
     }
@@ -47,6 +50,11 @@ impl Figures {
     /// Whether everything was heard once and is still heard.
     pub fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Relaxed)
+    }
+
+    /// All autoscalers as a page shows them.
+    pub fn pictures(&self) -> Pictures {
+        self.memory.pictures(&self.cache.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// In the text form of `OpenMetrics`, without its last line, so that others may be put beside; empty

@@ -6,6 +6,7 @@ use axum::Router;
 use axum::response::Html;
 use axum::routing::get;
 use controller::Handle;
+use std::sync::Arc;
 
 const PAGE: &str = include_str!("page/page.html");
 
@@ -22,6 +23,13 @@ const SLOT: &str = r#"<script id="recorded" type="application/json">null</script
 /// The page at `/`, and what the controller serves of itself.
 pub(crate) fn router(handle: Handle) -> Router {
     Router::new().route("/", get(|| async { Html(PAGE) })).merge(controller::router(handle))
+}
+
+/// Shows what scales workloads beside the pools: its metrics, and its autoscalers.
+pub(crate) fn show_workloads(handle: &Handle, figures: Arc<scaler::Figures>) {
+    let counted = figures.clone();
+    handle.show_metrics(move || counted.text());
+    handle.show_workloads(move || serde_json::to_value(figures.pictures()).unwrap_or_default());
 }
 
 #[cfg(test)]

@@ -50,6 +50,8 @@ impl Look<'_> {
         let decision = decide(&autoscaler, &state, self.now);
         let mut status = self.told(&autoscaler, &decision);
         self.tell_stability(&mut status, checked.as_ref(), state.held);
+        let online = status.current_replicas;
+        self.context.figures.memory.note(self.key, &autoscaler, &decision, online, self.now);
         self.write_status(status).await?;
         if autoscaler.preview {
             self.drop_profile().await?;

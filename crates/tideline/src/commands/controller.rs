@@ -20,7 +20,7 @@ use crate::policy_flags::PolicyFlags;
 use crate::rule_flags::RuleFlags;
 use crate::shell_flags::ShellFlags;
 use crate::workload_flags::{WorkloadFlags, beside};
-use crate::{duration, external_flags, logs, priorities};
+use crate::{duration, external_flags, logs, page, priorities};
 use clock::Clock;
 use clouds::Provider;
 use clouds::calls::CallLimits;
@@ -211,7 +211,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CommandError> {
             tokio::spawn(file.follow(running, told, move |text| configured(&arguments, Some(text))));
         }
         if let Some(figures) = scaler.as_ref().map(Scaler::figures) {
-            controller.handle().show_metrics(move || figures.text());
+            page::show_workloads(&controller.handle(), figures);
         }
         if let Some(serving) = alerts {
             alert_flags::start(serving, controller.handle(), clock).await?;

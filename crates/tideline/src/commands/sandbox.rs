@@ -171,7 +171,7 @@ async fn scaler(
     };
     let scaler = Scaler::new(client, clock, config, source)?;
     let figures = scaler.figures();
-    controller.handle().show_metrics(move || figures.text());
+    page::show_workloads(&controller.handle(), figures);
     Ok(scaler)
 }
 
