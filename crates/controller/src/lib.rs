@@ -41,5 +41,6 @@ pub use metrics::all_metrics;
 pub use planted::PlantedBug;
 pub use start::{Controller, Decide, Round, RoundHook};
 pub use view::{
-    DecisionView, Fill, NodeState, NodeView, PodView, PoolView, StateView, UpcomingKind, UpcomingView,
+    DecisionView, Fill, NodeState, NodeView, OtherView, PodView, PoolView, StateView, UpcomingKind,
+    UpcomingView,
 };

@@ -171,7 +171,8 @@ impl Reporter {
             self.decisions.pop_back();
         }
         let intent = step.intent().to_string();
-        let view = DecisionView { at: round.now, round: round.number, intent, what, reason: None };
+        let others = view::others(round.cluster, step, &round.decision.growth);
+        let view = DecisionView { at: round.now, round: round.number, intent, what, reason: None, others };
         self.decisions.push_front((step.clone(), view));
     }
 

@@ -8,7 +8,7 @@ pub use upcoming::{UpcomingKind, UpcomingView};
 
 use crate::wording::pool_name;
 use jiff::Timestamp;
-use model::{Cluster, Ledger, MachineState, Node, Reason, Verdicts};
+use model::{Alternative, Cluster, Growth, Ledger, MachineState, Node, Reason, Step, Verdicts};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -104,6 +104,39 @@ pub struct DecisionView {
     /// How it ended, once it has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Of a purchase: pools that were not bought from, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<OtherView>,
+}
+
+/// What was not done in place of a decision.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OtherView {
+    pub what: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub price_micro_usd_per_hour: Option<u64>,
+    pub why: String,
+}
+
+/// The alternatives of a step, where it is a purchase.
+pub(crate) fn others(cluster: &Cluster, step: &Step, growth: &Growth) -> Vec<OtherView> {
+    if !matches!(step, Step::Buy(_)) {
+        return Vec::new();
+    }
+    let view = |other: &Alternative| {
+        let pool = pool_name(cluster, &other.pool);
+        OtherView {
+            what: match other.machines {
+                0 => format!("pool {pool}"),
+                1 => format!("1 machine of pool {pool}"),
+                count => format!("{count} machines of pool {pool}"),
+            },
+            price_micro_usd_per_hour: other.price.map(|price| price.0),
+            why: other.why.to_string(),
+        }
+    };
+    growth.alternatives.iter().map(view).collect()
 }
 
 /// Puts the state together.

@@ -9,6 +9,7 @@
 
 mod advice;
 mod ahead;
+mod alternative;
 mod cluster;
 mod disruption;
 mod expander;
@@ -38,6 +39,7 @@ mod workload;
 
 pub use advice::Advice;
 pub use ahead::{AheadMemory, BoughtAhead, Came, Leads, OutlookMemory, Told};
+pub use alternative::{Alternative, NotTaken};
 pub use cluster::{Change, Cluster, Cohort, Input, InputState, Standing, Storage, StorageChange};
 pub use disruption::{
     BudgetWindow, Consolidation, DisruptionBudget, DisruptionPolicy, DisruptionReason, Share,

@@ -274,6 +274,9 @@ pub struct Growth {
     pub machines: Vec<NewMachine>,
     /// No plan that serves the same pods costs less; zero where nothing is known.
     pub bound: MicroUsdPerHour,
+    /// Pools that were not bought from, each with why; empty where nothing was bought.
+    #[serde(skip)]
+    pub alternatives: Vec<crate::Alternative>,
     /// What somebody outside has to answer before more is bought.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub question: Option<crate::ExpanderQuestion>,

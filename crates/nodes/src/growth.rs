@@ -14,7 +14,7 @@ use crate::round::{Round, after};
 use crate::supply::{self, Unmet, take_missing};
 use crate::unready_gate::Gate;
 use crate::waits;
-use crate::{back_off, balance, headroom};
+use crate::{alternatives, back_off, balance, headroom};
 use model::{Buy, NewMachine, PodNames, PoolChange, PoolId, PoolRejection, Reason, ScaleUp, Serves, Step};
 use packing::{Group, Room, Template};
 use std::collections::BTreeMap;
@@ -65,6 +65,7 @@ pub(crate) fn buy(
         }
     }
     let waiting = unmet.iter().map(|group| (group.class, group.pods.clone())).collect();
+    let offers = alternatives::ask(round, fleet, room, &candidates, &unmet, &open);
     let (mut refused, mut sales) = (Refused::new(), BTreeMap::new());
     if !unmet.is_empty() {
         let chosen = consultation.leaves(&open);
@@ -75,6 +76,7 @@ pub(crate) fn buy(
     }
     balance::spread(round, fleet, room, &mut candidates, &open);
     market::name_pods(round, room, waiting);
+    alternatives::note(round, fleet, fresh, &offers);
     if raises {
         raise_to_minimum(round, fleet, &mut candidates, &open);
     }

@@ -8,6 +8,7 @@
 
 mod ahead;
 mod allowances;
+mod alternatives;
 mod appraisal;
 mod assurance;
 mod assured;

@@ -96,6 +96,45 @@ pub(crate) fn alone(
     (!answer.machines.is_empty()).then_some((answer.machines.len() as u32, served))
 }
 
+/// What one pool alone would bring for everything that waits.
+pub(crate) struct Offer {
+    pub machines: u32,
+    pub price: model::MicroUsdPerHour,
+    /// Pods that it would leave without a place.
+    pub left: u32,
+    /// Why it serves none at all.
+    pub rejection: Option<PoolRejection>,
+}
+
+/// Asks one pool alone, with a first answer instead of a search; nothing is bought.
+pub(crate) fn offer(
+    round: &Round<'_>,
+    fleet: &Fleet,
+    room: &mut Room,
+    candidates: &[Candidate],
+    unmet: &[Unmet],
+    (id, most): (&PoolId, Option<u32>),
+) -> Option<Offer> {
+    let open = BTreeMap::from([(id.clone(), most)]);
+    let fair = Fair::open(round, fleet, room, candidates, &open);
+    let question = room.question(&fair.market, &growth::groups_of(unmet));
+    let answer = solve(&question.problem, Effort { steps: 0, ..Effort::default() }).ok()?;
+    let price = answer.machines.iter().fold(0u64, |sum, machine| {
+        sum.saturating_add(price_of(round, id, fair.flavours[machine.offering]).0)
+    });
+    let rejection = if answer.machines.is_empty() {
+        fair.refused(room, unmet, &question, &answer).into_values().next()
+    } else {
+        None
+    };
+    Some(Offer {
+        machines: answer.machines.len() as u32,
+        price: model::MicroUsdPerHour(price),
+        left: answer.unplaced.iter().map(|unplaced| unplaced.count).sum(),
+        rejection,
+    })
+}
+
 /// What direct pools among `open` sell, at prices; `None` where machines are not compared by what they cost.
 pub(crate) fn priced(
     round: &Round<'_>,

@@ -85,6 +85,9 @@ fn command(world: &mut World, start: Timestamp, line: &str) -> Option<String> {
         let (decision, complaints) = world.round();
         return Some(said(&decision, &complaints, start));
     }
+    if word == "others" {
+        return Some(others(world));
+    }
     if matches!(word, "obey" | "join" | "schedule" | "answer" | "restart" | "forget-ledger" | "wake") {
         happen(world, word, words);
         return None;
@@ -92,6 +95,16 @@ fn command(world: &mut World, start: Timestamp, line: &str) -> Option<String> {
     let name = words.next().unwrap_or_else(|| panic!("a name after: {line}"));
     make(world, word, name, &Attributes::of(words), line);
     None
+}
+
+/// What a round would not buy, and why.
+fn others(world: &World) -> String {
+    let decision = nodes::decide(&world.cluster, &world.policies, &world.ledger, world.now);
+    let line = |other: &model::Alternative| {
+        let price = other.price.map_or_else(String::new, |price| format!(" for {price}"));
+        format!("| not {} of {}{price}: {}\n", other.machines, other.pool, other.why)
+    };
+    decision.growth.alternatives.iter().map(line).collect()
 }
 
 fn make(world: &mut World, word: &str, name: &str, a: &Attributes<'_>, line: &str) {

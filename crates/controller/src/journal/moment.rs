@@ -11,7 +11,7 @@ use crate::start::Decide;
 use crate::view::{self, DecisionView, StateView};
 use crate::wording::{outcome_sentence, sentence};
 use jiff::Timestamp;
-use model::{Change, Cluster, Ledger, Plan, Policies, Step, Verdicts};
+use model::{Change, Cluster, Growth, Ledger, Plan, Policies, Step, Verdicts};
 use serde::Serialize;
 use std::collections::VecDeque;
 use std::path::Path;
@@ -177,9 +177,10 @@ impl Reached {
             self.cluster.apply(change);
         }
         let decision = decide(&self.cluster, &self.policies, &self.ledger, round.now);
-        self.note(&decision.rehearsed, round.now, round.number, "dry run, would: ");
+        let at = (round.now, round.number);
+        self.note(&decision.rehearsed, &decision.growth, at, "dry run, would: ");
         if round.adopted {
-            self.note(&round.plan, round.now, round.number, "");
+            self.note(&round.plan, &decision.growth, at, "");
             self.ledger = decision.ledger;
             self.verdicts = decision.verdicts;
             self.cluster.forget_outcomes();
@@ -202,7 +203,7 @@ impl Reached {
         decision.rehearsed
     }
 
-    fn note(&mut self, plan: &Plan, at: Timestamp, round: u64, before: &str) {
+    fn note(&mut self, plan: &Plan, growth: &Growth, (at, round): (Timestamp, u64), before: &str) {
         for step in &plan.steps {
             let intent = step.intent().to_string();
             let what = format!("{before}{}", sentence(&self.cluster, step));
@@ -211,7 +212,8 @@ impl Reached {
                 continue;
             }
             self.decisions.truncate(MOST_DECISIONS - 1);
-            let view = DecisionView { at, round, intent, what, reason: None };
+            let others = view::others(&self.cluster, step, growth);
+            let view = DecisionView { at, round, intent, what, reason: None, others };
             self.decisions.push_front((step.clone(), view));
         }
     }
