@@ -58,6 +58,12 @@ enum Chore {
         /// Only rows whose name contains this, without the long simulation
         only: Option<String>,
     },
+    /// Counts the instructions of decisions under valgrind and holds them against tests/instructions.txt (after a build).
+    Instructions {
+        /// Writes the figures anew.
+        #[arg(long)]
+        update: bool,
+    },
     /// Runs everything that CI runs (`.ci/run`).
     Ci,
 }
@@ -80,6 +86,7 @@ fn main() -> ExitCode {
             ["run", "--quiet", "--package", "fidelity", "--"].into_iter().map(str::to_owned).chain(arguments),
         ),
         Chore::Bench { only } => bench::run(only.as_deref()),
+        Chore::Instructions { update } => bench::instructions::run(update),
         Chore::Ci => run::command("bash", [".ci/run"]),
     };
     match outcome {

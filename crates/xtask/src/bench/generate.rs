@@ -3,6 +3,7 @@
 //! Owns their shapes: those of Cluster Autoscaler's own benchmarks, pods with preferences, and Deployments of mixed
 //! sizes. What has a random part draws it from a fixed seed, so that every run measures the same input.
 
+use serde_json::{Value, json};
 use std::fmt::Write as _;
 
 /// A node of Cluster Autoscaler's benchmarks: ten cores, ten thousand bytes, a hundred pods.
@@ -158,6 +159,38 @@ pub(crate) fn deployments(deployments: usize, pods: usize) -> String {
         }
     }
     list.finish()
+}
+
+/// A catalogue of so many types, in three zones, on demand and spot: larger ones cost less for what they have.
+pub(crate) fn catalogue(types: usize) -> String {
+    let mut all = Vec::new();
+    for number in 0..types {
+        let (cores, per_core) = (1 << (number % 6), 2 << (number / 6 % 3));
+        let arch = if number % 5 == 4 { "arm64" } else { "amd64" };
+        let price = f64::from(cores) * (0.03 + 0.004 * f64::from(per_core)) * (1.0 - 0.002 * number as f64);
+        let offerings: Vec<Value> = (0..6)
+            .map(|at| {
+                let (zone, capacity) = (at % 3 + 1, ["on-demand", "spot"][at / 3]);
+                let price = if capacity == "spot" { price * (0.3 + 0.01 * zone as f64) } else { price };
+                json!({"zone": format!("test-zone-{zone}"), "capacityType": capacity, "price": price, "available": true})
+            })
+            .collect();
+        let room =
+            json!({"cpu": cores.to_string(), "memory": format!("{}Gi", cores * per_core), "pods": "110"});
+        let one_of = |key: &str, values: &[&str]| json!({"key": key, "operator": "In", "values": values});
+        let name = format!("type-{number}");
+        all.push(json!({
+            "name": name, "capacity": room, "allocatable": room, "offerings": offerings,
+            "requirements": [
+                one_of("kubernetes.io/arch", &[arch]),
+                one_of("kubernetes.io/os", &["linux"]),
+                one_of("karpenter.sh/capacity-type", &["on-demand", "spot"]),
+                one_of("node.kubernetes.io/instance-type", &[&name]),
+                one_of("topology.kubernetes.io/zone", &["test-zone-1", "test-zone-2", "test-zone-3"]),
+            ],
+        }));
+    }
+    Value::Array(all).to_string()
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! the independent checker look at the answer.
 
 mod generate;
+pub(crate) mod instructions;
 mod table;
 
 use crate::run::{Outcome, cargo, workspace_root};

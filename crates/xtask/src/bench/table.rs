@@ -43,7 +43,7 @@ pub(crate) enum Expected {
 
 /// Nothing but time is short in Cluster Autoscaler's benchmarks.
 const NO_LIMITS: &[&str] = &["--max-nodes-per-scaleup=10000"];
-const REMOVE_ALL: &[&str] = &[
+pub(crate) const REMOVE_ALL: &[&str] = &[
     "--scale-down-unneeded-time=0s",
     "--scale-down-utilization-threshold=0.5",
     "--scale-down-delay-after-add=0s",
