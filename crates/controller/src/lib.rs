@@ -24,6 +24,7 @@ mod rule_status;
 mod run;
 mod start;
 mod status;
+mod trace;
 mod view;
 mod wording;
 mod writer;
@@ -40,6 +41,7 @@ pub use metrics::all_metrics;
 #[cfg(feature = "planted-bugs")]
 pub use planted::PlantedBug;
 pub use start::{Controller, Decide, Round, RoundHook};
+pub use trace::TraceSettings;
 pub use view::{
     DecisionView, Fill, NodeState, NodeView, OtherView, PodView, PoolView, StateView, UpcomingKind,
     UpcomingView,

@@ -3,6 +3,7 @@
 //! Counters rise as things happen. Gauges over nodes and pods are computed when somebody asks, so that a cluster
 //! that nobody watches costs nothing.
 
+use crate::trace::Counts;
 use crate::wording::{cause_word, outcome_word, verb};
 use jiff::{SignedDuration, Timestamp};
 use model::{
@@ -98,7 +99,7 @@ where
 
 impl Metrics {
     /// `peers`: metrics that Cluster Autoscaler has appear under its names, too.
-    pub(crate) fn new(peers: bool) -> Self {
+    pub(crate) fn new(peers: bool, spans: Counts) -> Self {
         let mut registry = Registry::default();
         let gauges = GAUGES
             .iter()
@@ -126,6 +127,8 @@ impl Metrics {
             evicted: Family::default(),
         };
         metrics.register(&mut registry, peers);
+        registry.register("tideline_spans_sent", "Spans that a collector has taken", spans.sent);
+        registry.register("tideline_spans_dropped", "Spans that no collector took in time", spans.dropped);
         Self { registry, ..metrics }
     }
 
@@ -161,7 +164,7 @@ impl Metrics {
 /// Every metric once, in Prometheus' text form, as one finds it before anything was counted. `peers`: under Cluster
 /// Autoscaler's names, too.
 pub fn all_metrics(peers: bool) -> String {
-    let metrics = Metrics::new(peers);
+    let metrics = Metrics::new(peers, Counts::default());
     let none = Labels::new();
     for family in metrics.gauges.values() {
         family.get_or_create(&none).set(0.0);

@@ -11,8 +11,9 @@ use crate::journal::Recorder;
 use crate::metrics::{Limits, Metrics, Observed};
 use crate::observe::Poison;
 use crate::rule_status::RuleStatuses;
-use crate::start::Round;
+use crate::start::{Reporting, Round};
 use crate::status::{StatusKeeper, StatusText};
+use crate::trace::Trace;
 use crate::view::{self, DecisionView};
 use crate::wording::{outcome_sentence, sentence};
 use crate::writer::{Write, Writer};
@@ -35,6 +36,7 @@ pub(crate) struct Reporter {
     recorder: Option<Recorder>,
     events: Events,
     writer: Writer,
+    trace: Option<Trace>,
     pub(crate) status: StatusKeeper,
     rule_statuses: RuleStatuses,
     buffer_statuses: BufferStatuses,
@@ -55,9 +57,10 @@ impl Reporter {
         clock: Clock,
         hooks: Vec<RoundHook>,
         recorder: Option<Recorder>,
-        writer: Writer,
+        reporting: Reporting,
         answering: Answering,
     ) -> Self {
+        let Reporting { writer, trace, counts } = reporting;
         Self {
             clock,
             limits: Limits::of(&config.policies),
@@ -66,10 +69,11 @@ impl Reporter {
             recorder,
             events: Events::new(config.events, &config.namespace, &config.status.config_map),
             writer,
+            trace,
             status: StatusKeeper::new(config.status.enabled, config.status.interval_seconds),
             rule_statuses: RuleStatuses::default(),
             buffer_statuses: BufferStatuses::default(),
-            metrics: Metrics::new(config.peer_metrics),
+            metrics: Metrics::new(config.peer_metrics, counts),
             answering,
             verdicts: Verdicts::default(),
             decisions: VecDeque::new(),
@@ -95,6 +99,9 @@ impl Reporter {
         }
         for hook in &mut self.hooks {
             hook(round);
+        }
+        if let Some(trace) = &mut self.trace {
+            trace.round(round);
         }
         if !round.adopted {
             return;
@@ -203,6 +210,9 @@ impl Reporter {
             tracing::info!(%intent, "{what}: {words}");
         }
         self.metrics.note_outcome(outcome);
+        if let Some(trace) = &mut self.trace {
+            trace.outcome(cluster, outcome);
+        }
         self.events.tell_outcome(&self.writer, cluster, outcome);
         if let Some((_, view)) = self.decisions.iter_mut().find(|(step, _)| *step == outcome.step) {
             view.reason = Some(words);

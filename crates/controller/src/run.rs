@@ -12,8 +12,7 @@ use crate::metrics::Limits;
 use crate::observe::{Joins, News, Observer};
 use crate::planted::{Planted, PlantedBug};
 use crate::report::Reporter;
-use crate::start::{Controller, Decide, GRACE_AT_EXIT, Round};
-use crate::writer::Writer;
+use crate::start::{Controller, Decide, GRACE_AT_EXIT, Reporting, Round};
 use crate::{Config, ControllerError};
 use clock::Clock;
 use clouds::backoff::{Backoff, seed_for};
@@ -72,7 +71,7 @@ impl Loop {
     pub(crate) fn new(
         controller: Controller,
         fence: Fence,
-        writer: Writer,
+        reporting: Reporting,
         buffers: Option<ApiResource>,
     ) -> Self {
         let Controller {
@@ -88,7 +87,7 @@ impl Loop {
             planted,
             ..
         } = controller;
-        let reporter = Reporter::new(&config, clock, hooks, recorder, writer, answering);
+        let reporter = Reporter::new(&config, clock, hooks, recorder, reporting, answering);
         let observer = Observer::new(&client, clock, &config, &providers, buffers);
         let (executor, outcomes) =
             Executor::new(&client, clock, providers, fence.clone(), &config.calls, config.seed, planted);

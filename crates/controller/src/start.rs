@@ -9,6 +9,7 @@ use crate::planted::Planted;
 #[cfg(feature = "planted-bugs")]
 use crate::planted::PlantedBug;
 use crate::run::Loop;
+use crate::trace::{Counts, Exporting, Trace, TraceSettings};
 use crate::writer::{Drain, Writer, remove_status};
 use crate::{Config, ControllerError, capacity};
 use clock::Clock;
@@ -26,6 +27,8 @@ use tokio::sync::{oneshot, watch};
 
 /// Time that steps under way are given at exit.
 pub(crate) const GRACE_AT_EXIT: Duration = Duration::from_secs(10);
+/// Time in which the last spans may still be sent.
+const GRACE_OF_SPANS: Duration = Duration::from_secs(3);
 
 /// A function that decides, as `nodes::decide` does.
 pub type Decide = fn(&Cluster, &Policies, &Ledger, Timestamp) -> Decision;
@@ -60,6 +63,7 @@ pub struct Controller {
     pub(crate) handle: Handle,
     pub(crate) answering: Answering,
     pub(crate) policies: Option<watch::Receiver<Policies>>,
+    pub(crate) trace: Option<TraceSettings>,
     pub(crate) planted: Planted,
 }
 
@@ -104,6 +108,7 @@ impl Controller {
             handle,
             answering,
             policies: None,
+            trace: None,
             planted: Planted::default(),
         })
     }
@@ -125,6 +130,13 @@ impl Controller {
     pub fn with_provider(mut self, provider: Arc<dyn Provider>) -> Self {
         self.providers.retain(|known| known.kind() != provider.kind());
         self.providers.push(provider);
+        self
+    }
+
+    /// Tells a collector of decisions and what became of them.
+    #[must_use]
+    pub fn with_trace(mut self, settings: TraceSettings) -> Self {
+        self.trace = Some(settings);
         self
     }
 
@@ -158,7 +170,7 @@ impl Controller {
     }
 
     /// Runs until `shutdown` resolves, or until it cannot go on safely.
-    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), ControllerError> {
+    pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> Result<(), ControllerError> {
         let served = |kind| self.providers.iter().any(|provider| provider.kind() == kind);
         if let Some(kind) = self.config.providers.iter().find(|kind| !served(**kind)) {
             return Err(ControllerError::Config {
@@ -196,12 +208,19 @@ impl Controller {
         // On the heap: whoever holds our future shall not have to carry the whole loop's.
         let follows = self.config.capacity_buffers.enabled();
         let buffers = if follows { Some(capacity::served(&client).await) } else { None };
-        let result = Box::pin(Loop::new(self, fence.clone(), writer, buffers).run(shutdown, leading)).await;
+        let counts = Counts::default();
+        let (trace, exporting) = traced(self.trace.take(), &counts);
+        let reporting = Reporting { writer, trace, counts };
+        let result =
+            Box::pin(Loop::new(self, fence.clone(), reporting, buffers).run(shutdown, leading)).await;
         // Asked to end because somebody else leads, we leave what is said of the cluster to them.
         let leads = fence.allows(config.call_timeout());
         fence.close();
         // What is queued is still written, for a bounded time.
         let _ = tokio::time::timeout(GRACE_AT_EXIT, drain).await;
+        if let Some(exporting) = exporting {
+            let _ = tokio::time::timeout(GRACE_OF_SPANS, exporting).await;
+        }
         // One that lies beside the ledger was taken away by the loop: it alone may write that object.
         if leads && result.is_ok() && config.status.enabled && !config.shares_status() {
             remove_status(&client, &config.namespace, &config.status.config_map, config.call_timeout()).await;
@@ -212,6 +231,20 @@ impl Controller {
         drop(ended);
         result
     }
+}
+
+/// What the reporter speaks through.
+pub(crate) struct Reporting {
+    pub(crate) writer: Writer,
+    pub(crate) trace: Option<Trace>,
+    pub(crate) counts: Counts,
+}
+
+fn traced(settings: Option<TraceSettings>, counts: &Counts) -> (Option<Trace>, Option<Exporting>) {
+    let Some(settings) = settings else { return (None, None) };
+    let instance = settings.instance().to_owned();
+    let (queue, exporting) = settings.start(counts.clone());
+    (Some(Trace::new(queue, instance)), Some(exporting))
 }
 
 /// A dry run leaves nothing in the cluster: it takes no Lease, so that it can run beside whoever acts, and writes

@@ -37,6 +37,7 @@ mod shell_flags;
 mod source;
 mod steps;
 mod table;
+mod trace_flags;
 mod workload_flags;
 
 use clap::{Parser, Subcommand};

@@ -19,6 +19,7 @@ use crate::page_flags::PageFlags;
 use crate::policy_flags::PolicyFlags;
 use crate::rule_flags::RuleFlags;
 use crate::shell_flags::ShellFlags;
+use crate::trace_flags::TraceFlags;
 use crate::workload_flags::{WorkloadFlags, beside};
 use crate::{duration, external_flags, logs, page, priorities};
 use clock::Clock;
@@ -91,6 +92,8 @@ pub(crate) struct Arguments {
     shell: ShellFlags,
     #[command(flatten)]
     page: PageFlags,
+    #[command(flatten)]
+    trace: TraceFlags,
     #[command(flatten)]
     rules: RuleFlags,
     #[command(flatten)]
@@ -200,6 +203,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CommandError> {
         controller = Box::pin(with_clouds(controller, arguments, &config, &client, limits, clock)).await?;
         let (told, policies) = watch::channel(config.policies.clone());
         controller = controller.with_policies(policies);
+        let identity = leadership::identity(&config.leader_election.identity, clock);
+        if let Some(trace) = arguments.trace.settings(&identity)? {
+            controller = controller.with_trace(trace);
+        }
         let outside = &arguments.outside_expander;
         if let Some(hook) = outside.start(&config.policies, limits, clock, told.clone())? {
             controller = controller.with_hook(hook);
