@@ -233,7 +233,7 @@ mod tests {
         drop(queue);
         exporting.await.unwrap();
         assert_eq!((counts.sent.get(), counts.dropped.get()), (1, 0));
-        let taken = collector.taken.lock().unwrap();
+        let taken = std::mem::take(&mut *collector.taken.lock().unwrap());
         assert_eq!(taken.len(), 3);
         assert!(taken.iter().all(|request| request.headers()["authorization"] == "s3cret"));
         assert_eq!(taken[0].uri(), "https://collector/base/v1/traces");
