@@ -4,6 +4,7 @@
 //! `docs/seeds.md`. The transcripts are data, in `tests/seeds`; the control plane is the test bed's.
 //! End-to-end tests of Tideline as a whole live beside it, in this crate's `tests`.
 
+mod containers;
 mod error;
 mod machines;
 mod program;

@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, timeout};
 
+use crate::containers::Containers;
 use crate::error::Error;
 use crate::machines::{Cloud, Machines, create_node};
 use crate::program::tideline;
@@ -60,7 +61,8 @@ pub async fn run(transcript: &Transcript, capabilities: &Capabilities) -> Result
     }
     // What a document grants must be enough.
     let audit = world.cluster.audit().await?;
-    for user in &world.users {
+    let of_jobs = world.containers.iter().flat_map(|containers| &containers.users);
+    for user in world.users.iter().chain(of_jobs) {
         audit.check_none_forbidden(user)?;
     }
     if complaints.is_empty() {
@@ -79,6 +81,7 @@ struct World<'a> {
     started: Vec<(u16, Child)>,
     /// In whose names processes were started.
     users: Vec<String>,
+    containers: Option<Containers>,
     _machines: Machines,
     transcript: &'a Transcript,
     dir: TempDir,
@@ -101,8 +104,12 @@ impl<'a> World<'a> {
         let bin = dir.path().join(".bin");
         fs::create_dir(&bin).map_err(Error::file("creating", &bin))?;
         link(&Binaries::locate_or_build()?.kubectl.path, &bin, "kubectl")?;
+        let mut containers = None;
         if transcript.steps.iter().any(calls_us) {
             let program = blocking(tideline).await?;
+            let image = transcript.image.as_deref();
+            containers =
+                image.map(|image| Containers::new(image, program.clone(), dir.path().to_owned()));
             for name in OUR_NAMES {
                 link(&program, &bin, name)?;
             }
@@ -120,7 +127,7 @@ impl<'a> World<'a> {
         for node in &transcript.nodes {
             create_node(&cluster, node).await?;
         }
-        Ok(Self { started, users: Vec::new(), _machines: machines, transcript, dir, path, cluster })
+        Ok(Self { started, users: Vec::new(), containers, _machines: machines, transcript, dir, path, cluster })
     }
 
     async fn step(&mut self, step: &Step, state: &State<'_>) -> Result<Outcome, Error> {
@@ -139,8 +146,11 @@ impl<'a> World<'a> {
     }
 
     /// Runs a command line; with `within`, again until it prints what it should.
-    async fn run(&self, step: &Step, line: &str, deadline: Instant) -> Result<Outcome, Error> {
+    async fn run(&mut self, step: &Step, line: &str, deadline: Instant) -> Result<Outcome, Error> {
         loop {
+            if let Some(containers) = &mut self.containers {
+                containers.look(&self.cluster).await?;
+            }
             let command = self.shell(line, self.cluster.kubeconfig()).stdin(Stdio::null()).output();
             let left = deadline.saturating_duration_since(Instant::now());
             let Ok(output) = timeout(left.max(POLL), command).await else {

@@ -48,6 +48,8 @@ pub struct Transcript {
     pub simulated_load: bool,
     /// The port on which a real Prometheus looks at that load, where one is wanted.
     pub prometheus: Option<u16>,
+    /// The image that stands for our program: pods of Jobs with it are processes beside the control plane.
+    pub image: Option<String>,
     /// What the document leaves to its reader to fill in.
     #[serde(default)]
     pub environment: BTreeMap<String, String>,

@@ -295,7 +295,7 @@ pub const PERMISSIONS: &[Permission] = &[
         &["create", "update", "delete"],
         "The jobs of portraits whose algorithm is a job.",
     ),
-    everywhere(Feature::Workloads, "batch", &["cronjobs"], &["get"], ""),
+    everywhere(Feature::Workloads, "batch", &["cronjobs"], &["get", "list"], ""),
     everywhere(
         Feature::Workloads,
         "",

@@ -4,10 +4,12 @@
 //! further arm of `Generator`. Reading portraits is the autoscaler's business.
 
 mod job;
+mod orphans;
 mod predictive;
 pub(crate) mod reactive;
 
 pub(crate) use job::Job;
+pub(crate) use orphans::sweep;
 pub(crate) use predictive::Predictions;
 
 use crate::ScalerError;

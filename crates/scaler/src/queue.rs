@@ -12,13 +12,15 @@ use std::time::Duration;
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 const LONGEST_WAIT: Duration = Duration::from_mins(1);
 
-/// One object to be looked at. Pods come first: a gate without a condition keeps one from serving.
+/// What is to be looked at, one object but for the last. Pods come first: a gate without a condition keeps one from serving.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Job {
     Pod(Key),
     Profile(Key),
     Ihpa(Key),
     Portrait(Key),
+    /// CronJobs of portraits that are gone.
+    Orphans,
 }
 
 #[derive(Debug, Default)]

@@ -229,7 +229,8 @@ impl Loop {
         let profiles = cache.profiles.keys().cloned().map(Job::Profile);
         let ihpas = cache.ihpas.keys().cloned().map(Job::Ihpa);
         let portraits = cache.portraits.keys().cloned().map(Job::Portrait);
-        pods.chain(profiles).chain(ihpas).chain(portraits).for_each(|job| self.queue.add(job, now));
+        let all = pods.chain(profiles).chain(ihpas).chain(portraits).chain([Job::Orphans]);
+        all.for_each(|job| self.queue.add(job, now));
     }
 
     /// Notes a change, and has what it concerns looked at.
@@ -260,6 +261,7 @@ async fn look(context: &Context, job: &Job) -> Result<Option<Timestamp>, ScalerE
         Job::Profile(key) => profile::look(context, key).await,
         Job::Ihpa(key) => ihpa::look(context, key).await,
         Job::Portrait(key) => portrait::look(context, key).await,
+        Job::Orphans => portrait::sweep(context).await,
     }
 }
 

@@ -4,14 +4,17 @@
 
 mod world;
 
+use api::annotations::RUN_SECONDS;
 use api::kapacity::{HorizontalPortrait, IntelligentHorizontalPodAutoscaler as Ihpa};
-use forecast::PredictorSettings;
+use forecast::{LoadSettings, PredictorSettings};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::batch::v1::CronJob;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
-use kube::api::{Api, PostParams};
+use k8s_openapi::api::batch::v1::{CronJob, Job};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::ResourceExt as _;
+use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
 use metrics::{Latest, MetricSource, MetricsError, Point, Query, Range, Series};
 use scaler::Once;
 use serde_json::{Value, json};
@@ -26,7 +29,12 @@ struct Waves {
     /// Until when there are values, in seconds; zero for ever.
     until: AtomicU64,
     asked_minutes: AtomicUsize,
+    /// Instead, of the document's scale: hundreds of requests a second, in steps of ten minutes.
+    in_steps: bool,
 }
+
+/// Thousandths of a core that an hour's steps of the document's traffic need.
+const STEPS: [f64; 6] = [3.5, 2.5, 1.5, 0.6, 1.5, 2.5];
 
 fn traffic(seconds: i64) -> f64 {
     110.0 - 100.0 * (std::f64::consts::TAU * (seconds % 3_600) as f64 / 3_600.0).cos()
@@ -48,6 +56,14 @@ impl MetricSource for Waves {
         range: &'a Range,
     ) -> BoxFuture<'a, Result<Vec<Series>, MetricsError>> {
         let value = |seconds: i64| {
+            if self.in_steps {
+                let needed = STEPS[(seconds % 3_600 / 600) as usize];
+                return match query {
+                    Query::WorkloadResource { .. } => needed / 1_000.0,
+                    Query::WorkloadExternal { .. } => needed.ceil(),
+                    _ => 100.0 * needed,
+                };
+            }
             let q = traffic(seconds);
             let ready = (q / 30.0).ceil();
             match query {
@@ -268,4 +284,99 @@ async fn one_run_of_the_algorithm_leaves_a_result_that_the_controller_reads() {
     let none = Once { name: "nobody".into(), ..once(PredictorSettings::default()) };
     let refused = none.run(&world.client, &waves, now).await.unwrap_err();
     assert!(refused.to_string().contains("default/nobody"), "{refused}");
+}
+
+/// Plays the container of the algorithm in every pod of a Job that runs: what a kubelet does with our image.
+async fn play_jobs(world: &World, source: &Waves) {
+    let api: Api<Pod> = Api::namespaced(world.client.clone(), "kapacity-system");
+    for pod in api.list(&ListParams::default()).await.unwrap() {
+        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+        if phase != Some("Running") || pod.annotations().contains_key(RUN_SECONDS) {
+            continue;
+        }
+        let container = &pod.spec.as_ref().unwrap().containers[0];
+        assert_eq!(container.args.as_ref().unwrap()[1], "--re-history-len=24H");
+        let load = LoadSettings { offset_seconds: 8 * 3_600, test_seconds: 3_600, ..LoadSettings::default() };
+        let once = Once {
+            namespace: "default".into(),
+            name: "predictive-sample-predictive".into(),
+            history: SignedDuration::from_hours(24),
+            settings: PredictorSettings { load, ..PredictorSettings::default() },
+        };
+        once.run(&world.client, source, world.clock.now()).await.unwrap();
+        let ends = json!({"metadata": {"annotations": {RUN_SECONDS: "0"}}});
+        api.patch(&pod.name_any(), &PatchParams::default(), &Patch::Merge(&ends)).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_document_s_autoscaler_by_its_job() {
+    let world = World::at("2026-01-05T10:50:00Z").await;
+    with_namespace(&world).await;
+    let text = include_str!("../../../tests/seeds/004-ihpa/dynamic-predictive-portrait-sample.yaml");
+    let document: Value = serde_saphyr::from_str(text).unwrap();
+    world.autoscale("predictive-sample", document["spec"].clone()).await;
+    // An earlier run of two days: at its end one replica was enough.
+    let minutes = |count| (world.clock.now() + SignedDuration::from_mins(count)).to_string();
+    let earlier = json!({"metadata": {"name": "predictive-sample-predictive-result"}, "data": {
+        "type": "TimeSeries", "expireTime": minutes(2),
+        "timeSeries": format!("{{\"{}\":1}}", world.clock.now().as_second()),
+    }});
+    world.make::<ConfigMap>(earlier).await;
+    let no_value = "NoValidPortraitValue no valid portrait value for now".to_owned();
+    let made =
+        "CreateReplicaProfile create ReplicaProfile with onlineReplcas: 1, cutoffReplicas: 0, standbyReplicas: 0";
+    let update = |from: u32, to: u32| {
+        format!(
+            "UpdateReplicaProfile update ReplicaProfile with onlineReplcas: {from} -> {to}, cutoffReplicas: 0 -> 0, \
+             standbyReplicas: 0 -> 0"
+        )
+    };
+    let told = async |world: &World| {
+        let mut events = world.events().await;
+        // The document's list begins later.
+        events.retain(|event| !event.starts_with("FailedUpdateAndFetchPortraitValue"));
+        events
+    };
+    let mut expected = vec![no_value, made.to_owned()];
+    world.until(240, expected.clone(), told).await;
+    let source = Waves { in_steps: true, ..Waves::default() };
+    for (from, to) in [(1, 4), (4, 3), (3, 2)] {
+        expected.push(update(from, to));
+        let events = async |world: &World| {
+            play_jobs(world, &source).await;
+            told(world).await
+        };
+        world.until(900, expected.clone(), events).await;
+    }
+    let name = "default-predictive-sample-predictive";
+    let status = cron_jobs(&world).get(name).await.unwrap().status.unwrap();
+    assert!(status.last_schedule_time.is_some() && status.active.is_none(), "{status:?}");
+    let jobs: Api<Job> = Api::namespaced(world.client.clone(), "kapacity-system");
+    let job = jobs.list(&ListParams::default()).await.unwrap().items.remove(0);
+    assert!(job.name_any().starts_with(name), "{}", job.name_any());
+    assert_eq!(job.status.unwrap().succeeded, Some(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cron_job_that_was_left_behind_is_swept() {
+    let mut world = World::at("2026-01-05T10:00:00Z").await;
+    with_namespace(&world).await;
+    let target = json!({"type": "AverageValue", "averageValue": "1m"});
+    world.autoscale("sample", predictive(&metrics(&target), &external_job())).await;
+    let there = async |world: &World, name: &str| cron_jobs(world).get_opt(name).await.unwrap().is_some();
+    world.until(60, true, async |world| there(world, "default-sample-predictive").await).await;
+    // Somebody else's job stays, whatever it is called.
+    let mut other = cron_jobs(&world).get("default-sample-predictive").await.unwrap();
+    other.metadata = ObjectMeta { name: Some("default-gone-predictive".into()), ..ObjectMeta::default() };
+    cron_jobs(&world).create(&PostParams::default(), &other).await.unwrap();
+    // While nothing of ours runs, the autoscaler is made another, and its portrait deleted.
+    world.kill();
+    let fixed = json!([{"type": "Static", "priority": 1, "static": {"replicas": 2}}]);
+    world.patch::<Ihpa>("sample", json!({"spec": {"portraitProviders": fixed}})).await;
+    world.delete::<HorizontalPortrait>("sample-predictive").await;
+    world.start();
+    world.until(60, false, async |world| there(world, "default-sample-predictive").await).await;
+    world.settle().await;
+    assert!(there(&world, "default-gone-predictive").await);
 }

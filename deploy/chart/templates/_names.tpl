@@ -37,3 +37,18 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- define "tideline.serviceAccount" -}}
 {{- default (include "tideline.name" .) .Values.serviceAccount.name }}
 {{- end }}
+
+{{- define "tideline.image" -}}
+{{- default (printf "%s:%s" .Values.image.repository (default .Chart.AppVersion .Values.image.tag)) .Values.controller.image }}
+{{- end }}
+
+{{- /* The image of predictive jobs: that of the values under Kapacity's names, or ours, which is an algorithm as well. */}}
+{{- define "tideline.algorithmImage" -}}
+{{- with .Values.algorithmJob.defaultImage.horizontalPredictive }}
+{{- if .repository }}
+{{- if .registry }}{{ .registry }}/{{ end }}{{ .repository }}{{ if .tag }}:{{ .tag }}{{ end }}
+{{- else }}
+{{- include "tideline.image" $ }}
+{{- end }}
+{{- end }}
+{{- end }}

@@ -1,3 +1,3 @@
-# Stands for an editor: puts metrics-patch.yaml into the file that it is given.
-kubectl patch --local -f "$1" --type=merge --patch-file metrics-patch.yaml -o yaml > "$1.new"
+# Stands for an editor: puts the rules of ingress-rules.txt where the file that it is given has none.
+sed -e '/^    rules: \[\]$/{r ingress-rules.txt' -e 'd}' "$1" > "$1.new"
 mv "$1.new" "$1"

@@ -22,7 +22,7 @@ pub(super) const NOT_CLEANED_UP: &str = "FailedCleanupExternalAlgorithmJob";
 /// Container that defaults are filled into.
 const CONTAINER: &str = "algorithm";
 /// On our CronJobs: the portrait, and what the template came to, so that only changes are written.
-const PORTRAIT: &str = "tideline.dev/portrait";
+pub(super) const PORTRAIT: &str = "tideline.dev/portrait";
 const RENDERED: &str = "tideline.dev/rendered";
 /// Longest name of a CronJob: its Jobs get eleven characters more.
 const LONGEST_NAME: usize = 52;
@@ -105,15 +105,7 @@ pub(super) async fn clean_up(context: &Context, key: &Key) -> Result<(), ScalerE
     let name = job_name(key);
     let old = context.read(&format!("read CronJob {namespace}/{name}"), api.get_opt(&name)).await?;
     if let Some(old) = old.filter(|old| old.annotations().get(PORTRAIT) == Some(&key.to_string())) {
-        let mut params = DeleteParams::background();
-        params.preconditions = Some(Preconditions { uid: old.metadata.uid.clone(), resource_version: None });
-        let call = api.delete(&name, &params);
-        let deleted = context.write(&format!("delete CronJob {namespace}/{name}"), call).await;
-        if let Err(error) = deleted.map(|_| ())
-            && !error.is_absence()
-        {
-            return Err(error);
-        }
+        delete(context, &api, &namespace, &old).await?;
     }
     let gone = !context.cache().portraits.contains_key(key);
     let mut jobs = context.jobs();
@@ -125,6 +117,23 @@ pub(super) async fn clean_up(context: &Context, key: &Key) -> Result<(), ScalerE
     Ok(())
 }
 
+/// Deletes this very CronJob and its Jobs; one that is gone already is as good.
+pub(super) async fn delete(
+    context: &Context,
+    api: &Api<CronJob>,
+    namespace: &str,
+    old: &CronJob,
+) -> Result<(), ScalerError> {
+    let name = old.name_any();
+    let mut params = DeleteParams::background();
+    params.preconditions = Some(Preconditions { uid: old.metadata.uid.clone(), resource_version: None });
+    let call = api.delete(&name, &params);
+    match context.write(&format!("delete CronJob {namespace}/{name}"), call).await {
+        Err(error) if !error.is_absence() => Err(error),
+        _ => Ok(()),
+    }
+}
+
 pub(super) fn not_cleaned_up(context: &Context, why: Result<(), ScalerError>) -> Failure {
     let message = why.err().map(|error| error.to_string()).unwrap_or_default();
     let again = context.clock.now().saturating_add(LOOK_EVERY).ok();
@@ -132,7 +141,7 @@ pub(super) fn not_cleaned_up(context: &Context, why: Result<(), ScalerError>) ->
 }
 
 /// `namespace-name`, cut and told apart by a sum where that is too long for a CronJob.
-fn job_name(key: &Key) -> String {
+pub(super) fn job_name(key: &Key) -> String {
     let name = format!("{}-{}", key.namespace, key.name);
     if name.len() <= LONGEST_NAME {
         return name;

@@ -7,7 +7,7 @@ use super::objects::{Key, condition_status, int, owner_reference, stamp};
 use super::{Controllers, Work, garbage::ignore_missing};
 use crate::store::resource::{CRON_JOBS, JOBS};
 use crate::store::{ApiError, Object, Part, Propagation};
-use croner::Cron;
+use cron::{Dialect, Schedule, time_zone};
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
@@ -47,20 +47,18 @@ impl Controllers {
 
     /// Starts the Job of the latest moment that is due, and notes the next moment.
     fn run_due(&mut self, cron_job: &Object, jobs: &[Arc<Object>], now: Timestamp) -> Result<(), ApiError> {
-        let Some((cron, zone)) = schedule(cron_job) else {
+        let Some(schedule) = schedule(cron_job) else {
             tracing::warn!(?cron_job, "the schedule cannot be read; the CronJob does nothing");
             return Ok(());
         };
         let work = Work::CronJob(super::objects::key_of(cron_job));
-        let local = |at: Timestamp| at.to_zoned(zone.clone());
-        if let Ok(next) = cron.find_next_occurrence(&local(now), false) {
-            self.due.set(work, next.timestamp());
+        if let Some(next) = schedule.next_after(now) {
+            self.due.set(work, next);
         }
         let last = cron_job.text("status.lastScheduleTime").and_then(|text| text.parse::<Timestamp>().ok());
         let created = cron_job.text("metadata.creationTimestamp").and_then(|text| text.parse().ok());
         let since = last.or(created).unwrap_or(now);
-        let latest = cron.find_previous_occurrence(&local(now), true).ok().map(|at| at.timestamp());
-        let Some(due) = latest.filter(|due| *due > since) else { return Ok(()) };
+        let Some(due) = schedule.last_until(now).filter(|due| *due > since) else { return Ok(()) };
         if int(cron_job, "spec.startingDeadlineSeconds")
             .is_some_and(|limit| now.duration_since(due) > SignedDuration::from_secs(limit))
         {
@@ -125,11 +123,10 @@ impl Controllers {
     }
 }
 
-fn schedule(cron_job: &Object) -> Option<(Cron, TimeZone)> {
-    let cron = cron_job.text("spec.schedule")?.parse::<Cron>().ok()?;
+fn schedule(cron_job: &Object) -> Option<Schedule> {
     let zone = match cron_job.text("spec.timeZone") {
-        Some(name) => TimeZone::get(name).ok()?,
+        Some(name) => time_zone(name, &TimeZone::UTC).ok()?,
         None => TimeZone::UTC,
     };
-    Some((cron, zone))
+    Schedule::parse(cron_job.text("spec.schedule")?, &Dialect::KUBERNETES, &zone).ok()
 }
