@@ -108,8 +108,7 @@ impl<'a> World<'a> {
         if transcript.steps.iter().any(calls_us) {
             let program = blocking(tideline).await?;
             let image = transcript.image.as_deref();
-            containers =
-                image.map(|image| Containers::new(image, program.clone(), dir.path().to_owned()));
+            containers = image.map(|image| Containers::new(image, program.clone(), dir.path().to_owned()));
             for name in OUR_NAMES {
                 link(&program, &bin, name)?;
             }
@@ -127,7 +126,16 @@ impl<'a> World<'a> {
         for node in &transcript.nodes {
             create_node(&cluster, node).await?;
         }
-        Ok(Self { started, users: Vec::new(), containers, _machines: machines, transcript, dir, path, cluster })
+        Ok(Self {
+            started,
+            users: Vec::new(),
+            containers,
+            _machines: machines,
+            transcript,
+            dir,
+            path,
+            cluster,
+        })
     }
 
     async fn step(&mut self, step: &Step, state: &State<'_>) -> Result<Outcome, Error> {

@@ -324,8 +324,7 @@ async fn the_document_s_autoscaler_by_its_job() {
     }});
     world.make::<ConfigMap>(earlier).await;
     let no_value = "NoValidPortraitValue no valid portrait value for now".to_owned();
-    let made =
-        "CreateReplicaProfile create ReplicaProfile with onlineReplcas: 1, cutoffReplicas: 0, standbyReplicas: 0";
+    let made = "CreateReplicaProfile create ReplicaProfile with onlineReplcas: 1, cutoffReplicas: 0, standbyReplicas: 0";
     let update = |from: u32, to: u32| {
         format!(
             "UpdateReplicaProfile update ReplicaProfile with onlineReplcas: {from} -> {to}, cutoffReplicas: 0 -> 0, \

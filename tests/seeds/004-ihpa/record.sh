@@ -1,9 +1,10 @@
 # Records what a day of the document's client would have left in a Prometheus: traffic of the ingress that repeats every
 # hour, the use of the pods that it reaches, and which of them were ready. From the ten minutes that are under way on,
-# four, three and two replicas are due. Leaves the folder `recorded`, and the present time in `recorded-at`.
+# four, three and two replicas are due. It goes on for half an hour, as if the client did. Leaves the folder `recorded`,
+# and the present time in `recorded-at`.
 #
-# What follows takes two minutes, and must not reach the next ten.
-while [ $(($(date +%s) % 600)) -gt 360 ]; do sleep 1; done
+# What follows takes a minute, and must not reach the next ten.
+while [ $(($(date +%s) % 600)) -gt 450 ]; do sleep 1; done
 now=$(date +%s)
 date -u -d "@$now" +%FT%TZ > recorded-at
 awk -v now="$now" '
@@ -11,7 +12,7 @@ BEGIN {
     # Thousandths of a core that are needed in each ten minutes of an hour.
     split("3.5 2.5 1.5 0.6 1.5 2.5", needed, " ")
     base = now - now % 600
-    for (at = base - 93600; at <= now; at += 60) {
+    for (at = base - 93600; at <= now + 1800; at += 60) {
         step = int((at - base + 172800) / 600) % 6 + 1
         ready = int(needed[step] + 0.999)
         for (pod = 0; pod < 4; pod++) {

@@ -50,13 +50,14 @@ pub(super) async fn generate(
     Ok(Made { data, forecast: None, again })
 }
 
-/// Looks come together on common beats, never later than a period after the one before: then a list of metrics that
-/// is fresh serves them all, and is read once a beat.
+/// Looks come together on common beats: then a list of metrics that is fresh serves them all, and is read once a beat.
+/// They come a beat sooner than a period after the one before, since thousands of looks and writes take a while, and
+/// what has changed is to be acted on within a period.
 fn next_look(now: Timestamp, period: SignedDuration) -> Option<Timestamp> {
-    let at = now.saturating_add(period).ok()?;
     if period < BEAT * 2 {
-        return Some(at);
+        return now.saturating_add(period).ok();
     }
+    let at = now.saturating_add(period - BEAT).ok()?;
     Timestamp::from_second(at.as_second() - at.as_second().rem_euclid(BEAT.as_secs())).ok()
 }
 
@@ -356,9 +357,11 @@ mod tests {
         let next = |now: &str, period: i64| {
             next_look(now.parse().unwrap(), SignedDuration::from_secs(period)).unwrap().to_string()
         };
-        assert_eq!(next("2026-01-01T00:00:03.7Z", 15), "2026-01-01T00:00:15Z");
-        assert_eq!(next("2026-01-01T00:00:15.001Z", 15), "2026-01-01T00:00:30Z");
-        assert_eq!(next("2026-01-01T00:00:15Z", 15), "2026-01-01T00:00:30Z");
+        assert_eq!(next("2026-01-01T00:00:03.7Z", 15), "2026-01-01T00:00:10Z");
+        assert_eq!(next("2026-01-01T00:00:15.001Z", 15), "2026-01-01T00:00:25Z");
+        assert_eq!(next("2026-01-01T00:00:15Z", 15), "2026-01-01T00:00:25Z");
+        assert_eq!(next("2026-01-01T00:00:15.5Z", 60), "2026-01-01T00:01:10Z");
+        assert_eq!(next("2026-01-01T00:00:15Z", 10), "2026-01-01T00:00:20Z");
         assert_eq!(next("2026-01-01T00:00:03.7Z", 7), "2026-01-01T00:00:10.7Z");
     }
 
