@@ -14,6 +14,7 @@ mod assurance;
 mod assured;
 mod back_off;
 mod balance;
+mod binding;
 mod budgets;
 mod ceiling;
 mod claims;

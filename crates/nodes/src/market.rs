@@ -5,6 +5,7 @@
 //! an order in `growth`, machines of direct pools become one in `launches`.
 
 use crate::appraisal::Appraisal;
+use crate::binding;
 use crate::ceiling::Ceiling;
 use crate::fleet::{Fleet, PoolAccount};
 use crate::growth::{self, Candidate};
@@ -17,6 +18,7 @@ use model::{
 };
 use packing::solve::{Answer, Effort, Machine, Pool, Refusal, Rule, SolveError, solve};
 use packing::{Make, Market, Question, Room, SpotIx};
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -58,12 +60,15 @@ pub(crate) fn buy(
     for turn in 0..MOST_SOLVES {
         let groups = growth::groups_of(unmet);
         let question = room.question(&fair.market, &groups);
-        let Ok(answer) = fair.answer(&question, effort) else {
+        let Ok(mut answer) = fair.answer(&question, effort) else {
             let stalls = || fair.stalls.iter().map(|stall| stall.id.clone());
             let all = (0..unmet.len()).flat_map(|group| stalls().map(move |pool| (group, pool)));
             let refused = all.map(|key| (key, PoolRejection::TooManyResources)).collect();
             return (refused, fair.sales);
         };
+        if fair.stalls.iter().all(|stall| stall.candidate.is_none()) {
+            answer = binding::settle(&question, &bound_in(round, unmet), effort, answer);
+        }
         let kept_off = fair.carry_out(round, fleet, room, candidates, unmet, &answer);
         if turn == 0 && !kept_off && fair.appraisal.is_price() {
             round.growth.bound = model::MicroUsdPerHour(answer.bound);
@@ -73,6 +78,18 @@ pub(crate) fn buy(
         }
     }
     (Refused::new(), fair.sales)
+}
+
+/// Groups in the order in which the scheduler takes their pods: by priority, the oldest first.
+fn bound_in(round: &Round<'_>, unmet: &[Unmet]) -> Vec<usize> {
+    let age = |group: &Unmet| {
+        let pod = group.pods.iter().next().and_then(|name| round.cluster.pods().get(name));
+        // Replicas that do not exist yet come last.
+        pod.map_or(jiff::Timestamp::MAX, |pod| pod.created_at)
+    };
+    let mut order: Vec<usize> = (0..unmet.len()).collect();
+    order.sort_by_cached_key(|at| (Reverse(unmet[*at].shape.priority), age(&unmet[*at]), *at));
+    order
 }
 
 /// What one group alone would bring: machines, and how many of each group of demand they serve.
