@@ -110,44 +110,6 @@ impl Cluster {
         for _ in 0..LONGEST.as_secs() {
             tokio::time::sleep(Duration::from_secs(1)).await;
             let pods = self.pods().await;
-            if std::env::var_os("TL").is_some() {
-                let nodes: Api<Node> = Api::all(self.client.clone());
-                let nodes = nodes.list(&ListParams::default()).await.unwrap().items;
-                let ready = nodes
-                    .iter()
-                    .filter(|n| {
-                        json!(n.status)["conditions"]
-                            .as_array()
-                            .is_some_and(|c| c.iter().any(|c| c["type"] == "Ready" && c["status"] == "True"))
-                    })
-                    .count();
-                let tainted = nodes
-                    .iter()
-                    .filter(|n| {
-                        n.spec.as_ref().and_then(|s| s.taints.as_ref()).is_some_and(|t| !t.is_empty())
-                    })
-                    .count();
-                let refused = pods
-                    .iter()
-                    .filter(|p| {
-                        json!(p.status)["conditions"]
-                            .as_array()
-                            .is_some_and(|c| c.iter().any(|c| c["reason"] == "Unschedulable"))
-                    })
-                    .count();
-                eprintln!(
-                    "{:>4} pods {} refused {} placed {} claims {} nodes {} ready {} tainted {} cpu {:.1}",
-                    self.clock.now().duration_since(begun).as_secs(),
-                    pods.len(),
-                    refused,
-                    pods.iter().filter(placed).count(),
-                    self.claims().await.len(),
-                    nodes.len(),
-                    ready,
-                    tainted,
-                    used().0
-                );
-            }
             if pods.len() == wanted && pods.iter().filter(placed).count() == wanted {
                 return Some(self.clock.now().duration_since(begun).as_secs());
             }
@@ -224,20 +186,6 @@ async fn course(name: &str, loads: &[Load]) {
     }
     let wanted: u32 = loads.iter().map(|load| load.1).sum();
     let took = cluster.until_placed(wanted as usize).await;
-    if std::env::var_os("TL").is_some() {
-        let nodes: Api<Node> = Api::all(cluster.client.clone());
-        let mut kinds = std::collections::BTreeMap::new();
-        for n in nodes.list(&ListParams::default()).await.unwrap().items {
-            let a = n.status.as_ref().unwrap().allocatable.clone().unwrap_or_default();
-            let key = (
-                n.labels()["node.kubernetes.io/instance-type"].clone(),
-                a["cpu"].0.clone(),
-                a["memory"].0.clone(),
-            );
-            *kinds.entry(key).or_insert(0) += 1;
-        }
-        eprintln!("{kinds:#?}");
-    }
     let (nodes, cpu, memory) = cluster.filled().await;
     let (spent, peak) = used();
     let over = took.map_or("not in time".to_owned(), |took| format!("{} s", took - BOOT_SECONDS as i64));

@@ -8,6 +8,7 @@ use crate::Parts;
 use crate::classes::{Different, pictures};
 use crate::cloud::{ClassTable, MachineKey, MachineList, Notice};
 use crate::conditions::LAUNCHED;
+use crate::due::Due;
 use crate::guard::{Guard, Held};
 use crate::pool_status::{self, PoolCase};
 use crate::seen::{Stray, World};
@@ -26,7 +27,7 @@ use k8s_openapi::api::core::v1::Node;
 use kube::api::Api;
 use kube::{Client, Resource, ResourceExt as _};
 use serde_json::json;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +35,8 @@ use std::time::Duration;
 const AT_ONCE: usize = 64;
 /// After a look that failed.
 const TRY_AGAIN: SignedDuration = SignedDuration::from_secs(2);
+/// What changes of a pool's machines within this is written of the pool at once.
+const POOL_PAUSE: SignedDuration = SignedDuration::from_secs(1);
 /// While another replica leads.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
 /// A machine without a claim is ended after this: its claim may not be seen yet.
@@ -74,7 +77,7 @@ pub struct Keeper {
     settings: WatchSettings,
     world: World,
     guard: Guard,
-    due: BTreeMap<Task, Timestamp>,
+    due: Due<Task>,
     busy: BTreeSet<Task>,
 }
 
@@ -99,7 +102,7 @@ impl Keeper {
             recorder,
             limit: settings.call_timeout,
         };
-        Self { shared: Arc::new(shared), settings, world, guard, due: BTreeMap::new(), busy: BTreeSet::new() }
+        Self { shared: Arc::new(shared), settings, world, guard, due: Due::new(), busy: BTreeSet::new() }
     }
 
     /// Tells whether no other Karpenter acts on this cluster, for clouds that write or hear what one alone may.
@@ -174,20 +177,14 @@ impl Keeper {
         if !leading || !self.world.is_synced() || under_way >= AT_ONCE {
             return None;
         }
-        self.due.iter().filter(|(task, _)| !self.busy.contains(task)).map(|(_, at)| *at).min()
+        self.due.next(|task| self.busy.contains(task))
     }
 
     fn begin(&mut self, looks: &mut FuturesUnordered<Look>) {
         let now = self.shared.clock.now();
-        let ready: Vec<Task> = self
-            .due
-            .iter()
-            .filter(|(task, at)| **at <= now && !self.busy.contains(task))
-            .map(|(task, _)| task.clone())
-            .take(AT_ONCE.saturating_sub(looks.len()))
-            .collect();
+        let Self { due, busy, .. } = self;
+        let ready = due.take(now, AT_ONCE.saturating_sub(looks.len()), |task| busy.contains(task));
         for task in ready {
-            self.due.remove(&task);
             if let Some(look) = self.look(&task) {
                 self.busy.insert(task);
                 looks.push(look);
@@ -281,8 +278,7 @@ impl Keeper {
 
     /// Something may be done at a moment; what is due before stays so.
     fn at(&mut self, task: Task, at: Timestamp) {
-        let entry = self.due.entry(task).or_insert(at);
-        *entry = (*entry).min(at);
+        self.due.at(task, at);
     }
 
     fn now(&mut self, task: Task) {
@@ -309,7 +305,11 @@ impl Keeper {
                 for claim in self.world.take_claim(seen) {
                     let strays = claim.gone.map(|uid| self.world.strays_of(&uid)).unwrap_or_default();
                     self.orphans(strays);
-                    self.all_now(claim.pools, Task::Pool);
+                    let now = self.shared.clock.now();
+                    let soon = now.saturating_add(POOL_PAUSE).unwrap_or(now);
+                    for pool in claim.pools {
+                        self.at(Task::Pool(pool), soon);
+                    }
                     self.now(Task::Mirror(claim.name.clone()));
                     self.now(Task::Claim(claim.name));
                 }

@@ -8,6 +8,7 @@ mod catalogue;
 mod classes;
 pub mod cloud;
 mod conditions;
+mod due;
 mod ending;
 mod guard;
 mod joining;

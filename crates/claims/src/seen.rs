@@ -51,6 +51,8 @@ pub(crate) struct World {
     pub mirrors: Mirror<Machine>,
     clouds: Clouds,
     lists: Vec<Option<Arc<MachineList>>>,
+    /// For each cloud the launched claims that its list does not have.
+    unlisted: Vec<BTreeSet<String>>,
     claims_by_machine: Index,
     claims_by_pool: Index,
     nodes_by_machine: Index,
@@ -68,6 +70,7 @@ impl World {
             mirrors: Mirror::new(),
             clouds: clouds.clone(),
             lists: vec![None; clouds.0.len()],
+            unlisted: vec![BTreeSet::new(); clouds.0.len()],
             claims_by_machine: Index::default(),
             claims_by_pool: Index::default(),
             nodes_by_machine: Index::default(),
@@ -99,6 +102,7 @@ impl World {
             let uids = [old.and_then(kube::ResourceExt::uid), new.and_then(kube::ResourceExt::uid)];
             let gone = if uids[0] == uids[1] { None } else { uids[0].clone() };
             let pools = pools.into_iter().flatten().map(str::to_owned).collect();
+            self.note_unlisted(&name);
             changed.push(ChangedClaim { name, pools, gone });
         }
         changed
@@ -138,7 +142,7 @@ impl World {
         let Some(new) = new else { return (concerned, strays) };
         for (uid, machine) in &new.machines {
             let before = old.as_ref().and_then(|old| old.machines.get(uid));
-            if before.is_none_or(|before| before != machine) {
+            if before.is_none_or(|before| !Arc::ptr_eq(before, machine) && before != machine) {
                 concerned.insert(machine.claim.to_string());
                 strays.push(Stray { cloud, uid: uid.clone() });
             }
@@ -149,17 +153,30 @@ impl World {
             }
         }
         // What was launched and is in no list is looked at with each new one: the list says until when it is whole.
-        for claim in self.claims.all() {
-            let of_cloud = || self.clouds.of(&claim.spec.node_class_ref).is_some_and(|(at, _)| at == cloud);
-            if machine_of(claim).is_some()
-                && claim.uid().is_some_and(|uid| !new.machines.contains_key(&*uid))
-                && of_cloud()
-            {
-                concerned.insert(claim.name_any());
-            }
+        let different: Vec<String> = match old {
+            Some(_) => concerned.iter().cloned().collect(),
+            None => self.claims.all().map(|claim| claim.name_any()).collect(),
+        };
+        for name in different {
+            self.note_unlisted(&name);
         }
+        concerned.extend(self.unlisted[cloud].iter().cloned());
         strays.retain(|stray| self.is_stray(stray));
         (concerned, strays)
+    }
+
+    /// Whether a claim is one that was launched and that its cloud's list does not have.
+    fn note_unlisted(&mut self, name: &str) {
+        for of_cloud in &mut self.unlisted {
+            of_cloud.remove(name);
+        }
+        let Some(claim) = self.claims.get(name).filter(|claim| machine_of(claim).is_some()) else { return };
+        let Some((cloud, _)) = self.clouds.of(&claim.spec.node_class_ref) else { return };
+        let listed =
+            |list: &Arc<MachineList>| claim.uid().is_none_or(|uid| list.machines.contains_key(&*uid));
+        if self.lists[cloud].as_ref().is_some_and(|list| !listed(list)) {
+            self.unlisted[cloud].insert(name.to_owned());
+        }
     }
 
     /// Machines that were launched for a claim that is no longer there.

@@ -63,6 +63,7 @@ impl SimulatedCloud {
             ec2: Mirror::new(),
             machines: Mirror::new(),
             shown: BTreeMap::new(),
+            uids: BTreeMap::new(),
             table: class_sender,
             list: list_sender,
         };
@@ -173,6 +174,8 @@ struct Watching {
     ec2: Mirror<Ec2NodeClass>,
     machines: Mirror<SimulatedMachine>,
     shown: BTreeMap<Arc<str>, Arc<CloudMachine>>,
+    /// What is shown, by the name of its object.
+    uids: BTreeMap<String, Arc<str>>,
     table: picture::Sender<Option<Arc<ClassTable>>>,
     list: picture::Sender<Option<Arc<MachineList>>>,
 }
@@ -215,18 +218,15 @@ impl Watching {
                 (changed || synced != self.ec2.synced, false)
             }
             Event::Machine(seen) => {
-                let gone = if let Seen::Gone(object) = &seen { uid_of(object) } else { None };
                 let synced = self.machines.synced;
                 let changed = self.machines.take(seen);
                 for name in &changed {
-                    match self.machines.get(name).and_then(|machine| shown(machine)) {
-                        Some(machine) => {
-                            self.shown.insert(machine.uid.clone(), Arc::new(machine));
-                        }
-                        // One that a new list lacks is known by its name only.
-                        None => self.shown.retain(|uid, machine| {
-                            gone.as_ref().is_none_or(|gone| gone != uid) && *machine.claim != **name
-                        }),
+                    if let Some(uid) = self.uids.remove(name) {
+                        self.shown.remove(&uid);
+                    }
+                    if let Some(machine) = self.machines.get(name).and_then(|machine| shown(machine)) {
+                        self.uids.insert(name.clone(), machine.uid.clone());
+                        self.shown.insert(machine.uid.clone(), Arc::new(machine));
                     }
                 }
                 (false, !changed.is_empty() || synced != self.machines.synced)

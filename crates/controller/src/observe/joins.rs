@@ -7,6 +7,7 @@ use api::{labels, taints};
 use clouds::cluster_api;
 use model::{
     Change, Cluster, Machine, MachineId, MachineState, Node, NodeName, NodeTemplate, Pool, PoolId, Readiness,
+    claimed_machine,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,7 +20,13 @@ pub(crate) struct Joins {
     shown: BTreeMap<PoolId, Option<NodeTemplate>>,
     /// Machines that a node may know by another name: of Cluster API, where an id may be written with another path, and
     /// of clouds whose nodes may have no id at all.
-    foreign: BTreeSet<MachineId>,
+    foreign: BTreeMap<MachineId, Option<NodeName>>,
+    /// Those of them that are not claimed by name: for these alone all machines are gone through.
+    spelled: BTreeSet<MachineId>,
+    /// Foreign machines by the node that they say they are.
+    by_node: BTreeMap<NodeName, MachineId>,
+    /// Nodes whose machine is not known yet.
+    unknown: BTreeSet<NodeName>,
     /// Nodes that say no machine themselves, with the addresses by which theirs was found: what is heard of them again
     /// says the same, and is no news.
     found: BTreeMap<NodeName, (Vec<Arc<str>>, MachineId)>,
@@ -37,31 +44,25 @@ impl Joins {
             }
             Change::Machine(id, machine) => {
                 self.touched = true;
-                match &machine {
-                    Some(machine)
-                        if machine.pool.provider() == cluster_api::NAME
-                            || machine.direct.is_some()
-                            || !machine.aliases.is_empty() =>
-                    {
-                        self.foreign.insert(id.clone());
-                    }
-                    _ => {
-                        self.foreign.remove(&id);
-                    }
-                }
+                self.note(&id, machine.as_deref());
                 Change::Machine(id, machine)
             }
             Change::Node(name, Some(node)) => {
                 self.touched = true;
                 let known = self.found.get(&name).filter(|(addresses, machine)| {
-                    *addresses == node.addresses && self.foreign.contains(machine)
+                    *addresses == node.addresses && self.foreign.contains_key(machine)
                 });
-                match known {
-                    Some((_, machine)) if node.machine.is_none() => {
+                let known = known.map(|(_, machine)| machine).filter(|_| node.machine.is_none());
+                let claimed = self.by_node.get(&name).filter(|id| !self.spelled.contains(*id));
+                match known.or(claimed) {
+                    Some(machine) => {
                         let node = Node { machine: Some(machine.clone()), ..(*node).clone() };
                         Change::Node(name, Some(Arc::new(node)))
                     }
-                    _ => Change::Node(name, Some(node)),
+                    None => {
+                        self.unknown.insert(name.clone());
+                        Change::Node(name, Some(node))
+                    }
                 }
             }
             Change::Node(name, None) => {
@@ -71,6 +72,32 @@ impl Joins {
             }
             other => other,
         }
+    }
+
+    /// Notes how nodes may know a machine.
+    fn note(&mut self, id: &MachineId, machine: Option<&Machine>) {
+        if let Some(Some(node)) = self.foreign.remove(id)
+            && self.by_node.get(&node) == Some(id)
+        {
+            self.by_node.remove(&node);
+            self.unknown.insert(node);
+        }
+        self.spelled.remove(id);
+        let Some(machine) = machine.filter(|machine| {
+            machine.pool.provider() == cluster_api::NAME
+                || machine.direct.is_some()
+                || !machine.aliases.is_empty()
+        }) else {
+            return;
+        };
+        if machine.direct.is_none() || !machine.aliases.is_empty() {
+            self.spelled.insert(id.clone());
+        }
+        if let Some(node) = &machine.node {
+            self.by_node.insert(node.clone(), id.clone());
+            self.unknown.insert(node.clone());
+        }
+        self.foreign.insert(id.clone(), machine.node.clone());
     }
 
     fn describe(&mut self, pool: Arc<Pool>) -> Arc<Pool> {
@@ -91,10 +118,35 @@ impl Joins {
         if !std::mem::take(&mut self.touched) {
             return Vec::new();
         }
-        let mut changes = if self.foreign.is_empty() { Vec::new() } else { self.identify(cluster) };
+        let mut changes = match (self.foreign.is_empty(), self.spelled.is_empty()) {
+            (true, _) => Vec::new(),
+            (false, true) => self.identify_claimed(cluster),
+            (false, false) => self.identify(cluster),
+        };
         if !self.shown.is_empty() {
             changes.extend(self.learn(cluster));
         }
+        changes
+    }
+
+    /// Nodes of machines that are claimed by name, where there are no others: each is asked for by itself.
+    fn identify_claimed(&mut self, cluster: &Cluster) -> Vec<Change> {
+        let mut changes = Vec::new();
+        self.unknown.retain(|name| {
+            let Some(node) = cluster.nodes().get(name) else { return false };
+            if node.machine.as_ref().is_some_and(|id| cluster.machines().contains_key(id)) {
+                return false;
+            }
+            let named = node.machine.as_ref().map(|id| claimed_machine(last_segment(id.as_str())));
+            let named = named.filter(|id| self.foreign.contains_key(id));
+            let Some(id) = named.or_else(|| self.by_node.get(name).cloned()) else { return true };
+            if !cluster.machines().contains_key(&id) {
+                return true;
+            }
+            let node = Node { machine: Some(id), ..(**node).clone() };
+            changes.push(Change::Node(name.clone(), Some(Arc::new(node))));
+            false
+        });
         changes
     }
 
@@ -107,7 +159,7 @@ impl Joins {
             return Vec::new();
         }
         let machines: Vec<&Arc<Machine>> =
-            self.foreign.iter().filter_map(|id| cluster.machines().get(id)).collect();
+            self.foreign.keys().filter_map(|id| cluster.machines().get(id)).collect();
         let by_node: BTreeMap<&NodeName, &MachineId> =
             machines.iter().filter_map(|machine| Some((machine.node.as_ref()?, &machine.id))).collect();
         let by_segment: BTreeMap<&str, &MachineId> =
