@@ -256,3 +256,69 @@ impl Courses {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::ResourceName;
+    use packing::solve::{BitSet, Class, Offering, Pool};
+    use std::sync::Arc;
+
+    /// Two kinds of pods and two kinds of machines: cheapest is a kind for each, and nothing keeps them apart.
+    fn question() -> Question {
+        let class = |milli, mebi| Class {
+            count: 60,
+            requests: vec![milli, mebi, 1],
+            offerings: BitSet::full(2),
+            ..Class::default()
+        };
+        let offering = |machine_type, room: [u64; 3], price| Offering {
+            machine_type,
+            room: room.to_vec(),
+            price,
+            available: true,
+            ..Offering::default()
+        };
+        let problem = Problem {
+            resources: 3,
+            keys: vec![0],
+            classes: vec![class(900, 3100), class(3500, 28 << 10)],
+            pools: vec![Pool::default()],
+            offerings: vec![
+                offering(0, [95_690, 724_520, 100], 5_440_000),
+                offering(1, [7910, 29_310, 100], 300_000),
+            ],
+            ..Problem::default()
+        };
+        let resources = ["cpu", "memory", "pods"].map(|name| ResourceName(Arc::from(name)));
+        Question { problem, resources: resources.to_vec() }
+    }
+
+    #[test]
+    fn what_is_bought_does_in_every_course_that_the_scheduler_may_take() {
+        let (question, order, effort) = (question(), [0, 1], Effort::default());
+        let planned = solve(&question.problem, effort).unwrap();
+        let courses = Courses::of(&question, &order);
+        assert!(courses.left_over(&question.problem, &planned).is_some(), "a plan that only one order fits");
+        let bought = settle(&question, &order, effort, planned.clone());
+        assert_eq!(courses.left_over(&question.problem, &bought), None);
+        assert_eq!(bought.bound, planned.bound);
+        for class in 0..2 {
+            let of = |(known, count): &(usize, u32)| if *known == class { *count } else { 0 };
+            let all: u32 = bought.machines.iter().flat_map(|machine| &machine.pods).map(of).sum();
+            assert_eq!(all, 60);
+        }
+        assert!(bought.machines.iter().all(|machine| !machine.pods.is_empty()));
+    }
+
+    #[test]
+    fn where_no_more_can_be_had_the_plan_stays() {
+        let (mut question, order, effort) = (question(), [0, 1], Effort::default());
+        let most = solve(&question.problem, effort).unwrap().machines.len() as u32;
+        question.problem.max_new = Some(most);
+        let planned = solve(&question.problem, effort).unwrap();
+        let bought = settle(&question, &order, effort, planned.clone());
+        assert!(bought.machines.len() <= most as usize);
+        assert_eq!(bought.unplaced, planned.unplaced);
+    }
+}
