@@ -54,15 +54,12 @@ impl Joins {
                 });
                 let known = known.map(|(_, machine)| machine).filter(|_| node.machine.is_none());
                 let claimed = self.by_node.get(&name).filter(|id| !self.spelled.contains(*id));
-                match known.or(claimed) {
-                    Some(machine) => {
-                        let node = Node { machine: Some(machine.clone()), ..(*node).clone() };
-                        Change::Node(name, Some(Arc::new(node)))
-                    }
-                    None => {
-                        self.unknown.insert(name.clone());
-                        Change::Node(name, Some(node))
-                    }
+                if let Some(machine) = known.or(claimed) {
+                    let node = Node { machine: Some(machine.clone()), ..(*node).clone() };
+                    Change::Node(name, Some(Arc::new(node)))
+                } else {
+                    self.unknown.insert(name.clone());
+                    Change::Node(name, Some(node))
                 }
             }
             Change::Node(name, None) => {
