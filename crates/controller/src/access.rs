@@ -153,7 +153,7 @@ impl Reviews {
         let Some(user) = status.user.filter(|_| status.authenticated == Some(true)) else {
             return Ok(Verdict::Unknown);
         };
-        let asked = NonResourceAttributes { path: Some(path.to_owned()), verb: Some("get".to_owned()) };
+        let asked = NonResourceAttributes { path: Some(reviewed(path)), verb: Some("get".to_owned()) };
         let spec = SubjectAccessReviewSpec {
             user: user.username,
             groups: user.groups,
@@ -172,6 +172,12 @@ impl Reviews {
     fn answers(&self) -> std::sync::MutexGuard<'_, BTreeMap<Digest, (Instant, Verdict)>> {
         self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The path that roles speak of. Ours have a name of their own before them: `/api/*` is granted to everybody by a role
+/// that each cluster has (`system:discovery`). `/metrics` is what whoever scrapes is granted already.
+fn reviewed(path: &str) -> String {
+    if path == "/metrics" { path.to_owned() } else { format!("/tideline{path}") }
 }
 
 /// Puts the guard before every route but the probes.
@@ -197,7 +203,8 @@ async fn guard(State(access): State<Access>, request: Request, next: Next) -> Re
                 .into_response()
         }
         Verdict::Forbidden => {
-            let message = format!("the cluster's roles do not allow get on {path}\n");
+            let message =
+                format!("the cluster's roles do not allow get on the nonResourceURL {}\n", reviewed(&path));
             (StatusCode::FORBIDDEN, message).into_response()
         }
         Verdict::Unanswered => {
@@ -320,7 +327,10 @@ mod tests {
                     let known = ["viewer", "stranger"].contains(&body["spec"]["token"].as_str().unwrap());
                     serde_json::json!({"authenticated": known, "user": {"username": body["spec"]["token"]}})
                 } else {
-                    assert_eq!(body["spec"]["nonResourceAttributes"]["verb"], "get");
+                    assert_eq!(
+                        body["spec"]["nonResourceAttributes"],
+                        serde_json::json!({"path": "/tideline/", "verb": "get"})
+                    );
                     serde_json::json!({"allowed": body["spec"]["user"] == "viewer"})
                 };
                 let answer = http::Response::new(kube::client::Body::from(answer.to_string().into_bytes()));

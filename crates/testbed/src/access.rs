@@ -69,6 +69,11 @@ impl ControlPlane {
         self.kubectl_with(self.kubeconfig(), arguments, "").await
     }
 
+    /// Where `kubectl` is, for whoever runs it in an environment of their own.
+    pub fn kubectl_path(&self) -> &Path {
+        &self.kubectl_program().path
+    }
+
     /// What `kubectl` prints, and an error with what it complains of if it fails.
     pub async fn kubectl_ok(&self, arguments: &[&str]) -> Result<String, Error> {
         let output = self.kubectl(arguments).await?;

@@ -22,8 +22,8 @@ pub(crate) struct PageFlags {
     /// [default: open to everybody who reaches the port]
     #[arg(long, value_name = "FILE", conflicts_with = "page_token_review")]
     page_token_file: Option<PathBuf>,
-    /// Who looks must bring a token of the cluster whose user may get the path, as a role's nonResourceURLs say; needs
-    /// the role system:auth-delegator
+    /// Who looks must bring a token of the cluster whose user may get /tideline/*, as a role's nonResourceURLs say (and
+    /// /metrics); needs the role system:auth-delegator
     #[arg(long)]
     page_token_review: bool,
     /// Certificate for HTTPS, in PEM; read again when it changes
