@@ -132,6 +132,37 @@ fn single(words: &[&str], at: &mut usize) -> bool {
 mod tests {
     use super::*;
 
+    fn text_of(file: &str) -> String {
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(file)).unwrap()
+    }
+
+    #[test]
+    fn cargo_deny_is_told_of_the_same_licences() {
+        let text = text_of("deny.toml");
+        let list = text.split_once("allow = [").and_then(|(_, rest)| rest.split_once(']')).unwrap().0;
+        let listed: Vec<&str> = list
+            .lines()
+            .map(|line| line.trim().trim_matches(['"', ',']))
+            .filter(|name| !name.is_empty())
+            .collect();
+        assert_eq!(listed, ALLOWED);
+    }
+
+    #[test]
+    fn packages_come_from_one_registry_with_their_sums() {
+        for package in text_of("Cargo.lock").split("[[package]]").skip(1) {
+            let sources: Vec<&str> = package.lines().filter(|line| line.starts_with("source = ")).collect();
+            assert!(
+                sources
+                    .iter()
+                    .all(|line| line.contains("registry+https://github.com/rust-lang/crates.io-index")),
+                "{package}"
+            );
+            let sum = package.lines().any(|line| line.starts_with("checksum = "));
+            assert_eq!(sum, !sources.is_empty(), "{package}");
+        }
+    }
+
     #[test]
     fn expressions_are_met_or_not() {
         for (expression, met) in [
