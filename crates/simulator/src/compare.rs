@@ -1,9 +1,11 @@
 //! Policies beside each other on one record of traffic: what each costs, and what harm it does.
 //!
 //! Owns the comparison and its figures. The world that replicas and machines live in is `world`, what decides in it
-//! `policy`, what looks ahead `ahead`. Requests a minute come from outside; all is a pure function of them.
+//! `policy`, what looks ahead `ahead`, how risks are
+//! chosen `budget`. Requests a minute come from outside; all is a pure function of them.
 
 mod ahead;
+mod budget;
 mod machines;
 mod policy;
 mod world;
@@ -38,6 +40,8 @@ pub struct Comparison {
     pub risk: f64,
     /// The same for the forecast that machines are ordered by.
     pub machine_risk: f64,
+    /// Instead of both risks: what may be spent, as a share of what one who knows the next ten minutes pays.
+    pub budget: Option<f64>,
     /// Price of a machine an hour, for the reader.
     pub machine_price: f64,
     pub policies: Vec<PolicyKind>,
@@ -133,6 +137,7 @@ impl Comparison {
         positive("a risk", self.risk, 0.5)?;
         positive("a machine's risk", self.machine_risk, 0.5)?;
         positive("a test share", self.test_share, 0.9)?;
+        positive("a budget", self.budget.unwrap_or(1.0), 10.0)?;
         self.world.check().map_err(wrong)
     }
 }

@@ -17,6 +17,7 @@ fn comparison(requests: &[f64], policies: &[PolicyKind]) -> Comparison {
         test_share: 0.3,
         risk: 0.001,
         machine_risk: 0.001,
+        budget: None,
         machine_price: 0.0,
         policies: policies.to_vec(),
     }
@@ -104,6 +105,52 @@ fn ninety_nine_of_a_hundred_replicas_find_their_machine_ready() {
     assert!(hpa.waited_for_machine * 10 > hpa.started, "one in ten waits under the HPA");
     assert!(ours.waited_for_machine * 100 <= ours.started, "{} of {}", ours.waited_for_machine, ours.started);
     assert!(ours.machine_minutes * 100 <= hpa.machine_minutes * 105);
+}
+
+#[test]
+fn a_budget_is_kept_and_buys_fewer_losses() {
+    let requests = traffic();
+    let kinds = [PolicyKind::Joined, PolicyKind::Oracle];
+    let with = |budget: f64| {
+        Comparison { budget: Some(budget), ..comparison(&requests, &kinds) }.run(&requests).unwrap()
+    };
+    let [tight, wide] = [with(0.8), with(1.1)];
+    let oracle = outcome(&tight, PolicyKind::Oracle);
+    for (compared, budget) in [(&tight, 0.8), (&wide, 1.1)] {
+        let ours = outcome(compared, PolicyKind::Joined);
+        for (cost, measure) in
+            [(ours.replica_minutes, oracle.replica_minutes), (ours.machine_minutes, oracle.machine_minutes)]
+        {
+            let share = cost as f64 / measure as f64;
+            assert!(share < budget * 1.1, "{share:.3} of a budget of {budget}");
+        }
+    }
+    let [tight_lost, wide_lost] = [&tight, &wide].map(|compared| outcome(compared, PolicyKind::Joined).lost);
+    assert!(wide_lost < tight_lost, "{wide_lost} of {tight_lost}");
+    // What comes later changes nothing of what was decided before.
+    let half = tight.from + (tight.to - tight.from) / 2;
+    let mut other = requests.clone();
+    other[half..].iter_mut().for_each(|value| *value *= 3.0);
+    let other = Comparison { budget: Some(0.8), ..comparison(&requests, &kinds) }.run(&other).unwrap();
+    let before = half - tight.from;
+    assert_eq!(tight.rows[0].serving[..before], other.rows[0].serving[..before]);
+    let none = Comparison { budget: Some(0.0), ..comparison(&requests, &kinds) }.run(&requests);
+    assert!(none.unwrap_err().to_string().contains("a budget of 0"));
+}
+
+#[test]
+fn on_recorded_traffic_a_budget_of_the_oracle_s_cost_leaves_a_twentieth_of_the_losses() {
+    for name in ["nasa", "nasa-fixed"] {
+        let Some(requests) = recorded(name) else { return };
+        let kinds = [PolicyKind::Hpa, PolicyKind::Joined, PolicyKind::Oracle];
+        let compared =
+            Comparison { budget: Some(1.0), ..comparison(&requests, &kinds) }.run(&requests).unwrap();
+        let [hpa, ours, oracle] = kinds.map(|kind| outcome(&compared, kind));
+        assert!(ours.lost * 20.0 < hpa.lost, "{name}: {} of {}", ours.lost, hpa.lost);
+        assert!(
+            ours.replica_minutes <= oracle.replica_minutes && ours.machine_minutes <= oracle.machine_minutes
+        );
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //!
 //! Owns what is made of forecast peaks; forecasting is the crate `forecast`'s business.
 
+use super::budget::Balance;
 use super::policy::{Policy, Seen, Wish};
 use super::{Comparison, whole};
 use crate::error::SimulatorError;
@@ -13,6 +14,8 @@ struct Ahead<'a> {
     /// Minutes that the forecaster knows.
     known: usize,
     joined: bool,
+    /// Where risks are chosen.
+    balance: Option<Balance>,
 }
 
 /// Follows forecast peaks; `joined` orders machines ahead as well.
@@ -25,28 +28,38 @@ pub(super) fn of<'a>(
     let start_up = about.world.start_up_minutes;
     // This minute, the first in which what is ordered now serves, and the same where a machine must come first.
     let steps = [1, 1 + start_up, 1 + start_up + about.world.machine_start_up_minutes];
-    let mut peaks = Peaks::new(about.replica_capacity, &steps)
+    let peaks = Peaks::new(about.replica_capacity, &steps)
         .map_err(|error| SimulatorError::Comparison { why: error.to_string() })?;
-    for value in &requests[..from] {
-        peaks.push(*value);
+    let mut ahead = Ahead { about, peaks, known: 0, joined, balance: about.budget.map(Balance::new) };
+    ahead.learn(&requests[..from]);
+    Ok(Box::new(ahead))
+}
+
+impl Ahead<'_> {
+    /// Takes the minutes up to now.
+    fn learn(&mut self, past: &[f64]) {
+        for value in past.get(self.known..).unwrap_or_default() {
+            self.peaks.push(*value);
+            if let Some(balance) = &mut self.balance {
+                balance.note(self.about, &self.peaks, *value);
+            }
+        }
+        self.known = self.known.max(past.len());
     }
-    Ok(Box::new(Ahead { about, peaks, known: from, joined }))
 }
 
 impl Policy for Ahead<'_> {
     fn wish(&mut self, seen: &Seen<'_>) -> Wish {
-        for value in &seen.requests[self.known..seen.minute] {
-            self.peaks.push(*value);
-        }
-        self.known = self.known.max(seen.minute);
+        self.learn(&seen.requests[..seen.minute]);
         if !self.peaks.is_ready() {
             return Wish::replicas(whole(seen.last() / self.about.wanted_load()));
         }
         let enough =
             |share: f64, at: usize| whole(self.peaks.exceeded_in(share, at) / self.about.replica_capacity);
-        let risk = self.about.risk;
+        let fixed = (self.about.risk, self.about.machine_risk);
+        let (risk, machine_risk) = self.balance.as_ref().map_or(fixed, Balance::risks);
         let replicas = enough(risk, 0).max(enough(risk, 1));
-        let ahead = enough(self.about.machine_risk, 2);
+        let ahead = enough(machine_risk, 2);
         Wish { replicas, ahead: if self.joined { ahead } else { 0 } }
     }
 }

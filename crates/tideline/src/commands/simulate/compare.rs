@@ -43,6 +43,10 @@ pub(super) struct Arguments {
     /// The same for the forecast that machines are ordered by [default: as --risk]
     #[arg(long, value_name = "SHARE")]
     machine_risk: Option<f64>,
+    /// Choose both risks, anew every day: the smallest that would have cost no more than this share of what `oracle`
+    /// pays over the week before
+    #[arg(long, value_name = "SHARE", conflicts_with_all = ["risk", "machine_risk"])]
+    budget: Option<f64>,
     /// Share of the record, at its end, that policies are tried on
     #[arg(long, value_name = "SHARE", default_value_t = 0.3)]
     test_share: f64,
@@ -227,6 +231,7 @@ fn comparison(arguments: &Arguments, requests: &[f64]) -> Result<Comparison, Com
         test_share: arguments.test_share,
         risk: arguments.risk,
         machine_risk: arguments.machine_risk.unwrap_or(arguments.risk),
+        budget: arguments.budget,
         machine_price: arguments.machine_price,
         policies,
     })
@@ -325,7 +330,7 @@ impl Found<'_> {
             "minutes": self.requests.len(), "missing": self.missing,
             "from": self.compared.from, "to": self.compared.to,
             "replicaCapacity": self.about.replica_capacity, "target": self.about.target,
-            "risk": self.about.risk, "machineRisk": self.about.machine_risk, "policies": rows,
+            "risk": self.about.risk, "budget": self.about.budget, "machineRisk": self.about.machine_risk, "policies": rows,
             "onMachines": self.machines_json(),
         })
     }
