@@ -8,6 +8,7 @@ use crate::allowances;
 use crate::assurance::{Assurance, Movers};
 use crate::budgets::Budgets;
 use crate::claims::Fnv;
+use crate::displaced;
 use crate::exchanges;
 use crate::fleet::{Fleet, FleetNode, NodeState, PoolAccount};
 use crate::freshness::Freshness;
@@ -15,10 +16,9 @@ use crate::round::{Round, after};
 use crate::supply::{Supply, Unmet, class_of};
 use jiff::{SignedDuration, Timestamp};
 use model::{
-    BlockedPod, Consolidation, DirectMachine, DisruptionReason, NodeName, Pod, PodBlock, PodNames, PoolId,
+    BlockedPod, Consolidation, DirectMachine, DisruptionReason, NodeName, Pod, PodBlock, PoolId,
     Quiet, Reason, Removal, RemovalCause, RemovalPhase, Replacing, SafeToEvict, WorkloadKey,
 };
-use packing::SpotIx;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -100,19 +100,13 @@ pub(crate) fn replace(
     }
     forget(round, fleet, budgets);
     choose(round, fleet, supply, budgets, allowance);
-    let mut unserved = Vec::new();
-    for (name, node) in fleet.direct_nodes() {
-        if node.state == NodeState::Leaving {
-            settle_elsewhere(round, supply, name, None, &mut unserved);
-        } else if let Some(entry) = round.ledger.replacing.get(name).cloned()
-            && let Some(spot) = supply.spot(name)
-            && settle_elsewhere(round, supply, name, Some(spot), &mut unserved)
-        {
-            round.ledger.replacing.remove(name);
-            remove(round, name, node, entry.cause);
+    let settlement = displaced::settle(round, fleet, supply);
+    for name in settlement.free_to_go {
+        if let (Some(entry), Some(node)) = (round.ledger.replacing.remove(&name), fleet.nodes.get(&name)) {
+            remove(round, &name, node, entry.cause);
         }
     }
-    unserved
+    settlement.unserved
 }
 
 /// Replacements whose machine went, changed its mind, or may not be disturbed any more.
@@ -240,47 +234,9 @@ fn stays_alive(pod: &Pod) -> bool {
 }
 
 /// The pods that need a place when their node goes.
-fn moving(round: &Round<'_>, node: &NodeName) -> Vec<Arc<Pod>> {
+pub(crate) fn moving(round: &Round<'_>, node: &NodeName) -> Vec<Arc<Pod>> {
     let moves = |pod: &&Arc<Pod>| stays_alive(pod) && !pod.daemon && !pod.mirror;
     round.cluster.pods_on(node).filter(moves).map(Arc::clone).collect()
-}
-
-/// Keeps room for a node's pods: on nodes that are there, then on machines that are coming; what is left needs new ones.
-/// True where all of them have a place on nodes that are there.
-fn settle_elsewhere(
-    round: &mut Round<'_>,
-    supply: &mut Supply,
-    name: &NodeName,
-    own: Option<SpotIx>,
-    unserved: &mut Vec<Unmet>,
-) -> bool {
-    if let Some(spot) = own {
-        supply.room.close(spot);
-    }
-    let mut ready = true;
-    let pods = moving(round, name);
-    let mut by_class: BTreeMap<packing::ClassIx, Vec<Arc<Pod>>> = BTreeMap::new();
-    for pod in pods {
-        let class = class_of(&mut supply.room, &pod);
-        by_class.entry(class).or_default().push(pod);
-    }
-    for (class, pods) in by_class {
-        let count = u32::try_from(pods.len()).unwrap_or(u32::MAX);
-        let (here, coming) = supply.keep_room(class, count);
-        ready &= here == count;
-        let left = count.saturating_sub(here + coming) as usize;
-        if left > 0 {
-            let homeless = pods.iter().rev().take(left);
-            let names: PodNames = homeless.map(|pod| pod.key.clone()).collect();
-            unserved.push(Unmet {
-                class,
-                shape: Arc::clone(&pods[0].shape),
-                pods: names,
-                missing: Vec::new(),
-            });
-        }
-    }
-    ready
 }
 
 fn remove(round: &mut Round<'_>, name: &NodeName, node: &FleetNode, cause: RemovalCause) {

@@ -23,6 +23,7 @@ mod consultation;
 mod decide;
 mod deliveries;
 mod demand;
+mod displaced;
 mod disruption;
 mod drain_rules;
 mod drains;

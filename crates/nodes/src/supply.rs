@@ -102,14 +102,28 @@ impl Supply {
         }
     }
 
-    /// Keeps room for pods that move: so many on nodes that are there, so many on machines that are coming.
-    pub(crate) fn keep_room(&mut self, class: ClassIx, count: u32) -> (u32, u32) {
-        let sum = |placed: Vec<Placed>| placed.iter().map(|placed| placed.count).sum::<u32>();
-        let here = sum(self.room.place(class, count, 0..self.ready_end));
-        if here == count {
-            return (here, 0);
+    /// Keeps room for pods that move on nodes that are there, first on those that have just come for their like.
+    /// Answers how many of each group have a place.
+    pub(crate) fn keep_here(&mut self, groups: &[DemandGroup]) -> Vec<u32> {
+        let mut here = vec![0; groups.len()];
+        for (at, placed) in self.pack_new(groups) {
+            here[at] += placed.count;
         }
-        (here, sum(self.room.place(class, count - here, self.standing_end..self.coming_end)))
+        for (group, here) in groups.iter().zip(&mut here) {
+            let rest = group.count() - *here;
+            let placed = self.room.place(group.class, rest, 0..self.ground.ready_end);
+            *here += placed.iter().map(|placed| placed.count).sum::<u32>();
+        }
+        here
+    }
+
+    /// The same on machines that are coming.
+    pub(crate) fn keep_coming(&mut self, round: &Round<'_>, groups: &[DemandGroup]) -> Vec<u32> {
+        let mut coming = vec![0; groups.len()];
+        for (at, placed) in self.pack_coming(round, groups) {
+            coming[at] += placed.count;
+        }
+        coming
     }
 
     /// Puts pods where they were bought for; several machines of one kind take them in their order.
