@@ -434,6 +434,7 @@ fn kept_because(reason: &Reason) -> &'static str {
         | Reason::PoolUnready { .. } => "TooManyUnready",
         Reason::PodsAreWaiting => "PodsAreWaiting",
         Reason::HoldsHeadroom { .. } => "HoldsHeadroom",
+        Reason::NotWorthMoving { .. } => "NotWorthMoving",
         Reason::InputNotFresh { .. } => "InputNotFresh",
         _ => "Other",
     }

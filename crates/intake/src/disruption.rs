@@ -16,11 +16,11 @@ pub(crate) fn policy(value: &Value) -> Result<DisruptionPolicy, IntakeError> {
     let text = |field: &str| value.get(field).and_then(Value::as_str);
     let consolidation = match text("consolidationPolicy") {
         Some("WhenEmpty") => Consolidation::WhenEmpty,
-        // What is balanced is weighed like the others so far.
-        None | Some("WhenEmptyOrUnderutilized" | "Balanced") => Consolidation::WhenEmptyOrUnderutilized,
+        Some("Balanced") => Consolidation::Balanced,
+        None | Some("WhenEmptyOrUnderutilized") => Consolidation::WhenEmptyOrUnderutilized,
         Some(other) => {
             let problem = format!("{other} is unknown");
-            let fix = "write WhenEmpty or WhenEmptyOrUnderutilized";
+            let fix = "write WhenEmpty, WhenEmptyOrUnderutilized or Balanced";
             return Err(IntakeError::field("consolidationPolicy", problem, fix));
         }
     };

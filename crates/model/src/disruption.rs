@@ -13,6 +13,8 @@ pub enum Consolidation {
     WhenEmpty,
     #[default]
     WhenEmptyOrUnderutilized,
+    /// The same, where the share of the pool's cost that is saved is at least half the share of its pods that move.
+    Balanced,
 }
 
 /// Why a machine of a direct pool is disturbed, as budgets name it.

@@ -4,7 +4,7 @@
 //! disappear with it. How it is stored is the controller's business.
 
 use crate::{
-    AheadMemory, IntentId, Launch, MachineId, NodeName, PodKey, PoolId, RemovalCause, RuleMemory, RuleSetKey,
+    AheadMemory, IntentId, Launch, MachineId, MicroUsdPerHour, NodeName, PodKey, PoolId, RemovalCause, RuleMemory, RuleSetKey,
     Served, Uid,
 };
 use jiff::{SignedDuration, Timestamp};
@@ -218,12 +218,29 @@ pub struct Quiet {
 }
 
 /// When cheaper machines were last looked for, and in which state of the cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Searched {
     /// All that the search looks at, as a number.
     pub picture: u64,
     pub at: Timestamp,
+    /// Nodes that cheaper machines could stand in for, at a saving that is not worth the move.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub declined: BTreeMap<NodeName, Unworthy>,
+}
+
+/// A move that would save something, and too little.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Unworthy {
+    /// What would be saved, at most, and what the nodes cost that would go.
+    pub saving: MicroUsdPerHour,
+    pub price: MicroUsdPerHour,
+    pub nodes: u32,
+    pub pods: u32,
+    /// The saving, in thousandths of what so many pods of the pool cost on average, and the least that is asked for.
+    pub score_permille: u32,
+    pub least_permille: u32,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -54,7 +54,7 @@ pub use labels::{LabelSelector, Labels, NodeSelectorTerm, Operator, Requirement}
 pub use launch::{DirectMachine, Launch, claim_name, claim_of, claimed_machine};
 pub use ledger::{
     Asked, BackOff, EvictionState, LastChanges, Ledger, Quiet, Removal, RemovalPhase, Replacing, ScaleUp,
-    Searched, SoftTaintChange, Unremovable,
+    Searched, SoftTaintChange, Unremovable, Unworthy,
 };
 pub use money::MicroUsdPerHour;
 pub use names::PodNames;

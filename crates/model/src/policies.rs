@@ -160,6 +160,8 @@ pub struct Policies {
     pub rules_default_target_percent: u32,
     /// Search for cheaper machines after the first answer, in steps of some ten nanoseconds.
     pub optimiser_steps: u64,
+    /// What moving a pod must save, in hundredths of what a pod of its direct pool costs on average.
+    pub consolidation_score_percent: u32,
     /// Machines for replicas that are known to come.
     #[serde(skip_serializing_if = "is_default")]
     pub ahead: Ahead,
@@ -227,6 +229,7 @@ impl Default for Policies {
             rules_missed_deadline: minutes(5),
             rules_default_target_percent: 70,
             optimiser_steps: 100_000,
+            consolidation_score_percent: 10,
             ahead: Ahead::default(),
         }
     }

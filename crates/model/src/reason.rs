@@ -5,7 +5,7 @@
 
 use crate::{
     Input, MachineId, NodeName, OutlookKey, PodKey, PoolId, RemovalCause, RemovalPhase, ResourceName, Taint,
-    UnmodelledRule, VolumeRefusal, WorkloadKey,
+    UnmodelledRule, Unworthy, VolumeRefusal, WorkloadKey,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -239,6 +239,10 @@ pub enum Reason {
     /// A pod of it has a place elsewhere, but not in every order in which the scheduler may bind what moves.
     PlaceNotAssured {
         pod: PodKey,
+    },
+    /// It could go, or be replaced by something cheaper, and what that would save is not worth the pods that would move.
+    NotWorthMoving {
+        saves: Unworthy,
     },
     /// Pods that move off nodes that go are to find their place here.
     TakesMovedPods,

@@ -315,6 +315,23 @@ impl Reason {
                 "kept: pod {pod} fits on other nodes, but may be left without a place when the scheduler binds \
                  others there first"
             ),
+            Self::NotWorthMoving { saves } => {
+                let others = match saves.nodes.saturating_sub(1) {
+                    0 => String::new(),
+                    one_or_more => format!(", with {one_or_more} other nodes"),
+                };
+                let hundredths = |permille: u32| format!("{}.{:02}", permille / 1000, permille % 1000 / 10);
+                write!(
+                    f,
+                    "kept: taking it away{others} would save at most {} of {} for {} pods moved, {} of what such pods \
+                     cost here; at least {} and a twentieth of the price are asked for",
+                    saves.saving,
+                    saves.price,
+                    saves.pods,
+                    hundredths(saves.score_permille),
+                    hundredths(saves.least_permille)
+                )
+            }
             Self::DisruptionBudget { pool, cause } => {
                 write!(f, "kept: {cause}, and the disruption budgets of pool {pool} allow no more now")
             }

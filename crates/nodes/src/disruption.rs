@@ -5,28 +5,25 @@
 //! termination) is the claim's own life, which the shell keeps.
 
 use crate::allowances;
-use crate::assurance::{Assurance, Movers};
 use crate::budgets::Budgets;
 use crate::claims::Fnv;
-use crate::displaced;
 use crate::exchanges;
 use crate::fleet::{Fleet, FleetNode, NodeState, PoolAccount};
 use crate::freshness::Freshness;
 use crate::round::{Round, after};
-use crate::supply::{Supply, Unmet, class_of};
+use crate::supply::{Supply, Unmet};
+use crate::worth::{self, Worth};
+use crate::{displaced, emptying};
 use jiff::{SignedDuration, Timestamp};
 use model::{
     BlockedPod, Consolidation, DirectMachine, DisruptionReason, NodeName, Pod, PodBlock, PoolId,
     Quiet, Reason, Removal, RemovalCause, RemovalPhase, Replacing, SafeToEvict, WorkloadKey,
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 const DO_NOT_DISRUPT: &str = "karpenter.sh/do-not-disrupt";
-/// Under-used machines that one round tries to empty on paper.
-const MOST_TRIALS: u32 = 100;
-
 /// What was decided to be replaced is looked at again, and bought, this much later.
 const SECOND_LOOK: SignedDuration = SignedDuration::from_secs(1);
 
@@ -64,7 +61,7 @@ impl Allowance {
     }
 
     /// Takes one disruption of a pool; false where its budgets allow none.
-    fn take(&mut self, round: &mut Round<'_>, account: &PoolAccount, reason: DisruptionReason) -> bool {
+    pub(crate) fn take(&mut self, round: &mut Round<'_>, account: &PoolAccount, reason: DisruptionReason) -> bool {
         let Some(direct) = account.pool.direct() else { return false };
         let policy = &direct.spec().disruption;
         let total = self.total.get(&account.pool.id).copied().unwrap_or(0);
@@ -209,7 +206,7 @@ fn is_candidate<'n>(
 }
 
 /// A pod that keeps its node: it asks not to be disturbed, or a budget forbids it now.
-fn blocked(round: &Round<'_>, budgets: &Budgets, node: &NodeName) -> Option<Reason> {
+pub(crate) fn blocked(round: &Round<'_>, budgets: &Budgets, node: &NodeName) -> Option<Reason> {
     let mut pods = Vec::new();
     for pod in round.cluster.pods_on(node).filter(|pod| stays_alive(pod)) {
         let mut by = Vec::new();
@@ -239,7 +236,7 @@ pub(crate) fn moving(round: &Round<'_>, node: &NodeName) -> Vec<Arc<Pod>> {
     round.cluster.pods_on(node).filter(moves).map(Arc::clone).collect()
 }
 
-fn remove(round: &mut Round<'_>, name: &NodeName, node: &FleetNode, cause: RemovalCause) {
+pub(crate) fn remove(round: &mut Round<'_>, name: &NodeName, node: &FleetNode, cause: RemovalCause) {
     let Some(machine) = &node.machine else { return };
     let mut removal = Removal::begin(
         round.new_intent("remove"),
@@ -302,27 +299,18 @@ pub(crate) fn consolidate(
         }
     }
     fullest_last.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
+    let candidate = |(_, name, node, account): (_, _, _, _)| {
+        exchanges::Candidate { name, node, account, moving: moving(round, name) }
+    };
+    let candidates: Vec<exchanges::Candidate<'_>> = fullest_last.into_iter().map(candidate).collect();
     if is_unsettled(round, fleet) {
         // Where pods are moving or machines are coming, what looks under-used may be needed in a moment.
         return;
     }
-    let mut proof = Assurance::of(supply);
-    for (_, name, node, account) in fullest_last.iter().take(MOST_TRIALS as usize) {
-        if empty_one(round, supply, (budgets, &mut proof), allowance, (name, node, account)) {
-            // One at a time: the scheduler binds what moves in its own way, and the next is judged by what it did.
-            return;
-        }
+    let worth = Worth::of(round, fleet);
+    if emptying::empty(round, supply, budgets, allowance, &worth, &candidates) == 0 {
+        exchange(round, fleet, fresh, supply, allowance, &worth, &candidates);
     }
-    let candidates: Vec<exchanges::Candidate<'_>> = fullest_last
-        .iter()
-        .map(|(_, name, node, account)| exchanges::Candidate {
-            name,
-            node,
-            account,
-            moving: moving(round, name),
-        })
-        .collect();
-    exchange(round, fleet, fresh, supply, allowance, &candidates);
 }
 
 /// Whose headroom keeps an empty machine: there is no other room for it. Where there is, it moves there.
@@ -344,6 +332,7 @@ fn exchange(
     fresh: &Freshness,
     supply: &mut Supply,
     allowance: &mut Allowance,
+    worth: &Worth,
     candidates: &[exchanges::Candidate<'_>],
 ) {
     let mut left: BTreeMap<PoolId, u32> = BTreeMap::new();
@@ -351,7 +340,8 @@ fn exchange(
         let most = || allowance.left(round, account, DisruptionReason::Underutilized);
         left.entry(account.pool.id.clone()).or_insert_with(most);
     }
-    let sets = exchanges::find(round, fleet, fresh, supply, candidates, &left);
+    let sets = exchanges::find(round, fleet, fresh, supply, candidates, (&left, worth));
+    worth::say_declined(round, candidates.iter().map(|candidate| candidate.name));
     for candidate in sets.into_iter().flatten().map(|at| &candidates[at]) {
         if allowance.take(round, candidate.account, DisruptionReason::Underutilized) {
             let (cause, node_uid) = (RemovalCause::UnderUsed, candidate.node.node.uid.clone());
@@ -373,53 +363,6 @@ fn is_unsettled(round: &Round<'_>, fleet: &Fleet) -> bool {
     let direct = |account: &&PoolAccount| account.pool.direct().is_some();
     let coming = fleet.pools.values().filter(direct).any(|account| account.upcoming() > 0);
     waiting || going || moving || coming || !round.ledger.replacing.is_empty()
-}
-
-/// Takes an under-used machine away where all of its pods have room on nodes that stay, in whatever order the scheduler
-/// binds them.
-fn empty_one(
-    round: &mut Round<'_>,
-    supply: &mut Supply,
-    (budgets, proof): (&mut Budgets, &mut Assurance),
-    allowance: &mut Allowance,
-    (name, node, account): (&NodeName, &FleetNode, &PoolAccount),
-) -> bool {
-    let Some(spot) = supply.spot(name) else { return false };
-    let pods = moving(round, name);
-    let mut movers = Movers::so_far(supply);
-    for pod in &pods {
-        movers.seek(class_of(&mut supply.room, pod), 1);
-    }
-    let mark = supply.room.mark();
-    supply.room.close(spot);
-    let homeless = crate::drains::find_places(supply, pods.iter());
-    let headroom = if homeless.is_none() { supply.rehouse(spot) } else { None };
-    supply.room.rollback(mark);
-    if let Some(of) = headroom {
-        round.say(name, Reason::HoldsHeadroom { of });
-        return false;
-    }
-    if let Some(pod) = homeless {
-        let utilization_permille = supply.utilization.get(name).map_or(0, |u| u.permille());
-        round.say(name, Reason::NoPlaceFor { pod: pod.key.clone(), utilization_permille });
-        return false;
-    }
-    if proof.doubtful(&supply.room, &movers, &BTreeSet::from([spot])).is_some() {
-        if let Some(pod) = pods.first() {
-            round.say(name, Reason::PlaceNotAssured { pod: pod.key.clone() });
-        }
-        return false;
-    }
-    if !allowance.take(round, account, DisruptionReason::Underutilized) {
-        let cause = RemovalCause::UnderUsed;
-        round.say(name, Reason::DisruptionBudget { pool: account.pool.id.clone(), cause });
-        return false;
-    }
-    for pod in &pods {
-        budgets.debit(pod);
-    }
-    remove(round, name, node, RemovalCause::UnderUsed);
-    true
 }
 
 /// Since when no pod has come to a node or left it, `DaemonSet`s' apart.

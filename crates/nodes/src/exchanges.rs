@@ -11,6 +11,7 @@ use crate::growth;
 use crate::market;
 use crate::round::{Round, after};
 use crate::supply::{Supply, class_of};
+use crate::worth::{Saving, Worth};
 use jiff::SignedDuration;
 use model::{CapacityType, NodeName, Pod, PoolId, RemovalCause, Searched};
 use packing::{ClassIx, Leaver, Market, SpotIx, Terms};
@@ -20,6 +21,9 @@ use std::sync::Arc;
 
 /// A search costs as much as a hundred rounds: it may wait a little.
 const BETWEEN_SEARCHES: SignedDuration = SignedDuration::from_secs(10);
+
+/// Nodes of which the ledger keeps why they are not replaced.
+const MOST_DECLINED: usize = 100;
 
 /// A machine that may go, and the pods that would move.
 pub(crate) struct Candidate<'f> {
@@ -37,7 +41,7 @@ pub(crate) fn find(
     fresh: &Freshness,
     supply: &mut Supply,
     candidates: &[Candidate<'_>],
-    left: &BTreeMap<PoolId, u32>,
+    (left, worth): (&BTreeMap<PoolId, u32>, &Worth),
 ) -> Vec<Vec<usize>> {
     let under_way = round.ledger.replacing.values().any(|entry| entry.cause == RemovalCause::UnderUsed);
     let coming =
@@ -45,16 +49,26 @@ pub(crate) fn find(
     if candidates.is_empty() || under_way || coming || !round.growth.machines.is_empty() {
         return Vec::new();
     }
-    if let Some(last) = round.ledger.searched
-        && !round.reached(after(last.at, BETWEEN_SEARCHES))
+    if let Some(at) = round.ledger.searched.as_ref().map(|last| last.at)
+        && !round.reached(after(at, BETWEEN_SEARCHES))
     {
         return Vec::new();
     }
     let mut open = growth::open_pools(round, fleet, fresh);
     open.retain(|id, _| fleet.pools.get(id).is_some_and(|account| account.pool.direct().is_some()));
-    let Some(market) = market::priced(round, fleet, &mut supply.room, &open) else { return Vec::new() };
-    let mut pools: BTreeMap<&PoolId, usize> = BTreeMap::new();
+    let Some((sellers, market)) = market::priced(round, fleet, &mut supply.room, &open) else {
+        return Vec::new();
+    };
+    // Companies are numbered as the market numbers pools, so that machines that are bought join their own.
+    let mut pools: BTreeMap<PoolId, usize> = BTreeMap::new();
     let mut terms = Terms::default();
+    for id in sellers.into_iter().chain(candidates.iter().map(|candidate| candidate.account.pool.id.clone())) {
+        if !pools.contains_key(&id) {
+            terms.allowances.push(left.get(&id).copied().unwrap_or(0));
+            terms.hurdles.push(worth.hurdle(&id));
+            pools.insert(id, terms.hurdles.len() - 1);
+        }
+    }
     let (mut leavers, mut of) = (Vec::new(), Vec::new());
     for (at, candidate) in candidates.iter().enumerate() {
         let flavour = candidate.node.machine.as_ref().and_then(|machine| machine.direct.as_ref());
@@ -63,11 +77,7 @@ pub(crate) fn find(
         if direct.flavour.capacity_type == Some(CapacityType::Spot) || supply.room.is_closed(spot) {
             continue;
         }
-        let next = pools.len();
-        let company = *pools.entry(&candidate.account.pool.id).or_insert_with(|| {
-            terms.allowances.push(left.get(&candidate.account.pool.id).copied().unwrap_or(0));
-            next
-        });
+        let Some(company) = pools.get(&candidate.account.pool.id).copied() else { continue };
         let mut moving = by_class(supply, &candidate.moving);
         moving.extend(supply.headroom_on(spot));
         leavers.push(Leaver {
@@ -80,11 +90,17 @@ pub(crate) fn find(
         of.push(at);
     }
     let picture = picture(supply, &leavers, &market, &terms);
-    if round.ledger.searched.is_some_and(|last| last.picture == picture) {
+    if round.ledger.searched.as_ref().is_some_and(|last| last.picture == picture) {
         return Vec::new();
     }
-    round.ledger.searched = Some(Searched { picture, at: round.now });
     let found = supply.room.consolidate(&leavers, 0..supply.ready_end, &market, &terms);
+    let declined = found.declined.iter().take(MOST_DECLINED);
+    let declined = declined.map(|one| {
+        let candidate = &candidates[of[one.leaver]];
+        let saving = Saving { saved: one.saving, price: one.price, nodes: one.nodes, pods: one.pods };
+        (candidate.name.clone(), worth.unworthy(&candidate.account.pool.id, saving))
+    });
+    round.ledger.searched = Some(Searched { picture, at: round.now, declined: declined.collect() });
     let sets = found.exchanges.into_iter().map(|exchange| exchange.leavers);
     sets.map(|leavers| leavers.into_iter().map(|at| of[at]).collect()).collect()
 }
@@ -107,6 +123,9 @@ fn picture(supply: &Supply, leavers: &[Leaver], market: &Market, terms: &Terms) 
         (make.pool, make.machine_type, make.price).hash(&mut hasher);
     }
     terms.allowances.hash(&mut hasher);
+    for hurdle in &terms.hurdles {
+        (hurdle.price, hurdle.pods, hurdle.least_permille).hash(&mut hasher);
+    }
     hasher.finish()
 }
 

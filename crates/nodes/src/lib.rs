@@ -27,6 +27,7 @@ mod displaced;
 mod disruption;
 mod drain_rules;
 mod drains;
+mod emptying;
 mod evictions;
 mod exchanges;
 mod fleet;
@@ -50,6 +51,7 @@ mod supply;
 mod unready_gate;
 mod utilization;
 mod waits;
+mod worth;
 
 pub use decide::decide;
 #[cfg(feature = "planted-bugs")]

@@ -152,15 +152,17 @@ pub(crate) fn offer(
     })
 }
 
-/// What direct pools among `open` sell, at prices; `None` where machines are not compared by what they cost.
+/// What direct pools among `open` sell, at prices, and who they are in the market's order; `None` where machines are
+/// not compared by what they cost.
 pub(crate) fn priced(
     round: &Round<'_>,
     fleet: &Fleet,
     room: &mut Room,
     open: &BTreeMap<PoolId, Option<u32>>,
-) -> Option<Market> {
+) -> Option<(Vec<PoolId>, Market)> {
     let fair = Fair::open(round, fleet, room, &[], open);
-    (fair.appraisal.is_price() && !fair.market.makes.is_empty()).then_some(fair.market)
+    let sellers = fair.stalls.into_iter().map(|stall| stall.id).collect();
+    (fair.appraisal.is_price() && !fair.market.makes.is_empty()).then_some((sellers, fair.market))
 }
 
 impl Fair {

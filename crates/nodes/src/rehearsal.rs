@@ -61,7 +61,7 @@ fn of_all(decision: Decision, before: &Ledger, now: Timestamp) -> Decision {
     // How long machines take is seen, whoever ordered them; nothing was bought ahead.
     ledger.ahead = model::AheadMemory { bought: BTreeMap::new(), ..decided.ahead };
     ledger.unremovable = decided.unremovable;
-    ledger.searched = decided.searched;
+    ledger.searched = decided.searched.clone();
     // A node whose removal begins has no wait any more: it stays due.
     let due = before.unneeded_since.iter().filter(|(node, _)| decided.removals.contains_key(*node));
     ledger.unneeded_since = due.map(|(node, since)| (node.clone(), *since)).collect();

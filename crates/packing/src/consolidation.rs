@@ -12,7 +12,7 @@ mod worths;
 
 use crate::{ClassIx, Market, Room, SpotIx};
 use model::Node;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -40,15 +40,40 @@ pub struct Terms {
     pub allowances: Vec<u32>,
     /// Machines are bought in place of nodes only where that saves so many thousandths of what the nodes cost.
     pub least_permille: u64,
-    /// Micro-USD an hour that must be saved for each pod that moves.
-    pub least_per_pod: u64,
+    /// By company: what moving a pod must save. A company that is not named here asks for nothing.
+    pub hurdles: Vec<Hurdle>,
     /// Probes after which the search ends where it is: one looks at one place for one kind of pods.
     pub steps: u64,
 }
 
+/// What a company costs and holds, and what moving one of its pods must save.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hurdle {
+    /// Of all its nodes, in micro-USD an hour.
+    pub price: u64,
+    /// On all its nodes.
+    pub pods: u64,
+    /// Thousandths of what a pod costs on average.
+    pub least_permille: u64,
+}
+
+impl Hurdle {
+    /// What is saved for each pod that moves, in thousandths of what a pod costs on average; the most that there is
+    /// where nothing moves or nothing has a price.
+    pub fn score_permille(&self, saving: u64, moved: u64) -> u64 {
+        let cost = u128::from(moved) * u128::from(self.price);
+        let score = (u128::from(saving) * u128::from(self.pods) * 1000).checked_div(cost);
+        score.map_or(u64::MAX, |score| u64::try_from(score).unwrap_or(u64::MAX))
+    }
+
+    pub fn is_reached(&self, saving: u64, moved: u64) -> bool {
+        self.score_permille(saving, moved) >= self.least_permille
+    }
+}
+
 impl Default for Terms {
     fn default() -> Self {
-        Self { allowances: Vec::new(), least_permille: 50, least_per_pod: 0, steps: 40_000_000 }
+        Self { allowances: Vec::new(), least_permille: 50, hurdles: Vec::new(), steps: 40_000_000 }
     }
 }
 
@@ -75,6 +100,17 @@ pub struct Exchange {
     pub moved: u32,
 }
 
+/// A set of nodes that something cheaper could take the place of, at too small a saving.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Declined {
+    pub leaver: usize,
+    /// Of the set that came nearest: what would be saved at most, what it costs, and what is in it.
+    pub saving: u64,
+    pub price: u64,
+    pub nodes: u32,
+    pub pods: u32,
+}
+
 /// What a search found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Consolidation {
@@ -82,6 +118,8 @@ pub struct Consolidation {
     pub exchanges: Vec<Exchange>,
     /// Where pods that found room on nodes that stay would go when all exchanges are carried out.
     pub moves: Vec<(ClassIx, SpotIx, u32)>,
+    /// Leavers that stay because their going would not be worth it, ascending.
+    pub declined: Vec<Declined>,
     /// Work done, in probes.
     pub steps: u64,
     /// The search ended because nothing more was to be found.
@@ -157,6 +195,8 @@ struct Search<'a> {
     /// Price of the answer to each problem that was solved, by the problem's hash; `None`: pods were left.
     solved: BTreeMap<u64, Option<u64>>,
     allowances: Vec<u32>,
+    /// By leaver.
+    declined: BTreeMap<usize, Declined>,
     steps: u64,
 }
 
@@ -185,6 +225,7 @@ impl Room {
             drafts: Vec::new(),
             solved: BTreeMap::new(),
             allowances: terms.allowances.clone(),
+            declined: BTreeMap::new(),
             steps: 0,
         };
         search.value_pods();
@@ -278,6 +319,9 @@ impl Search<'_> {
                 found.exchanges.push(Exchange { leavers, machines, saving: draft.saving, moved });
             }
         }
+        let gone: BTreeSet<usize> =
+            found.exchanges.iter().flat_map(|exchange| &exchange.leavers).copied().collect();
+        found.declined = self.declined.into_values().filter(|one| !gone.contains(&one.leaver)).collect();
         found
     }
 }

@@ -17,7 +17,7 @@ mod vocabulary;
 mod volumes;
 mod wishes;
 
-pub use consolidation::{Consolidation, Exchange, Leaver, Replacement, Terms};
+pub use consolidation::{Consolidation, Declined, Exchange, Hurdle, Leaver, Replacement, Terms};
 pub use filters::{Around, Ask, FILTERS, Filter, first_lasting_rejection, first_rejection, rejections};
 pub use message::{FailedScheduling, named_nodes};
 pub use room::{ClassIx, Make, Mark, Market, Placed, Question, Room, SpotIx};

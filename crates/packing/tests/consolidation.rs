@@ -156,13 +156,23 @@ fn allowances_thresholds_and_an_empty_market_are_kept_to() {
         assert!(few.exchanges.iter().map(|exchange| exchange.leavers.len()).sum::<usize>() <= 2);
         check(&city, &carried_out(&city, &few, "few"));
 
-        let terms =
-            Terms { allowances: vec![99], least_permille: 400, least_per_pod: 9_000, ..Terms::default() };
-        for exchange in search(&city, &terms).exchanges {
+        // A pod costs a cent on average, and nine tenths of it are to be saved.
+        let hurdle = Hurdle { price: 1_000_000, pods: 100, least_permille: 900 };
+        let hurdles = vec![hurdle; city.market.pools.len()];
+        let terms = Terms { allowances: vec![99], least_permille: 400, hurdles, ..Terms::default() };
+        let found = search(&city, &terms);
+        for exchange in &found.exchanges {
             let price: u64 = exchange.leavers.iter().map(|at| city.houses[*at].price).sum();
             assert!(exchange.saving * 1000 >= price * 400, "{exchange:?}");
             assert!(exchange.saving >= u64::from(exchange.moved) * 9_000, "{exchange:?}");
         }
+        for declined in &found.declined {
+            let enough = declined.saving * 1000 >= declined.price * 400
+                && declined.saving >= u64::from(declined.pods) * 9_000;
+            assert!(!enough && declined.saving > 0, "{declined:?}");
+            assert!(found.exchanges.iter().all(|exchange| !exchange.leavers.contains(&declined.leaver)));
+        }
+        declined += found.declined.len();
 
         let nothing = City { market: Market::default(), ..city.clone() };
         let removed = search(&nothing, &Terms { allowances: vec![99], ..Terms::default() });

@@ -152,6 +152,10 @@ policy_flags! {
     /// that equal input gives equal plans [default: 100000]
     #[arg(long, value_name = "N")]
     optimiser_steps: u64 => optimiser_steps,
+    /// Move pods off a NodePool's machines only where each pod that moves saves this many hundredths of what a pod of
+    /// its pool costs on average; pools with `consolidationPolicy: Balanced` ask for 50 [default: 10]
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(0..=1000))]
+    consolidation_score_percent: u32 => consolidation_score_percent,
     /// Upper bound on the grace period of an evicted pod, in seconds [default: 600]
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     max_graceful_termination_sec: SignedDuration => max_graceful_termination,

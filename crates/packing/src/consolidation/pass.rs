@@ -3,7 +3,7 @@
 //! Owns both moves and the choice of sets. Sets are nodes of one company that waste the most, halved where they cannot be
 //! replaced; what is left over of all companies is tried together at the end. A move costs what it moves.
 
-use super::{Draft, Origin, Search, Standing};
+use super::{Declined, Draft, Origin, Search, Standing};
 use crate::intern::hash_of;
 use crate::solve::{Answer, Effort, solve};
 use crate::{ClassIx, Group, Market, Room, SpotIx, size_units};
@@ -83,7 +83,9 @@ impl Search<'_> {
             if self.steps >= self.terms.steps || !self.world[at].may_go() {
                 return;
             }
-            if self.allows(&[at]) && self.is_worth_it(&[at], self.world[at].price) {
+            if !self.is_worth_it(&[at], self.world[at].price) {
+                self.decline(&[at], self.world[at].price);
+            } else if self.allows(&[at]) {
                 let mark = trial.room.mark();
                 if self.displace(trial, &[at], true).is_empty() {
                     self.accept(trial, &[at], self.world[at].price);
@@ -135,7 +137,11 @@ impl Search<'_> {
             }
         }
         let promise = u64::try_from(self.spare(&allowed)).unwrap_or(0);
-        if self.steps >= self.terms.steps || allowed.is_empty() || !self.is_worth_it(&allowed, promise) {
+        if self.steps >= self.terms.steps || allowed.is_empty() {
+            return false;
+        }
+        if !self.is_worth_it(&allowed, promise) {
+            self.decline(&allowed, promise);
             return false;
         }
         let mark = trial.room.mark();
@@ -155,7 +161,8 @@ impl Search<'_> {
                     !matches!(standing.origin, Origin::Bought { draft: of, .. } if of == draft)
                 });
             }
-            _ => {}
+            Some(_) => self.decline(&allowed, saving),
+            None => {}
         }
         trial.room.rollback(mark);
         false
@@ -304,12 +311,50 @@ impl Search<'_> {
         set.iter().map(one).sum()
     }
 
-    /// Whether a saving is enough for what it moves. Nodes that simply go save all that they cost.
+    /// Whether a saving is enough for what it moves. Nodes that simply go save all that they cost. What several
+    /// companies save together is theirs by the share of what goes, and each has to agree.
     fn is_worth_it(&self, set: &[usize], saving: u64) -> bool {
-        let pods: u64 = set.iter().flat_map(|at| &self.world[*at].moving).map(|(_, n)| u64::from(*n)).sum();
-        let price: u128 = set.iter().map(|at| u128::from(self.world[*at].price)).sum();
-        u128::from(saving) * 1000 >= price * u128::from(self.terms.least_permille)
-            && u128::from(saving) >= u128::from(pods) * u128::from(self.terms.least_per_pod)
+        let price: u64 = set.iter().map(|at| self.world[*at].price).sum();
+        if price == 0 {
+            return true;
+        }
+        let mut companies: BTreeMap<usize, (u64, u64)> = BTreeMap::new();
+        for standing in set.iter().map(|at| &self.world[*at]) {
+            let of = companies.entry(standing.company).or_default();
+            *of = (of.0 + standing.price, of.1 + pods_of(standing));
+        }
+        let enough = |(company, (cost, pods)): (usize, (u64, u64))| {
+            let share = u128::from(saving) * u128::from(cost) / u128::from(price);
+            let share = u64::try_from(share).unwrap_or(u64::MAX);
+            self.terms.hurdles.get(company).is_none_or(|hurdle| hurdle.is_reached(share, pods))
+        };
+        u128::from(saving) * 1000 >= u128::from(price) * u128::from(self.terms.least_permille)
+            && companies.into_iter().all(enough)
+    }
+
+    /// Notes of a set that stays how near it came; the nearest is kept.
+    fn decline(&mut self, set: &[usize], saving: u64) {
+        if saving == 0 {
+            return;
+        }
+        let standing = || set.iter().map(|at| &self.world[*at]);
+        let declined = Declined {
+            leaver: 0,
+            saving,
+            price: standing().map(|standing| standing.price).sum(),
+            nodes: u32::try_from(set.len()).unwrap_or(u32::MAX),
+            pods: standing().map(|standing| u32::try_from(pods_of(standing)).unwrap_or(u32::MAX)).sum(),
+        };
+        let nearer = |one: &Declined, other: &Declined| {
+            u128::from(one.saving) * u128::from(other.pods) > u128::from(other.saving) * u128::from(one.pods)
+        };
+        for at in set {
+            let Origin::Leaver(leaver) = self.world[*at].origin else { continue };
+            let known = self.declined.entry(leaver).or_insert(Declined { leaver, ..declined });
+            if nearer(&declined, known) {
+                *known = Declined { leaver, ..declined };
+            }
+        }
     }
 
     /// Makes what was found the state to look at next.
@@ -333,6 +378,10 @@ impl Search<'_> {
         world.extend(bought.into_iter().map(|(_, standing)| standing));
         self.world = world;
     }
+}
+
+fn pods_of(standing: &Standing) -> u64 {
+    standing.moving.iter().map(|(_, count)| u64::from(*count)).sum()
 }
 
 /// A machine of a pool is bought.
