@@ -11,7 +11,7 @@ use crate::growth;
 use crate::market;
 use crate::round::{Round, after};
 use crate::supply::{Supply, class_of};
-use crate::worth::{Saving, Worth};
+use crate::worth::{self, Saving, Worth};
 use jiff::SignedDuration;
 use model::{CapacityType, NodeName, Pod, PoolId, RemovalCause, Searched};
 use packing::{ClassIx, Leaver, Market, SpotIx, Terms};
@@ -85,6 +85,7 @@ pub(crate) fn find(
             price: direct.flavour.price.0,
             moving,
             company,
+            least_permille: worth::of_new(round, direct),
             allowances: vec![company],
         });
         of.push(at);
@@ -98,7 +99,7 @@ pub(crate) fn find(
     let declined = declined.map(|one| {
         let candidate = &candidates[of[one.leaver]];
         let saving = Saving { saved: one.saving, price: one.price, nodes: one.nodes, pods: one.pods };
-        (candidate.name.clone(), worth.unworthy(&candidate.account.pool.id, saving))
+        (candidate.name.clone(), worth.unworthy(&candidate.account.pool.id, saving, leavers[one.leaver].least_permille))
     });
     round.ledger.searched = Some(Searched { picture, at: round.now, declined: declined.collect() });
     let sets = found.exchanges.into_iter().map(|exchange| exchange.leavers);
@@ -114,7 +115,7 @@ fn picture(supply: &Supply, leavers: &[Leaver], market: &Market, terms: &Terms) 
         (free.cpu.0, free.memory.0, free.pods).hash(&mut hasher);
     }
     for leaver in leavers {
-        (leaver.spot.0, leaver.price, leaver.company).hash(&mut hasher);
+        (leaver.spot.0, leaver.price, leaver.company, leaver.least_permille).hash(&mut hasher);
         for (class, count) in &leaver.moving {
             (claims::fingerprint(supply.room.shape_of(*class)), count).hash(&mut hasher);
         }

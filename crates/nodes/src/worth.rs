@@ -6,13 +6,16 @@
 
 use crate::disruption::moving;
 use crate::fleet::{Fleet, NodeState};
-use crate::round::Round;
-use model::{Consolidation, MicroUsdPerHour, NodeName, PoolId, Reason, Unworthy};
+use crate::round::{Round, after};
+use jiff::SignedDuration;
+use model::{Consolidation, DirectMachine, MicroUsdPerHour, NodeName, PoolId, Reason, Unworthy};
 use packing::Hurdle;
 use std::collections::BTreeMap;
 
 /// What a pool with the policy `Balanced` asks for.
 const BALANCED_PERMILLE: u64 = 500;
+/// For so long a machine is new: whoever waits is still coming to rest on it, and replacing it asks for as much.
+const NEW: SignedDuration = SignedDuration::from_mins(10);
 
 /// The hurdle of each direct pool that has machines.
 pub(crate) struct Worth(BTreeMap<PoolId, Hurdle>);
@@ -45,11 +48,12 @@ impl Worth {
     /// What speaks against moving so many pods of a pool for a saving; a node without a price may always go.
     pub(crate) fn objection(&self, pool: &PoolId, saving: Saving) -> Option<Unworthy> {
         let hurdle = self.hurdle(pool);
-        let too_little = saving.price > 0 && !hurdle.is_reached(saving.saved, u64::from(saving.pods));
-        too_little.then(|| self.unworthy(pool, saving))
+        let too_little = saving.price > 0 && !hurdle.is_reached(saving.saved, u64::from(saving.pods), 0);
+        too_little.then(|| self.unworthy(pool, saving, 0))
     }
 
-    pub(crate) fn unworthy(&self, pool: &PoolId, saving: Saving) -> Unworthy {
+    /// What there is to say of a move that saves too little; `own` is what the node itself asks for.
+    pub(crate) fn unworthy(&self, pool: &PoolId, saving: Saving, own: u64) -> Unworthy {
         let hurdle = self.hurdle(pool);
         let score = hurdle.score_permille(saving.saved, u64::from(saving.pods));
         let narrow = |number| u32::try_from(number).unwrap_or(u32::MAX);
@@ -59,9 +63,15 @@ impl Worth {
             nodes: saving.nodes,
             pods: saving.pods,
             score_permille: narrow(score),
-            least_permille: narrow(hurdle.least_permille),
+            least_permille: narrow(hurdle.least_permille.max(own)),
         }
     }
+}
+
+/// What replacing a machine asks for by itself: more while it is new. Taking it away without a replacement does not.
+pub(crate) fn of_new(round: &mut Round<'_>, direct: &DirectMachine) -> u64 {
+    let since = direct.initialized_at.unwrap_or(round.now);
+    if round.reached(after(since, NEW)) { 0 } else { BALANCED_PERMILLE }
 }
 
 /// What a move would save: of which price, by how many nodes that go and pods that move.

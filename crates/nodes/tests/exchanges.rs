@@ -7,7 +7,7 @@ use model::{
     Bytes, CapacityType, Change, Cluster, Consolidation, Decision, DirectMachine, DirectPool, DirectSpec,
     DisruptionBudget, DisruptionPolicy, Flavour, Input, InputState, InstanceType, Labels, Ledger, Machine,
     MachineId, MachineState, MicroUsdPerHour, MilliCpu, Node, NodeName, Offering, Pod, PodKey, PodPhase,
-    PodShape, Policies, Pool, PoolId, PoolKind, PoolOptions, Profile, ProviderKind, RemovalCause, Resources,
+    PodShape, Policies, Pool, PoolId, PoolKind, PoolOptions, Profile, ProviderKind, Reason, RemovalCause, Resources,
     SafeToEvict, Share, Step, claimed_machine,
 };
 use std::sync::Arc;
@@ -48,6 +48,10 @@ fn pool_id() -> PoolId {
 impl World {
     /// Types of 6, 8 and 16 cores; machines go when nothing has happened on them for a minute.
     fn new(budgets: Vec<DisruptionBudget>) -> Self {
+        Self::with(Consolidation::WhenEmptyOrUnderutilized, budgets)
+    }
+
+    fn with(consolidation: Consolidation, budgets: Vec<DisruptionBudget>) -> Self {
         let now = Timestamp::from_second(START).expect("a time");
         let mut cluster = Cluster::default();
         for input in [
@@ -67,7 +71,7 @@ impl World {
                 kind("huge", 16, 700_000),
             ]),
             disruption: DisruptionPolicy {
-                consolidation: Consolidation::WhenEmptyOrUnderutilized,
+                consolidation,
                 after: Some(SignedDuration::from_mins(1)),
                 budgets,
             },
@@ -201,6 +205,12 @@ fn three_machines_become_one_that_is_cheaper_and_it_is_over_then() {
     let first = world.round();
     assert!(first.ledger.replacing.is_empty(), "not before the wait is over");
     world.pass(61);
+    let new = world.round();
+    assert!(new.ledger.replacing.is_empty(), "a third for each pod is not enough while they are new");
+    let told = new.verdicts.nodes.get(&NodeName::from("n-1")).expect("a reason").to_string();
+    assert!(told.contains("would save at most $0.5232/h of $1.2000/h for 3 pods moved, 0.43 of"), "{told}");
+    assert!(told.contains("at least 0.50"), "{told}");
+    world.pass(540);
     let chosen = world.round();
     assert_eq!(chosen.ledger.replacing.len(), 3, "{:?}", chosen.verdicts.nodes);
     assert!(chosen.ledger.replacing.values().all(|entry| entry.cause == RemovalCause::UnderUsed));
@@ -230,7 +240,7 @@ fn three_machines_become_one_that_is_cheaper_and_it_is_over_then() {
     world.ledger = Ledger::default();
     let mut searched = None;
     for _ in 0..4 {
-        world.pass(120);
+        world.pass(620);
         let after = world.round();
         assert!(searched.is_none() || after.ledger.searched == searched, "looked for once");
         searched = after.ledger.searched;
@@ -249,8 +259,46 @@ fn a_budget_bounds_what_is_replaced_at_once() {
         world.machine(name, large.clone(), &[pod]);
     }
     let _quiet = world.round();
-    world.pass(61);
+    world.pass(601);
     assert_eq!(world.round().ledger.replacing.len(), 1);
     world.pass(1);
     assert_eq!(bought(&world.round()), [("small".to_owned(), 1)]);
+}
+
+#[test]
+fn a_balanced_pool_asks_half_of_what_its_pods_cost() {
+    let mut world = World::with(Consolidation::Balanced, Vec::new());
+    let large = world.flavour("large");
+    for (name, pod) in [("n-1", "a"), ("n-2", "b"), ("n-3", "c")] {
+        world.machine(name, large.clone(), &[pod]);
+    }
+    let _quiet = world.round();
+    world.pass(3600);
+    let kept = world.round();
+    assert!(kept.ledger.replacing.is_empty() && kept.ledger.removals.is_empty());
+    let reason = &kept.verdicts.nodes[&NodeName::from("n-2")];
+    let Reason::NotWorthMoving { saves } = reason else { panic!("{reason:?}") };
+    assert_eq!((saves.score_permille, saves.least_permille), (436, 500));
+    assert_eq!((saves.nodes, saves.pods, saves.saving.0), (3, 3, 523_248));
+    world.pass(1);
+    assert_eq!(&world.round().verdicts.nodes[&NodeName::from("n-2")], reason, "told without another search");
+}
+
+#[test]
+fn what_is_emptied_together_has_room_together() {
+    let mut world = World::new(Vec::new());
+    let huge = world.flavour("huge");
+    let small = world.flavour("small");
+    for name in ["h-1", "h-2"] {
+        world.machine(name, huge.clone(), &[&format!("{name}-pod")]);
+    }
+    for name in ["n-1", "n-2", "n-3", "n-4", "n-5"] {
+        world.machine(name, small.clone(), &[&format!("{name}-pod")]);
+    }
+    let _quiet = world.round();
+    world.pass(3600);
+    let round = world.round();
+    // The other huge one has ten cores left: room for the pods of two machines, and no more.
+    let going: Vec<_> = round.ledger.removals.keys().map(ToString::to_string).collect();
+    assert_eq!(going, ["h-1", "n-1"]);
 }

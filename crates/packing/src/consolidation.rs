@@ -29,6 +29,8 @@ pub struct Leaver {
     pub moving: Vec<(ClassIx, u32)>,
     /// Nodes of one company (a pool's, as a rule) are tried together before others are.
     pub company: usize,
+    /// What moving its pods must save at least, as in [`Hurdle`], where that is more than its company asks for.
+    pub least_permille: u64,
     /// Indexes into [`Terms::allowances`] of those that this node takes one of when it goes.
     pub allowances: Vec<usize>,
 }
@@ -66,8 +68,9 @@ impl Hurdle {
         score.map_or(u64::MAX, |score| u64::try_from(score).unwrap_or(u64::MAX))
     }
 
-    pub fn is_reached(&self, saving: u64, moved: u64) -> bool {
-        self.score_permille(saving, moved) >= self.least_permille
+    /// Whether that is as much as is asked for here, and `own` by the nodes that go.
+    pub fn is_reached(&self, saving: u64, moved: u64, own: u64) -> bool {
+        self.score_permille(saving, moved) >= self.least_permille.max(own)
     }
 }
 
@@ -157,6 +160,8 @@ struct Standing {
     moving: Vec<(ClassIx, u32)>,
     price: u64,
     company: usize,
+    /// What moving its pods must save.
+    least_permille: u64,
     /// Takes no pods.
     shut: bool,
 }
@@ -261,6 +266,7 @@ fn world(room: &Room, leavers: &[Leaver], within: &Range<usize>) -> Vec<Standing
             moving,
             price: leaver.map_or(0, |(_, leaver)| leaver.price),
             company: leaver.map_or(0, |(_, leaver)| leaver.company),
+            least_permille: leaver.map_or(0, |(_, leaver)| leaver.least_permille),
             shut: room.is_shut(spot) || !within.contains(&spot.0),
         }
     })

@@ -4,7 +4,7 @@
 mod cities;
 
 use cities::{City, Dice, HOST, House, Size, ZONE};
-use packing::{Consolidation, Market, Terms};
+use packing::{Consolidation, Hurdle, Market, Terms};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -150,6 +150,7 @@ fn many_nodes_become_fewer_and_cheaper_ones() {
 
 #[test]
 fn allowances_thresholds_and_an_empty_market_are_kept_to() {
+    let mut declined = 0;
     for seed in 0..20 {
         let city = City::random(seed, &SMALL);
         let few = search(&city, &Terms { allowances: vec![2], ..Terms::default() });
@@ -166,11 +167,9 @@ fn allowances_thresholds_and_an_empty_market_are_kept_to() {
             assert!(exchange.saving * 1000 >= price * 400, "{exchange:?}");
             assert!(exchange.saving >= u64::from(exchange.moved) * 9_000, "{exchange:?}");
         }
-        for declined in &found.declined {
-            let enough = declined.saving * 1000 >= declined.price * 400
-                && declined.saving >= u64::from(declined.pods) * 9_000;
-            assert!(!enough && declined.saving > 0, "{declined:?}");
-            assert!(found.exchanges.iter().all(|exchange| !exchange.leavers.contains(&declined.leaver)));
+        for one in &found.declined {
+            assert!(one.saving > 0 && one.saving <= one.price, "{one:?}");
+            assert!(found.exchanges.iter().all(|exchange| !exchange.leavers.contains(&one.leaver)));
         }
         declined += found.declined.len();
 
@@ -179,4 +178,5 @@ fn allowances_thresholds_and_an_empty_market_are_kept_to() {
         assert!(removed.exchanges.iter().all(|exchange| exchange.machines.is_empty()));
         check(&city, &carried_out(&city, &removed, "none"));
     }
+    assert!(declined > 0);
 }

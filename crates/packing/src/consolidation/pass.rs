@@ -247,7 +247,8 @@ impl Search<'_> {
             let options = machine.options.iter().map(|at| offer.makes[*at]).collect();
             let origin = Origin::Bought { draft, make: number, options };
             let (node, price, company) = (Arc::clone(&make.node), make.price, make.pool);
-            let standing = Standing { node, origin, staying, moving, price, company, shut: false };
+            let standing =
+                Standing { node, origin, staying, moving, price, company, least_permille: 0, shut: false };
             trial.bought.push((spot, standing));
         }
         for machine in &offer.answer.machines {
@@ -318,15 +319,15 @@ impl Search<'_> {
         if price == 0 {
             return true;
         }
-        let mut companies: BTreeMap<usize, (u64, u64)> = BTreeMap::new();
+        let mut companies: BTreeMap<usize, (u64, u64, u64)> = BTreeMap::new();
         for standing in set.iter().map(|at| &self.world[*at]) {
             let of = companies.entry(standing.company).or_default();
-            *of = (of.0 + standing.price, of.1 + pods_of(standing));
+            *of = (of.0 + standing.price, of.1 + pods_of(standing), of.2.max(standing.least_permille));
         }
-        let enough = |(company, (cost, pods)): (usize, (u64, u64))| {
+        let enough = |(company, (cost, pods, own)): (usize, (u64, u64, u64))| {
             let share = u128::from(saving) * u128::from(cost) / u128::from(price);
             let share = u64::try_from(share).unwrap_or(u64::MAX);
-            self.terms.hurdles.get(company).is_none_or(|hurdle| hurdle.is_reached(share, pods))
+            self.terms.hurdles.get(company).is_none_or(|hurdle| hurdle.is_reached(share, pods, own))
         };
         u128::from(saving) * 1000 >= u128::from(price) * u128::from(self.terms.least_permille)
             && companies.into_iter().all(enough)

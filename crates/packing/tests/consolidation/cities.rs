@@ -165,7 +165,7 @@ impl City {
                 room.hold(*class, spot, *n);
             }
             let (price, company) = (house.price, house.pool);
-            leavers.push(Leaver { spot, price, moving, company, allowances: vec![0] });
+            leavers.push(Leaver { spot, price, moving, company, least_permille: 0, allowances: vec![0] });
         }
         (room, classes, leavers)
     }
