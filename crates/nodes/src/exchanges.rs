@@ -63,11 +63,12 @@ pub(crate) fn find(
     let mut pools: BTreeMap<PoolId, usize> = BTreeMap::new();
     let mut terms = Terms::default();
     for id in sellers.into_iter().chain(candidates.iter().map(|candidate| candidate.account.pool.id.clone())) {
-        if !pools.contains_key(&id) {
-            terms.allowances.push(left.get(&id).copied().unwrap_or(0));
-            terms.hurdles.push(worth.hurdle(&id));
-            pools.insert(id, terms.hurdles.len() - 1);
-        }
+        let next = pools.len();
+        pools.entry(id).or_insert_with_key(|id| {
+            terms.allowances.push(left.get(id).copied().unwrap_or(0));
+            terms.hurdles.push(worth.hurdle(id));
+            next
+        });
     }
     let (mut leavers, mut of) = (Vec::new(), Vec::new());
     for (at, candidate) in candidates.iter().enumerate() {

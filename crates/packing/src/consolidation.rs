@@ -331,3 +331,39 @@ impl Search<'_> {
         found
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Hurdle;
+
+    /// Saved and moved shares of a pool, in hundredths, with whether half is enough; a saving below nothing is none.
+    #[test]
+    fn the_table_of_balanced_moves() {
+        let balanced = |price, pods| Hurdle { price, pods, least_permille: 500 };
+        for (saved, moved, score, enough) in [
+            (20, 5, 4000, true),
+            (10, 10, 1000, true),
+            (5, 50, 100, false),
+            (10, 0, u64::MAX, true),
+            (0, 10, 0, false),
+        ] {
+            let hurdle = balanced(100, 100);
+            assert_eq!(hurdle.score_permille(saved, moved), score, "{saved} {moved}");
+            assert_eq!(hurdle.is_reached(saved, moved, 0), enough, "{saved} {moved}");
+        }
+        // Ten machines at $58.08 with 80 pods.
+        let ten = balanced(58_080_000, 80);
+        for (saved, moved, score, enough) in [
+            (7_260_000, 3, 3333, true),
+            (4_840_000, 4, 1666, true),
+            (2_420_000, 8, 416, false),
+            (0, 8, 0, false),
+            // Half of the price of one machine of an even pool.
+            (2_904_000, 8, 500, true),
+        ] {
+            assert_eq!(ten.score_permille(saved, moved), score);
+            assert_eq!(ten.is_reached(saved, moved, 0), enough);
+        }
+        assert!(!ten.is_reached(4_840_000, 4, 2000), "a machine may ask for more");
+    }
+}
