@@ -186,9 +186,9 @@ impl Reason {
             Self::PlaceNotAssured { .. } => {
                 says("free room elsewhere, or lower the pod's requests to what it uses")
             }
-            Self::NotWorthMoving { .. } => {
-                says("lower --consolidation-score-percent, or leave the policy Balanced, to move pods for less")
-            }
+            Self::NotWorthMoving { .. } => says(
+                "lower --consolidation-score-percent, or leave the policy Balanced, to move pods for less",
+            ),
             Self::HoldsHeadroom { of } => Some(Cow::Owned(format!("ask for less headroom in {of}"))),
             Self::ScaleDownDisabledAnnotation => says("take the annotation off the node"),
             Self::ScaleDownDisabled => says("--scale-down-enabled=true"),

@@ -4,8 +4,8 @@
 //! disappear with it. How it is stored is the controller's business.
 
 use crate::{
-    AheadMemory, IntentId, Launch, MachineId, MicroUsdPerHour, NodeName, PodKey, PoolId, RemovalCause, RuleMemory, RuleSetKey,
-    Served, Uid,
+    AheadMemory, IntentId, Launch, MachineId, MicroUsdPerHour, NodeName, PodKey, PoolId, RemovalCause,
+    RuleMemory, RuleSetKey, Served, Uid,
 };
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};

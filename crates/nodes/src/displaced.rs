@@ -56,10 +56,7 @@ pub(crate) fn settle(round: &mut Round<'_>, fleet: &Fleet, supply: &mut Supply) 
         pods: group.pods,
         missing: Vec::new(),
     };
-    Settlement {
-        free_to_go: replaced.free_to_go(here),
-        unserved: left.into_iter().map(unmet).collect(),
-    }
+    Settlement { free_to_go: replaced.free_to_go(here), unserved: left.into_iter().map(unmet).collect() }
 }
 
 impl Batch {

@@ -16,8 +16,8 @@ use crate::worth::{self, Worth};
 use crate::{displaced, emptying};
 use jiff::{SignedDuration, Timestamp};
 use model::{
-    BlockedPod, Consolidation, DirectMachine, DisruptionReason, NodeName, Pod, PodBlock, PoolId,
-    Quiet, Reason, Removal, RemovalCause, RemovalPhase, Replacing, SafeToEvict, WorkloadKey,
+    BlockedPod, Consolidation, DirectMachine, DisruptionReason, NodeName, Pod, PodBlock, PoolId, Quiet,
+    Reason, Removal, RemovalCause, RemovalPhase, Replacing, SafeToEvict, WorkloadKey,
 };
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
@@ -61,7 +61,12 @@ impl Allowance {
     }
 
     /// Takes one disruption of a pool; false where its budgets allow none.
-    pub(crate) fn take(&mut self, round: &mut Round<'_>, account: &PoolAccount, reason: DisruptionReason) -> bool {
+    pub(crate) fn take(
+        &mut self,
+        round: &mut Round<'_>,
+        account: &PoolAccount,
+        reason: DisruptionReason,
+    ) -> bool {
         let Some(direct) = account.pool.direct() else { return false };
         let policy = &direct.spec().disruption;
         let total = self.total.get(&account.pool.id).copied().unwrap_or(0);
@@ -299,8 +304,11 @@ pub(crate) fn consolidate(
         }
     }
     fullest_last.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
-    let candidate = |(_, name, node, account): (_, _, _, _)| {
-        exchanges::Candidate { name, node, account, moving: moving(round, name) }
+    let candidate = |(_, name, node, account): (_, _, _, _)| exchanges::Candidate {
+        name,
+        node,
+        account,
+        moving: moving(round, name),
     };
     let candidates: Vec<exchanges::Candidate<'_>> = fullest_last.into_iter().map(candidate).collect();
     if is_unsettled(round, fleet) {

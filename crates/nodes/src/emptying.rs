@@ -30,11 +30,13 @@ pub(crate) fn empty(
     let mut leaving = BTreeSet::new();
     for candidate in candidates.iter().take(MOST_TRIALS) {
         let refusal = match supply.spot(candidate.name) {
-            Some(spot) => empty_one(round, supply, (&mut *budgets, &mut *allowance), worth, candidate, |supply| {
-                doubtful(&mut proof, supply, &leaving, spot)
-            })
-            .map(|()| leaving.insert(spot))
-            .err(),
+            Some(spot) => {
+                empty_one(round, supply, (&mut *budgets, &mut *allowance), worth, candidate, |supply| {
+                    doubtful(&mut proof, supply, &leaving, spot)
+                })
+                .map(|()| leaving.insert(spot))
+                .err()
+            }
             None => continue,
         };
         // What is said of a node is said of the cluster as it stands, not of what others that go leave of it.

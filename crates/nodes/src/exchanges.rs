@@ -62,7 +62,8 @@ pub(crate) fn find(
     // Companies are numbered as the market numbers pools, so that machines that are bought join their own.
     let mut pools: BTreeMap<PoolId, usize> = BTreeMap::new();
     let mut terms = Terms::default();
-    for id in sellers.into_iter().chain(candidates.iter().map(|candidate| candidate.account.pool.id.clone())) {
+    for id in sellers.into_iter().chain(candidates.iter().map(|candidate| candidate.account.pool.id.clone()))
+    {
         let next = pools.len();
         pools.entry(id).or_insert_with_key(|id| {
             terms.allowances.push(left.get(id).copied().unwrap_or(0));
@@ -100,7 +101,10 @@ pub(crate) fn find(
     let declined = declined.map(|one| {
         let candidate = &candidates[of[one.leaver]];
         let saving = Saving { saved: one.saving, price: one.price, nodes: one.nodes, pods: one.pods };
-        (candidate.name.clone(), worth.unworthy(&candidate.account.pool.id, saving, leavers[one.leaver].least_permille))
+        (
+            candidate.name.clone(),
+            worth.unworthy(&candidate.account.pool.id, saving, leavers[one.leaver].least_permille),
+        )
     });
     round.ledger.searched = Some(Searched { picture, at: round.now, declined: declined.collect() });
     let sets = found.exchanges.into_iter().map(|exchange| exchange.leavers);

@@ -7,8 +7,8 @@ use model::{
     Bytes, CapacityType, Change, Cluster, Consolidation, Decision, DirectMachine, DirectPool, DirectSpec,
     DisruptionBudget, DisruptionPolicy, Flavour, Input, InputState, InstanceType, Labels, Ledger, Machine,
     MachineId, MachineState, MicroUsdPerHour, MilliCpu, Node, NodeName, Offering, Pod, PodKey, PodPhase,
-    PodShape, Policies, Pool, PoolId, PoolKind, PoolOptions, Profile, ProviderKind, Reason, RemovalCause, Resources,
-    SafeToEvict, Share, Step, claimed_machine,
+    PodShape, Policies, Pool, PoolId, PoolKind, PoolOptions, Profile, ProviderKind, Reason, RemovalCause,
+    Resources, SafeToEvict, Share, Step, claimed_machine,
 };
 use std::sync::Arc;
 
