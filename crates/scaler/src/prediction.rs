@@ -6,9 +6,11 @@
 
 mod once;
 mod result;
+mod wall;
 
 pub use once::{Once, OnceError};
 pub(crate) use result::parse as parse_result;
+pub(crate) use wall::Wall;
 
 use crate::portrait::reactive::{identified, object};
 use api::kapacity::{

@@ -151,6 +151,32 @@ async fn a_native_portrait_scales_before_the_traffic_comes_and_leaves_no_gap() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn plans_go_on_while_clocks_are_changed() {
+    // In Berlin from 03:00 to 02:00, and from 02:00 to 03:00, both at 01:00 UTC.
+    for evening in ["2026-10-24T23:00:00Z", "2026-03-28T23:00:00Z"] {
+        let world = World::with_source(evening, Some(Arc::new(Waves::default()))).await;
+        let target = json!({"type": "AverageValue", "averageValue": "300m"});
+        let algorithm =
+            json!({"type": "Native", "config": {"historyLength": "48h", "timeZone": "Europe/Berlin"}});
+        world.autoscale("sample", predictive(&metrics(&target), &algorithm)).await;
+        world
+            .until(120, "SucceededGeneratePortrait".to_owned(), async |world| generated(world).await.0)
+            .await;
+        for _ in 0..300 {
+            tokio::time::sleep(Duration::from_mins(1)).await;
+            assert_eq!(generated(&world).await.0, "SucceededGeneratePortrait", "{}", world.clock.now());
+            let data = portrait(&world).await.status.unwrap().portrait_data.unwrap();
+            let points = data.time_series.unwrap().time_series;
+            let now = world.clock.now();
+            assert!(points[0].timestamp <= now.as_second() && data.expire_time.unwrap().0 > now, "{now}");
+            assert!(points.windows(2).all(|pair| pair[0].timestamp < pair[1].timestamp), "{points:?}");
+            let (_, message) = world.condition("sample", "ScalingActive").await;
+            assert_eq!(message, "the autoscaling process is functional", "{now}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_dead_metric_ends_a_native_portrait_and_replicas_stay() {
     let waves = Arc::new(Waves::default());
     let world = World::with_source("2026-01-05T10:25:00Z", Some(waves.clone())).await;

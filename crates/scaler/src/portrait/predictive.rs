@@ -6,7 +6,7 @@
 use super::{Failure, Made};
 use crate::cache::Key;
 use crate::context::Context;
-use crate::prediction::{Questions, data, worth};
+use crate::prediction::{Questions, Wall, data, worth};
 use crate::target;
 use api::kapacity::HorizontalPortrait;
 use forecast::{LoadSettings, Predictor, PredictorSettings};
@@ -33,7 +33,9 @@ pub(crate) struct Prediction {
     uid: Option<String>,
     generation: Option<i64>,
     target: f64,
+    /// Knows local time only.
     predictor: Predictor,
+    wall: Wall,
 }
 
 /// `algorithm.config`; what is left out is the default.
@@ -79,7 +81,7 @@ pub(super) async fn generate(
     let unusable = |message: String| Failure { reason: FAILED, message, again: None };
     let failed = |message: String| Failure { reason: FAILED, message, again: retry };
     let questions = Questions::of(&key.namespace, &portrait.spec).map_err(unusable)?;
-    let (history, mut settings) = settings(portrait, now).map_err(unusable)?;
+    let (history, zone, mut settings) = settings(portrait).map_err(unusable)?;
     let observed = target::observe(context, &key.namespace, &portrait.spec.scale_target_ref).await;
     let observed = observed.map_err(|error| failed(error.to_string()))?;
     let asked =
@@ -90,7 +92,8 @@ pub(super) async fn generate(
             && kept.generation == portrait.metadata.generation
             && kept.target.to_bits() == settings.target.to_bits()
     });
-    let since = kept.as_ref().map(|kept| kept.predictor.known_seconds().saturating_add(60));
+    let since =
+        kept.as_ref().and_then(|kept| kept.wall.known_seconds()).map(|known| known.saturating_add(60));
     let from = since
         .and_then(|seconds| Timestamp::from_second(seconds).ok())
         .or_else(|| now.saturating_sub(history).ok())
@@ -103,18 +106,19 @@ pub(super) async fn generate(
         vec![]
     };
     let target = settings.target;
-    let predictor = match kept {
-        Some(mut kept) => {
-            for row in rows {
-                kept.predictor.push(row);
-            }
-            kept.predictor
+    let (predictor, wall) = if let Some(Prediction { mut predictor, mut wall, .. }) = kept {
+        for row in wall.local(rows) {
+            predictor.push(row);
         }
-        None => Predictor::learn(settings, &rows).map_err(|why| failed(why.to_string()))?,
+        (predictor, wall)
+    } else {
+        let mut wall = Wall::new(zone);
+        let rows = wall.local(rows);
+        (Predictor::learn(settings, &rows).map_err(|why| failed(why.to_string()))?, wall)
     };
-    let ahead = predictor.ahead();
+    let ahead = predictor.ahead().map(|ahead| wall.universal(ahead, now.as_second()));
     let (uid, generation) = (portrait.metadata.uid.clone(), portrait.metadata.generation);
-    context.predictions().insert(key.clone(), Prediction { uid, generation, target, predictor });
+    context.predictions().insert(key.clone(), Prediction { uid, generation, target, predictor, wall });
     let ahead = ahead.map_err(|why| failed(why.to_string()))?;
     Ok(Made { data: data(&ahead), forecast: Some(worth(&ahead, &questions, now)), again: next(now) })
 }
@@ -125,11 +129,8 @@ fn next(now: Timestamp) -> Option<Timestamp> {
     Timestamp::from_second(end).ok()?.saturating_add(LATE).ok()
 }
 
-/// The history to ask for, and what a predictor is told; the target is still to be filled in.
-fn settings(
-    portrait: &HorizontalPortrait,
-    now: Timestamp,
-) -> Result<(SignedDuration, PredictorSettings), String> {
+/// The history to ask for, the zone of local days, and what a predictor is told; the target is still to be filled in.
+fn settings(portrait: &HorizontalPortrait) -> Result<(SignedDuration, TimeZone, PredictorSettings), String> {
     let config = portrait.spec.portrait.algorithm.config.clone().unwrap_or_default();
     let native: Native = serde_json::from_value(serde_json::Value::Object(config))
         .map_err(|error| format!("algorithm.config: {error}"))?;
@@ -155,11 +156,7 @@ fn settings(
     }
     let zone = TimeZone::get(&native.time_zone)
         .map_err(|error| wrong("timeZone", &format!("{error}; give a name such as Europe/Berlin")))?;
-    let load = LoadSettings {
-        offset_seconds: i64::from(zone.to_offset(now).seconds()),
-        least_correlation: native.min_correlation,
-        ..LoadSettings::default()
-    };
+    let load = LoadSettings { least_correlation: native.min_correlation, ..LoadSettings::default() };
     let settings = PredictorSettings {
         load,
         quantile: native.quantile,
@@ -168,7 +165,7 @@ fn settings(
         ahead_seconds,
         ..PredictorSettings::default()
     };
-    Ok((SignedDuration::from_secs(history), settings))
+    Ok((SignedDuration::from_secs(history), zone, settings))
 }
 
 /// A duration as Go writes it, or days.
@@ -185,22 +182,23 @@ mod tests {
     use api::kapacity::{Algorithm, HorizontalPortraitSpec, PortraitSpec};
     use serde_json::json;
 
-    fn read(config: &serde_json::Value) -> Result<(SignedDuration, PredictorSettings), String> {
+    fn read(config: &serde_json::Value) -> Result<(SignedDuration, TimeZone, PredictorSettings), String> {
         let algorithm = Algorithm { config: config.as_object().cloned(), ..Algorithm::default() };
         let portrait = PortraitSpec { algorithm, ..PortraitSpec::default() };
         let spec = HorizontalPortraitSpec { portrait, ..HorizontalPortraitSpec::default() };
-        settings(&HorizontalPortrait::new("p", spec), "2026-07-01T00:00:00Z".parse().unwrap())
+        settings(&HorizontalPortrait::new("p", spec))
     }
 
     #[test]
     fn settings_are_read_and_what_is_left_out_is_the_default() {
-        let (history, settings) = read(&json!({})).unwrap();
+        let (history, zone, settings) = read(&json!({})).unwrap();
+        assert_eq!(zone, TimeZone::UTC);
         assert_eq!((history.as_hours(), settings.horizon, settings.change_every_seconds), (672, 18, 600));
-        let (history, settings) =
+        let (history, zone, settings) =
             read(&json!({"historyLength": "24h", "timeZone": "Europe/Berlin", "scaleUpAhead": "2m"}))
                 .unwrap();
         assert_eq!((history.as_hours(), settings.ahead_seconds), (24, 120));
-        assert_eq!(settings.load.offset_seconds, 7_200);
+        assert_eq!((zone.iana_name(), settings.load.offset_seconds), (Some("Europe/Berlin"), 0));
     }
 
     #[test]
