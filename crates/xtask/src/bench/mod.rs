@@ -19,6 +19,9 @@ const RUNS: usize = 5;
 /// The row that is no plan: machines of direct pools that make way for cheaper ones.
 const CONSOLIDATION: &str = "consolidation, 700 nodes of 20 pools";
 
+/// The rows that are no plan either: learning, a point, a forecast, many workloads.
+const FORECASTS: &str = "forecasts";
+
 /// What one run of `tideline plan` told of itself.
 struct Run {
     decide_ms: f64,
@@ -50,6 +53,12 @@ pub(crate) fn run(only: Option<&str>) -> Outcome {
             "\n{CONSOLIDATION} (aim: 200 ms with topology rules, 95 % of what a search without a limit saves):"
         );
         cargo(["run", "--release", "--quiet", "--package", "packing", "--example", "consolidation_cost"])?;
+    }
+    if only.is_none_or(|part| FORECASTS.contains(part)) {
+        println!(
+            "\n{FORECASTS} (aims: 50 ms, 50 µs, 10 µs, 200 kB a workload, and 10,000 workloads a minute on one core):"
+        );
+        cargo(["run", "--release", "--quiet", "--package", "forecast", "--example", "speed"])?;
     }
     if only.is_some() { Ok(()) } else { long_simulation() }
 }
