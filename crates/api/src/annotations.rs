@@ -12,6 +12,9 @@ pub const ENABLE_DS_EVICTION: &str = "cluster-autoscaler.kubernetes.io/enable-ds
 pub const DELAY_DELETION_PREFIX: &str = "delay-deletion.cluster-autoscaler.kubernetes.io/";
 /// On a pod: a Go duration that lengthens the wait before it may cause a scale-up.
 pub const POD_SCALE_UP_DELAY: &str = "cluster-autoscaler.kubernetes.io/pod-scale-up-delay";
+/// On a pod: the `ProvisioningRequest` of its namespace whose room it uses; and the name of the same before.
+pub const CONSUME_REQUEST: &str = "autoscaling.x-k8s.io/consume-provisioning-request";
+pub const CONSUME_REQUEST_OLD: &str = "cluster-autoscaler.kubernetes.io/consume-provisioning-request";
 /// On a node: `"true"` keeps it.
 pub const SCALE_DOWN_DISABLED: &str = "cluster-autoscaler.kubernetes.io/scale-down-disabled";
 /// Karpenter's protection, on a pod or a node; protects under every profile.

@@ -8,6 +8,7 @@ use crate::rules::{self, Claimed};
 use jiff::SignedDuration;
 use model::{
     Buy, Lower, MachineId, MachineState, Node, Pod, PodPhase, PodShape, Pool, PoolId, Reason, Served, Step,
+    WorkloadKey,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -80,7 +81,8 @@ fn check_demand(case: &mut Case<'_>, buy: &Buy) {
         let real =
             match &served {
                 Served::Pod(key) => case.cluster.pods().get(key).is_some_and(|pod| {
-                    pod.is_unschedulable() || loses_its_node(case, pod) || is_next(case, pod)
+                    let waits = pod.is_unschedulable() || is_next(case, pod);
+                    waits && pod.consumes.is_none() || loses_its_node(case, pod)
                 }),
                 Served::Missing { workload, replicas } if case.cluster.headroom().contains_key(workload) => {
                     let headroom = &case.cluster.headroom()[workload];
@@ -180,7 +182,28 @@ pub(crate) fn check_together(case: &mut Case<'_>) {
             case.wrong(Rule::DoubleDemand, "the plan", format!("{demand:?} is served by two purchases"));
         }
     }
+    check_wholes(case, &buys);
     check_needed(case, &buys);
+}
+
+/// What is asked for as a whole is bought for only where that, and the room that is there, comes to all of it.
+fn check_wholes(case: &mut Case<'_>, buys: &[Buy]) {
+    let mut bought: BTreeMap<&WorkloadKey, u32> = BTreeMap::new();
+    for (key, count) in buys.iter().flat_map(|buy| &buy.serves.missing) {
+        *bought.entry(key).or_default() += count;
+    }
+    for (key, count) in bought {
+        let Some(headroom) = case.cluster.headroom().get(key).filter(|one| one.purpose.is_whole()) else {
+            continue;
+        };
+        let said = case.decision.verdicts.headroom.get(key);
+        let elsewhere = said.map_or(0, |said| said.taken + said.ready + said.coming);
+        let wanted = headroom.count();
+        if elsewhere + count != wanted {
+            let detail = format!("{count} of {wanted} pods are bought for, {elsewhere} have room");
+            case.wrong(Rule::AllOrNothing, key, detail);
+        }
+    }
 }
 
 fn check_ceiling(case: &mut Case<'_>, buys: &[Buy]) {
@@ -281,8 +304,8 @@ fn check_needed(case: &mut Case<'_>, buys: &[Buy]) {
         let missing = desired.saturating_sub(case.cluster.live_pods_of(&owner.uid));
         shapes.extend(std::iter::repeat_n(&*pod.shape, missing as usize));
     }
-    let headroom =
-        case.cluster.headroom().values().filter(|one| one.purpose.buys() && one.holds_at(case.now));
+    // What was promised takes room as well, although it is not bought for.
+    let headroom = case.cluster.headroom().values().filter(|one| one.holds_at(case.now));
     let parts: Vec<_> = headroom.flat_map(|one| &one.parts).collect();
     shapes.extend(parts.iter().flat_map(|part| std::iter::repeat_n(&*part.shape, part.count as usize)));
     // The bins here know nothing of rules between pods.

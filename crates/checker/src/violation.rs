@@ -19,6 +19,8 @@ pub enum Rule {
     NamedDemand,
     /// No demand is served twice.
     DoubleDemand,
+    /// What is asked for as a whole is bought for as a whole.
+    AllOrNothing,
     /// What is to come is bought for when it is time, within its bounds.
     AheadOfTime,
     /// A pool that must not be asked is not asked.

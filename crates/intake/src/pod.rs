@@ -51,6 +51,10 @@ pub fn pod(pod: &slim::Pod) -> Result<Pod, IntakeError> {
         scale_up_delay_seconds: annotation(meta, annotations::POD_SCALE_UP_DELAY)
             .and_then(|text| go_duration(text).ok())
             .and_then(|d| u32::try_from(d.as_secs()).ok()),
+        consumes: [annotations::CONSUME_REQUEST, annotations::CONSUME_REQUEST_OLD]
+            .into_iter()
+            .find_map(|key| annotation(meta, key))
+            .map(Into::into),
         evict_daemon: annotation(meta, annotations::ENABLE_DS_EVICTION)
             .filter(|_| daemon)
             .and_then(|value| value.parse().ok()),

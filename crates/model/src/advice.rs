@@ -189,6 +189,10 @@ impl Reason {
             Self::NotWorthMoving { .. } => says(
                 "lower --consolidation-score-percent, or leave the policy Balanced, to move pods for less",
             ),
+            Self::ConsumesRequest { of } => Some(Cow::Owned(format!(
+                "see what became of it: tideline explain headroom {}/{}; without the annotation it is bought for",
+                of.namespace, of.name
+            ))),
             Self::HoldsHeadroom { of } => Some(Cow::Owned(format!("ask for less headroom in {of}"))),
             Self::ScaleDownDisabledAnnotation => says("take the annotation off the node"),
             Self::ScaleDownDisabled => says("--scale-down-enabled=true"),

@@ -509,6 +509,7 @@ mod tests {
             local_volumes: Vec::new(),
             claims: None,
             scale_up_delay_seconds: None,
+            consumes: None,
             evict_daemon: None,
         })
     }

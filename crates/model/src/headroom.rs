@@ -34,6 +34,11 @@ impl Purpose {
     }
 }
 
+/// The key of a request that pods name when they use its room.
+pub fn request_key(namespace: &str, name: &str) -> WorkloadKey {
+    WorkloadKey::new("ProvisioningRequest", namespace, name)
+}
+
 /// Pods of one kind that headroom is for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -77,6 +82,9 @@ impl Headroom {
 #[serde(rename_all = "camelCase", default)]
 pub struct HeadroomVerdict {
     pub wanted: u32,
+    /// That are there by now, and have used the room or are about to.
+    #[serde(skip_serializing_if = "is_none")]
+    pub taken: u32,
     /// With room on nodes that are ready.
     pub ready: u32,
     /// With room on machines that are on their way.
@@ -90,14 +98,20 @@ pub struct HeadroomVerdict {
     pub why: Option<Reason>,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_none(count: &u32) -> bool {
+    *count == 0
+}
+
 impl HeadroomVerdict {
     /// Whether all of it has room somewhere.
     pub fn is_served(&self) -> bool {
-        self.ready.saturating_add(self.coming).saturating_add(self.bought) >= self.wanted
+        self.short() == 0
     }
 
     /// Pods without room.
     pub fn short(&self) -> u32 {
-        self.wanted.saturating_sub(self.ready).saturating_sub(self.coming).saturating_sub(self.bought)
+        let served = [self.taken, self.ready, self.coming, self.bought];
+        served.into_iter().fold(self.wanted, u32::saturating_sub)
     }
 }

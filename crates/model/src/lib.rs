@@ -45,7 +45,7 @@ pub use disruption::{
     BudgetWindow, Consolidation, DisruptionBudget, DisruptionPolicy, DisruptionReason, Share,
 };
 pub use expander::{ExpanderAnswer, ExpanderOption, ExpanderQuestion};
-pub use headroom::{Headroom, HeadroomPart, HeadroomVerdict, Purpose};
+pub use headroom::{Headroom, HeadroomPart, HeadroomVerdict, Purpose, request_key};
 pub use ids::{
     DaemonSetKey, IntentId, MachineId, NodeName, PdbKey, PodKey, PoolId, RuleSetKey, Uid, VolumeClaimKey,
     VolumeName, WorkloadKey,

@@ -195,6 +195,9 @@ pub struct Pod {
     /// Pod annotation that lengthens the wait before it may cause a scale-up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scale_up_delay_seconds: Option<u32>,
+    /// Pod annotation: the `ProvisioningRequest` of its namespace whose room it uses. It is not bought for again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consumes: Option<Arc<str>>,
     /// Pod annotation of a DaemonSet's pod: whether it is evicted from a node that is drained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evict_daemon: Option<bool>,

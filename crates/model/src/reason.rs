@@ -218,6 +218,10 @@ pub enum Reason {
     Gated,
     /// The scheduler has not looked at it yet; room is kept for it.
     AwaitsScheduler,
+    /// Room was asked for on its behalf, so it is not bought for again.
+    ConsumesRequest {
+        of: WorkloadKey,
+    },
     /// The program that chooses among pools has not answered yet.
     AwaitsExpander,
 

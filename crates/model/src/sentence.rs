@@ -260,6 +260,11 @@ impl fmt::Display for Reason {
             Self::Gated => f.write_str("held back by its scheduling gates"),
             Self::AwaitsExpander => f.write_str("the expander grpc has not answered yet"),
             Self::AwaitsScheduler => f.write_str("the scheduler has not looked at it yet"),
+            Self::ConsumesRequest { of } => write!(
+                f,
+                "Unschedulable pod didn't trigger scale-up, because it's consuming {} {}/{}",
+                of.kind, of.namespace, of.name
+            ),
             of_a_node => of_a_node.fmt_node(f),
         }
     }
@@ -268,6 +273,9 @@ impl fmt::Display for Reason {
 impl fmt::Display for HeadroomVerdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} of {} pods have room on nodes that are ready", self.ready, self.wanted)?;
+        if self.taken > 0 {
+            write!(f, ", {} are there themselves", self.taken)?;
+        }
         if self.coming > 0 {
             write!(f, ", {} on machines that are on their way", self.coming)?;
         }

@@ -214,6 +214,7 @@ fn pod(cluster: &mut Cluster, number: u64, shape: &Arc<PodShape>, node: Option<u
         terminal: false,
         local_volumes: Vec::new(),
         scale_up_delay_seconds: None,
+        consumes: None,
         evict_daemon: None,
         claims: None,
     };

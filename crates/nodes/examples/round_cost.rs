@@ -197,6 +197,7 @@ fn add_pod(
         local_volumes: Vec::new(),
         claims: None,
         scale_up_delay_seconds: None,
+        consumes: None,
         evict_daemon: None,
     };
     cluster.apply(Change::Pod(pod.key.clone(), Some(Arc::new(pod))));

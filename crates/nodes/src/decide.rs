@@ -10,7 +10,7 @@ use crate::planted::Planted;
 use crate::round::Round;
 use crate::{
     ahead, back_off, deliveries, demand, drains, growth, headroom, idle, leftovers, outcomes, rehearsal,
-    rules, soft_taints, waits,
+    requests, rules, soft_taints, waits,
 };
 use jiff::Timestamp;
 use model::{Cluster, Decision, Ledger, Policies};
@@ -56,8 +56,11 @@ pub(crate) fn run(mut round: Round<'_>, memory: &mut Memory) -> Decision {
     let mut budgets = Budgets::of(&round);
     let mut allowance = Allowance::of(&round, &fleet);
     unmet.extend(disruption::replace(&mut round, &fleet, &fresh, &mut supply, &budgets, &mut allowance));
+    let bought = requests::serve(&mut round, &mut fleet, &fresh, &mut supply, &unmet);
     unmet.extend(headroom::serve(&mut round, &fresh, &mut supply));
-    growth::buy(&mut round, &mut fleet, &fresh, &mut supply.room, unmet);
+    if !bought {
+        growth::buy(&mut round, &mut fleet, &fresh, &mut supply.room, unmet);
+    }
     headroom::note_purchases(&mut round);
     rules::apply(&mut round, &mut fleet, &fresh, &mut supply);
 

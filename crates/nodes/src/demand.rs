@@ -251,6 +251,10 @@ fn classify(round: &mut Round<'_>, pod: &Pod) -> Class {
     if let Some(node) = named {
         return Class::Named(Reason::BoundToNamedNode, node);
     }
+    if let Some(name) = &pod.consumes {
+        let of = model::request_key(&pod.key.namespace, name);
+        return Class::KeepsRoom(Reason::ConsumesRequest { of });
+    }
     let until = ripe_at(round, pod, pod.created_at);
     if pod.unschedulable_since.is_none() {
         return if until <= round.now { Class::Awaits } else { Class::KeepsRoom(Reason::AwaitsScheduler) };

@@ -1,13 +1,13 @@
-//! Room for pods that do not exist: buffers, promised and requested capacity.
+//! Room for pods that do not exist: how it is kept, and buffers, which are served in part where all cannot be had.
 //!
-//! Owns the order in which headroom is served and what is said of it. Real pods have been served before: they take the
+//! Owns the order in which headroom is served and what is said of it; what is asked for as a whole is `requests`'. Real pods have been served before: they take the
 //! place of headroom wherever they come, and it is then bought anew. What is kept holds no node by itself: whoever
 //! takes one away finds another place for it first.
 
 use crate::demand::DemandGroup;
 use crate::freshness::Freshness;
 use crate::round::Round;
-use crate::supply::{Supply, Unmet};
+use crate::supply::{Packing, Supply, Unmet, take_missing};
 use model::{
     Headroom, HeadroomPart, HeadroomVerdict, Input, PodNames, PodShape, Purpose, Reason, WorkloadKey,
 };
@@ -24,11 +24,11 @@ fn priority_of(purpose: Purpose) -> i32 {
     i32::MIN + above_the_least
 }
 
-/// Keeps room for everything that is asked for now, and answers what has to be bought for.
-pub(crate) fn serve(round: &mut Round<'_>, fresh: &Freshness, supply: &mut Supply) -> Vec<Unmet> {
+/// What is asked for now for such purposes, in the order in which it is served.
+pub(crate) fn asked_for<'a>(round: &mut Round<'a>, of: impl Fn(Purpose) -> bool) -> Vec<&'a Headroom> {
     let cluster = round.cluster;
     let mut wanted: Vec<&Headroom> = Vec::new();
-    for headroom in cluster.headroom().values() {
+    for headroom in cluster.headroom().values().filter(|headroom| of(headroom.purpose)) {
         for at in headroom.from.into_iter().chain(headroom.until) {
             round.wake(at);
         }
@@ -37,59 +37,91 @@ pub(crate) fn serve(round: &mut Round<'_>, fresh: &Freshness, supply: &mut Suppl
         }
     }
     wanted.sort_by_key(|headroom| (headroom.purpose, &headroom.key));
+    wanted
+}
+
+/// Keeps room for all buffers, and answers what has to be bought for.
+pub(crate) fn serve(round: &mut Round<'_>, fresh: &Freshness, supply: &mut Supply) -> Vec<Unmet> {
     let mut left = round.policies.missing_replicas_limit;
     let mut unmet = Vec::new();
-    for headroom in wanted {
-        unmet.extend(keep(round, fresh, supply, headroom, &mut left));
+    for headroom in asked_for(round, |purpose| purpose == Purpose::Buffer) {
+        let mut counts: Vec<u32> = Vec::new();
+        for part in &headroom.parts {
+            let count = part.count.min(left);
+            left -= count;
+            counts.push(count);
+        }
+        let mut kept = Kept::of(round, supply, headroom, &counts, 0);
+        kept.hold(round, supply, headroom);
+        if !fresh.headroom && kept.verdict.short() > 0 {
+            kept.verdict.why = Some(not_heard());
+        }
+        round.verdicts.headroom.insert(headroom.key.clone(), kept.verdict.clone());
+        if fresh.headroom {
+            unmet.extend(kept.unmet());
+        }
     }
     unmet
 }
 
-/// Keeps room for one, within what may still be asked for in this round.
-fn keep(
-    round: &mut Round<'_>,
-    fresh: &Freshness,
-    supply: &mut Supply,
-    headroom: &Headroom,
-    limit: &mut u32,
-) -> Vec<Unmet> {
-    let mut groups: Vec<DemandGroup> = Vec::new();
-    for part in &headroom.parts {
-        let count = part.count.min(*limit);
-        *limit -= count;
-        groups.push(group_of(supply, headroom, part, count));
+/// What is not heard of is kept as it was known.
+pub(crate) fn not_heard() -> Reason {
+    let why = Arc::from("what is known of them is kept, and nothing is bought");
+    Reason::InputNotFresh { input: Input::Headroom, why }
+}
+
+/// Room that was found for headroom, before it is decided whether it is held.
+pub(crate) struct Kept {
+    groups: Vec<DemandGroup>,
+    placed: Packing,
+    pub(crate) verdict: HeadroomVerdict,
+}
+
+impl Kept {
+    /// Looks for room for so many pods of each part; `taken` of them all are there themselves.
+    pub(crate) fn of(
+        round: &Round<'_>,
+        supply: &mut Supply,
+        headroom: &Headroom,
+        counts: &[u32],
+        taken: u32,
+    ) -> Self {
+        let parts = headroom.parts.iter().zip(counts);
+        let groups: Vec<DemandGroup> =
+            parts.map(|(part, count)| group_of(supply, headroom, part, *count)).collect();
+        let placed = supply.keep(round, &groups);
+        let verdict = HeadroomVerdict { wanted: headroom.count(), taken, ..HeadroomVerdict::default() };
+        Self { groups, placed, verdict }
     }
-    let mark = supply.room.mark();
-    let kept = supply.keep(round, &groups);
-    let mut verdict = HeadroomVerdict { wanted: headroom.count(), ..HeadroomVerdict::default() };
-    let placed: u32 = kept.iter().map(|(_, place)| place.count).sum();
-    if placed < verdict.wanted && headroom.purpose == Purpose::Check {
-        supply.room.rollback(mark);
-        round.verdicts.headroom.insert(headroom.key.clone(), verdict);
-        return Vec::new();
+
+    /// Whether all that was looked for has a place.
+    pub(crate) fn is_whole(&self) -> bool {
+        let placed: u32 = self.placed.iter().map(|(_, place)| place.count).sum();
+        placed == self.groups.iter().map(DemandGroup::count).sum::<u32>()
     }
-    for (at, place) in kept {
-        groups[at].missing[0].1 -= place.count;
-        if supply.hold(round, &headroom.key, groups[at].class, &place) {
-            verdict.ready += place.count;
-        } else {
-            verdict.coming += place.count;
+
+    /// Holds what was found, and counts it.
+    pub(crate) fn hold(&mut self, round: &mut Round<'_>, supply: &mut Supply, headroom: &Headroom) {
+        for (at, place) in self.placed.drain(..) {
+            take_missing(&mut self.groups[at].missing, place.count);
+            if supply.hold(round, &headroom.key, self.groups[at].class, &place) {
+                self.verdict.ready += place.count;
+            } else {
+                self.verdict.coming += place.count;
+            }
         }
     }
-    if !fresh.headroom && verdict.short() > 0 {
-        let why = Arc::from("what is known of them is kept, and nothing is bought");
-        verdict.why = Some(Reason::InputNotFresh { input: Input::Headroom, why });
+
+    /// What has no place, when all that has one is held.
+    pub(crate) fn unmet(self) -> impl Iterator<Item = Unmet> {
+        let short = self.groups.into_iter().filter(|group| group.count() > 0);
+        short.map(|group| Unmet {
+            class: group.class,
+            shape: group.shape,
+            pods: group.pods,
+            missing: group.missing,
+        })
     }
-    let buys = fresh.headroom && headroom.purpose.buys();
-    round.verdicts.headroom.insert(headroom.key.clone(), verdict);
-    let unmet = groups.into_iter().filter(|group| buys && group.count() > 0);
-    let unmet = unmet.map(|group| Unmet {
-        class: group.class,
-        shape: group.shape,
-        pods: group.pods,
-        missing: group.missing,
-    });
-    unmet.collect()
 }
 
 fn group_of(supply: &mut Supply, headroom: &Headroom, part: &HeadroomPart, count: u32) -> DemandGroup {

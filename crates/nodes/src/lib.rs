@@ -43,6 +43,7 @@ mod planner;
 mod planted;
 mod pool_policy;
 mod rehearsal;
+mod requests;
 mod round;
 mod rules;
 mod settled;

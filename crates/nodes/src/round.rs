@@ -17,6 +17,7 @@ const ANSWER_OVERDUE: SignedDuration = SignedDuration::from_mins(5);
 /// When orders or removals have changed, what that makes possible is looked at this much later at the latest.
 const SECOND_LOOK: SignedDuration = SignedDuration::from_secs(1);
 
+#[derive(Clone)]
 pub(crate) struct Round<'a> {
     pub cluster: &'a Cluster,
     pub policies: &'a Policies,

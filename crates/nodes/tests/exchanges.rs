@@ -157,6 +157,7 @@ impl World {
             terminal: false,
             local_volumes: Vec::new(),
             scale_up_delay_seconds: None,
+            consumes: None,
             evict_daemon: None,
             claims: None,
         };

@@ -121,6 +121,7 @@ fn pod(number: u64, dice: &mut Dice, node: Option<&str>, now: Timestamp) -> Chan
         terminal: false,
         local_volumes: Vec::new(),
         scale_up_delay_seconds: None,
+        consumes: None,
         evict_daemon: None,
         claims: None,
     };

@@ -14,7 +14,7 @@ use packing::{ClassIx, Room, SpotIx};
 use proptest::prelude::*;
 use proptest::test_runner::{FileFailurePersistence, TestCaseResult};
 use std::sync::Arc;
-use world::{Attributes, World, pool_id, rule_set_key};
+use world::{Attributes, World, headroom_key, pool_id, rule_set_key};
 
 const POOLS: [&str; 3] = ["small", "large", "gpu"];
 
@@ -39,6 +39,10 @@ enum Event {
     NoRules,
     Alert(u8),
     Outlook { owner: u8, minutes: u8, replicas: u8 },
+    /// Room is asked for as a whole, promised, looked for, kept, or not asked for any more.
+    Headroom { name: u8, purpose: u8, count: u8, cpu: u16 },
+    /// Pods come that use a request's room.
+    Consumers { name: u8, count: u8, cpu: u16 },
     Restart,
 }
 
@@ -85,6 +89,10 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (0u8..3).prop_map(Event::Alert),
         2 => (0u8..4, 0u8..20, 0u8..9)
             .prop_map(|(owner, minutes, replicas)| Event::Outlook { owner, minutes, replicas }),
+        3 => (0u8..3, 0u8..6, 1u8..6, 1u16..12)
+            .prop_map(|(name, purpose, count, cpu)| Event::Headroom { name, purpose, count, cpu: cpu * 150 }),
+        1 => (0u8..3, 1u8..4, 1u16..12)
+            .prop_map(|(name, count, cpu)| Event::Consumers { name, count, cpu: cpu * 150 }),
         2 => Just(Event::Restart),
     ]
 }
@@ -198,6 +206,21 @@ fn happen(world: &mut World, number: usize, event: &Event) {
         }
         Event::Outlook { owner, minutes, replicas } => tell(world, *owner, *minutes, *replicas),
         Event::NoRules => world.cluster.apply(Change::RuleSet(rule_set_key("r"), None)),
+        Event::Headroom { name, purpose, count, cpu } => {
+            let kinds = ["whole", "whole", "booking", "check", "buffer"];
+            let Some(purpose) = kinds.get(*purpose as usize) else {
+                world.cluster.apply(Change::Headroom(headroom_key(&format!("r{name}")), None));
+                return;
+            };
+            let line = format!("cpu={cpu},{} count={count},1 purpose={purpose}", cpu / 2);
+            world.make_headroom(&format!("r{name}"), &Attributes::of(line.split_whitespace()));
+        }
+        Event::Consumers { name, count, cpu } => {
+            for at in 0..*count {
+                let line = format!("cpu={cpu} consumes=r{name}");
+                world.make_pod(&format!("c{number}-{at}"), &Attributes::of(line.split_whitespace()));
+            }
+        }
         Event::Restart => {
             world.ledger.epoch += 1;
             world.open.clear();
@@ -273,6 +296,7 @@ fn told_backwards(cluster: &Cluster) -> Cluster {
     changes.extend(cluster.daemon_sets().iter().map(|(k, v)| Change::DaemonSet(k.clone(), Some(v.clone()))));
     changes.extend(cluster.rule_sets().iter().map(|(k, v)| Change::RuleSet(k.clone(), Some(v.clone()))));
     changes.extend(cluster.outlooks().iter().map(|(k, v)| Change::Outlook(k.clone(), Some(v.clone()))));
+    changes.extend(cluster.headroom().iter().map(|(k, v)| Change::Headroom(k.clone(), Some(v.clone()))));
     changes.extend(cluster.pdbs().iter().map(|(k, v)| Change::Pdb(k.clone(), Some(v.clone()))));
     let mut told = Cluster::default();
     for change in changes.into_iter().rev() {

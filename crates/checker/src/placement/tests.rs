@@ -53,6 +53,7 @@ fn pod(name: &str, app: &str, shape: &PodShape) -> Pod {
         local_volumes: Vec::new(),
         claims: None,
         scale_up_delay_seconds: None,
+        consumes: None,
         evict_daemon: None,
     }
 }

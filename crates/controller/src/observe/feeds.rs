@@ -441,6 +441,7 @@ fn unreadable_pod(pod: &slim::Pod) -> Option<Pod> {
         local_volumes: Vec::new(),
         claims: None,
         scale_up_delay_seconds: None,
+        consumes: None,
         evict_daemon: None,
     })
 }

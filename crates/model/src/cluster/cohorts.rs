@@ -28,6 +28,7 @@ impl Ord for Kin {
             .then_with(|| one.phase.cmp(&two.phase))
             .then_with(|| one.scale_up_delay_seconds.cmp(&two.scale_up_delay_seconds))
             .then_with(|| one.nominated.cmp(&two.nominated))
+            .then_with(|| one.consumes.cmp(&two.consumes))
             .then_with(|| owner(one).cmp(&owner(two)))
             .then_with(|| one.labels.cmp(&two.labels))
     }

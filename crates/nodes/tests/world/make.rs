@@ -253,6 +253,7 @@ impl World {
                 .collect(),
             claims: None,
             scale_up_delay_seconds: a.number("delay").map(|n| n as u32),
+            consumes: a.get("consumes").map(Arc::from),
             evict_daemon: a.get("evictdaemon").map(|value| value == "yes"),
         };
         self.cluster.apply(Change::Pod(pod.key.clone(), Some(Arc::new(pod))));

@@ -34,8 +34,11 @@ pub(crate) struct World {
     planner: nodes::Planner,
 }
 
-/// The object that asks for headroom in tests.
+/// The object that asks for headroom in tests: a buffer, or a request, whose name begins with `r`.
 pub(crate) fn headroom_key(name: &str) -> WorkloadKey {
+    if name.starts_with('r') {
+        return model::request_key("default", name);
+    }
     WorkloadKey::new("CapacityBuffer", "default", name)
 }
 

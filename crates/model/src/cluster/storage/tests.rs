@@ -32,6 +32,7 @@ fn pod(name: &str, node: Option<&str>, claims: &[&str]) -> Change {
         local_volumes: Vec::new(),
         claims: Some(Box::new(PodClaims { volumes: volumes.collect() })),
         scale_up_delay_seconds: None,
+        consumes: None,
         evict_daemon: None,
     };
     Change::Pod(key, Some(Arc::new(pod)))
