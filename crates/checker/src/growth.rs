@@ -294,6 +294,13 @@ fn check_needed(case: &mut Case<'_>, buys: &[Buy]) {
         .filter(|pod| !pod.gated && !pod.daemon && pod.deletion_at.is_none() && pod.shape.priority >= cutoff)
         .filter(|pod| pod.shape.unmodelled.is_empty() && !hopeless(pod, &pod.shape))
         .collect();
+    let for_headroom = |buy: &Buy| {
+        buy.serves.missing.iter().any(|(key, _)| case.cluster.headroom().contains_key(key))
+    };
+    if !waiting.is_empty() && buys.iter().any(for_headroom) {
+        // Pods take their places first and need not leave the best ones to what comes after them.
+        return;
+    }
     let mut shapes: Vec<&PodShape> = waiting.iter().map(|pod| &*pod.shape).collect();
     let mut owners: BTreeSet<&model::Uid> = BTreeSet::new();
     for pod in &waiting {

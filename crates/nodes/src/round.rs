@@ -60,10 +60,13 @@ impl<'a> Round<'a> {
         self.steps.push(step);
     }
 
-    /// What is bought so far.
+    /// What this round has bought so far; an order that is handed out again is an earlier one's.
     pub(crate) fn purchases(&self) -> impl Iterator<Item = &Buy> {
-        self.steps.iter().filter_map(|step| match step {
-            Step::Buy(buy) => Some(buy),
+        let earlier = |buy: &Buy| {
+            self.before.scale_ups.get(&buy.pool).is_some_and(|order| order.intent == buy.intent)
+        };
+        self.steps.iter().filter_map(move |step| match step {
+            Step::Buy(buy) if !earlier(buy) => Some(buy),
             _ => None,
         })
     }
