@@ -115,9 +115,100 @@ pub struct CapacityBufferStatus {
     pub conditions: Vec<Condition>,
 }
 
+/// Of `ProvisioningRequest`s.
+pub mod requests {
+    pub const KIND: &str = "ProvisioningRequest";
+    /// Class: whether there is room now, and if so it is promised.
+    pub const CHECK_CAPACITY: &str = "check-capacity.autoscaling.x-k8s.io";
+    /// Class: room for all pods is bought, or none.
+    pub const ATOMIC_SCALE_UP: &str = "best-effort-atomic-scale-up.autoscaling.x-k8s.io";
+    /// Parameter: how long the request is tried, in seconds from its creation.
+    pub const VALID_UNTIL_SECONDS: &str = "ValidUntilSeconds";
+    /// Parameter of a check: `"true"` makes the first answer the last.
+    pub const NO_RETRY: &str = "noRetry";
+    /// Parameter of a check: which autoscaler is to answer, where several do.
+    pub const PROCESSOR_INSTANCE: &str = "processorInstance";
+    /// Condition: the request is worked on.
+    pub const ACCEPTED: &str = "Accepted";
+    /// Condition: there is room for all of it.
+    pub const PROVISIONED: &str = "Provisioned";
+    /// Condition: it will not be tried any more.
+    pub const FAILED: &str = "Failed";
+    /// Condition: the room is not kept any more.
+    pub const BOOKING_EXPIRED: &str = "BookingExpired";
+    /// Condition: the room that was promised is lost.
+    pub const CAPACITY_REVOKED: &str = "CapacityRevoked";
+}
+
+/// Room for a set of pods, all of them or none.
+#[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "autoscaling.x-k8s.io",
+    version = "v1",
+    kind = "ProvisioningRequest",
+    plural = "provisioningrequests",
+    shortname = "provreq",
+    shortname = "provreqs",
+    namespaced,
+    status = "ProvisioningRequestStatus",
+    printcolumn(
+        name = "Provisioned",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Provisioned\")].status"
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ProvisioningRequestSpec {
+    /// The pods, in groups that are alike.
+    #[schemars(length(min = 1, max = 32))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("Value is immutable"))]
+    pub pod_sets: Vec<PodSet>,
+    /// check-capacity.autoscaling.x-k8s.io or best-effort-atomic-scale-up.autoscaling.x-k8s.io; requests of other
+    /// classes are left to whoever knows them.
+    #[schemars(
+        length(max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+    )]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("Value is immutable"))]
+    pub provisioning_class_name: String,
+    /// Of both classes ValidUntilSeconds; of checks noRetry and processorInstance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("maxProperties" = 100))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("Value is immutable"))]
+    pub parameters: Option<BTreeMap<String, Parameter>>,
+}
+
+/// The value of a parameter.
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[schemars(inline)]
+pub struct Parameter(#[schemars(length(max = 255))] pub String);
+
+/// Pods that are alike.
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PodSet {
+    /// A `PodTemplate` of the same namespace.
+    pub pod_template_ref: LocalObjectRef,
+    #[schemars(range(min = 1))]
+    pub count: i32,
+}
+
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ProvisioningRequestStatus {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// What other classes say of a request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("maxProperties" = 64))]
+    pub provisioning_class_details: Option<BTreeMap<String, String>>,
+}
+
 /// The CRDs of this group, each with every version that Cluster Autoscaler serves.
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    vec![with_older(CapacityBuffer::crd(), "v1alpha1")]
+    vec![with_older(CapacityBuffer::crd(), "v1alpha1"), with_older(ProvisioningRequest::crd(), "v1beta1")]
 }
 
 /// The same fields under an older version's name.

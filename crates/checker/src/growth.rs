@@ -78,36 +78,35 @@ fn check_demand(case: &mut Case<'_>, buy: &Buy) {
         case.wrong(Rule::NamedDemand, &buy.pool, detail);
     }
     for served in buy.serves.iter() {
-        let real =
-            match &served {
-                Served::Pod(key) => case.cluster.pods().get(key).is_some_and(|pod| {
-                    let waits = pod.is_unschedulable() || is_next(case, pod);
-                    waits && pod.consumes.is_none() || loses_its_node(case, pod)
-                }),
-                Served::Missing { workload, replicas } if case.cluster.headroom().contains_key(workload) => {
-                    let headroom = &case.cluster.headroom()[workload];
-                    headroom.purpose.buys() && headroom.holds_at(case.now) && headroom.count() >= *replicas
+        let real = match &served {
+            Served::Pod(key) => case.cluster.pods().get(key).is_some_and(|pod| {
+                let waits = pod.is_unschedulable() || is_next(case, pod);
+                waits && pod.consumes.is_none() || loses_its_node(case, pod)
+            }),
+            Served::Missing { workload, replicas } if case.cluster.headroom().contains_key(workload) => {
+                let headroom = &case.cluster.headroom()[workload];
+                headroom.purpose.buys() && headroom.holds_at(case.now) && headroom.count() >= *replicas
+            }
+            Served::Missing { workload, replicas } => {
+                case.cluster.workloads().get(workload).is_some_and(|found| {
+                    found.desired.saturating_sub(case.cluster.live_pods_of(&found.uid)) >= *replicas
+                })
+            }
+            Served::Rule { set, rule, nodes } => {
+                let claimed = Claimed { set, rule, nodes: *nodes };
+                let objection = rules::objection(case, buy, &claimed);
+                if let Some(why) = &objection {
+                    case.wrong(Rule::NamedDemand, &buy.pool, format!("rule {rule} of {set}: {why}"));
                 }
-                Served::Missing { workload, replicas } => {
-                    case.cluster.workloads().get(workload).is_some_and(|found| {
-                        found.desired.saturating_sub(case.cluster.live_pods_of(&found.uid)) >= *replicas
-                    })
+                case.cluster.rule_sets().contains_key(set)
+            }
+            Served::Ahead(demand) => {
+                if let Some(why) = ahead::objection(case, demand) {
+                    case.wrong(Rule::NamedDemand, &buy.pool, format!("for {}: {why}", demand.outlook));
                 }
-                Served::Rule { set, rule, nodes } => {
-                    let claimed = Claimed { set, rule, nodes: *nodes };
-                    let objection = rules::objection(case, buy, &claimed);
-                    if let Some(why) = &objection {
-                        case.wrong(Rule::NamedDemand, &buy.pool, format!("rule {rule} of {set}: {why}"));
-                    }
-                    case.cluster.rule_sets().contains_key(set)
-                }
-                Served::Ahead(demand) => {
-                    if let Some(why) = ahead::objection(case, demand) {
-                        case.wrong(Rule::NamedDemand, &buy.pool, format!("for {}: {why}", demand.outlook));
-                    }
-                    true
-                }
-            };
+                true
+            }
+        };
         if !real {
             case.wrong(
                 Rule::NamedDemand,
@@ -294,9 +293,8 @@ fn check_needed(case: &mut Case<'_>, buys: &[Buy]) {
         .filter(|pod| !pod.gated && !pod.daemon && pod.deletion_at.is_none() && pod.shape.priority >= cutoff)
         .filter(|pod| pod.shape.unmodelled.is_empty() && !hopeless(pod, &pod.shape))
         .collect();
-    let for_headroom = |buy: &Buy| {
-        buy.serves.missing.iter().any(|(key, _)| case.cluster.headroom().contains_key(key))
-    };
+    let for_headroom =
+        |buy: &&Buy| buy.serves.missing.iter().any(|(key, _)| case.cluster.headroom().contains_key(key));
     if !waiting.is_empty() && buys.iter().any(for_headroom) {
         // Pods take their places first and need not leave the best ones to what comes after them.
         return;

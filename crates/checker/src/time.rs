@@ -165,7 +165,9 @@ impl Watcher {
                 found.push(Violation::new(Rule::LostMark, &node.name, "still carries a mark of ours"));
             }
         }
-        for pod in truth.waiting_pods().filter(|pod| pod.is_unschedulable() && !pod.daemon && pod.consumes.is_none()) {
+        for pod in
+            truth.waiting_pods().filter(|pod| pod.is_unschedulable() && !pod.daemon && pod.consumes.is_none())
+        {
             let since = pod.unschedulable_since.unwrap_or(now);
             let expendable = pod.shape.priority < self.policies.expendable_pods_priority_cutoff;
             if expendable || now.duration_since(since) < patience {

@@ -1,10 +1,15 @@
-//! Headroom that objects ask for: `CapacityBuffer`s joined with the pods that they are for.
+//! Headroom that objects ask for: `CapacityBuffer`s and `ProvisioningRequest`s, joined with the pods that they are for.
 //!
 //! Owns what no single object says: how many pods of what kind a buffer comes to, and what is wrong where it comes to
-//! none. Keeping the room is decided in `nodes`; what an object's status says is `status`'.
+//! none. Requests are `requests`'. Keeping the room is decided in `nodes`; what an object's status says is `status`'
+//! and `outcome`'s.
 
+mod outcome;
+mod requests;
 mod status;
 
+pub(crate) use outcome::RequestStatuses;
+pub(crate) use requests::{Requests, Terms};
 pub(crate) use status::{BufferStatuses, StatusWrite};
 
 use intake::{Buffer, BufferOf, IntakeError, PodKind};
@@ -27,6 +32,7 @@ type Pods = Result<Arc<PodKind>, IntakeError>;
 #[derive(Clone, Debug)]
 pub(crate) enum Told {
     Buffer(Name, Option<Box<Object<Value, Value>>>),
+    Request(Name, Option<Box<Object<Value, Value>>>),
     Template(Name, Option<Pods>),
     Workload(WorkloadKey, Option<Pods>),
 }
@@ -51,18 +57,31 @@ struct Known {
 }
 
 /// The version of buffers that the server has; ours where it has none yet.
-pub(crate) async fn served(client: &Client) -> ApiResource {
-    let newest = ApiResource::erase::<api::capacity::CapacityBuffer>(&());
+pub(crate) async fn served_buffers(client: &Client) -> ApiResource {
+    served(client, ApiResource::erase::<api::capacity::CapacityBuffer>(&()), "v1alpha1").await
+}
+
+/// The version of requests that the server has; ours where it has none yet.
+pub(crate) async fn served_requests(client: &Client) -> ApiResource {
+    served(client, ApiResource::erase::<api::capacity::ProvisioningRequest>(&()), "v1beta1").await
+}
+
+async fn served(client: &Client, newest: ApiResource, older: &str) -> ApiResource {
     let Ok(groups) = client.list_api_groups().await else { return newest };
     let group = groups.groups.into_iter().find(|group| group.name == api::capacity::GROUP);
     let versions: Vec<String> =
         group.into_iter().flat_map(|group| group.versions).map(|known| known.version).collect();
-    if versions.is_empty() || versions.contains(&newest.version) {
+    // Kinds of this group have versions of their own: one that the group has need not be this kind's.
+    let has = async |version: &str| {
+        let list = client.list_api_group_resources(&format!("{}/{version}", newest.group)).await;
+        list.is_ok_and(|list| list.resources.iter().any(|resource| resource.name == newest.plural))
+    };
+    if !versions.iter().any(|version| version == older) || has(&newest.version).await {
         return newest;
     }
-    let older = "v1alpha1".to_owned();
+    let older = older.to_owned();
     let api_version = format!("{}/{older}", newest.group);
-    if versions.contains(&older) { ApiResource { version: older, api_version, ..newest } } else { newest }
+    if has(&older).await { ApiResource { version: older, api_version, ..newest } } else { newest }
 }
 
 /// Everything that was heard of headroom.
@@ -75,11 +94,12 @@ pub(crate) struct Capacity {
     resource: Option<ApiResource>,
     /// Whether room is to be kept, and not only said how much it would be.
     injects: bool,
+    requests: Requests,
 }
 
 impl Capacity {
-    pub(crate) fn new(resource: Option<ApiResource>, injects: bool) -> Self {
-        Self { resource, injects, ..Self::default() }
+    pub(crate) fn new(resource: Option<ApiResource>, injects: bool, requests: Requests) -> Self {
+        Self { resource, injects, requests, ..Self::default() }
     }
 
     /// Takes news in, and answers what follows from it.
@@ -104,10 +124,14 @@ impl Capacity {
                 self.buffers.insert(key.clone(), known);
                 return self.resolve(&key).into_iter().collect();
             }
+            Told::Request(name, object) => return vec![self.requests.hear(&name, object, &self.templates)],
             Told::Template(name, pods) => {
                 if !put(&mut self.templates, name, pods) {
                     return Vec::new();
                 }
+                let mut changes = self.requests.read_again(&self.templates);
+                changes.extend(self.resolve_all());
+                return changes;
             }
             Told::Workload(key, pods) => {
                 if !put(&mut self.workloads, key, pods) {
@@ -115,6 +139,10 @@ impl Capacity {
                 }
             }
         }
+        self.resolve_all()
+    }
+
+    fn resolve_all(&mut self) -> Vec<Change> {
         let keys: Vec<WorkloadKey> = self.buffers.keys().cloned().collect();
         keys.iter().filter_map(|key| self.resolve(key)).collect()
     }
@@ -221,7 +249,7 @@ mod tests {
 
     #[test]
     fn a_buffer_follows_what_it_names() {
-        let mut all = Capacity::new(None, true);
+        let mut all = Capacity::new(None, true, Requests::default());
         let spec = json!({"podTemplateRef": {"name": "t"}, "replicas": 3});
         assert_eq!(counts(&all.hear(buffer(&spec))), [None], "there is no template yet");
         assert!(all.resolved().next().unwrap().1.count.as_ref().unwrap_err().contains("create it"));
@@ -243,7 +271,7 @@ mod tests {
 
     #[test]
     fn without_injection_it_is_only_said_how_much_it_would_be() {
-        let mut all = Capacity::new(None, false);
+        let mut all = Capacity::new(None, false, Requests::default());
         all.hear(Told::Template(name("t"), pods("500m", None)));
         assert_eq!(
             counts(&all.hear(buffer(&json!({"podTemplateRef": {"name": "t"}, "replicas": 3})))),

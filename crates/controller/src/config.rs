@@ -3,9 +3,11 @@
 //! Owns the settings of the shell; the settings of deciding are `model::Policies`, carried in here as they are.
 
 use crate::ControllerError;
+use crate::capacity::{Terms, served_requests};
 use clouds::watching::WatchSettings;
 use jiff::SignedDuration;
 use jiff::tz::TimeZone;
+use kube::Client;
 use leadership::LeaderElection;
 use model::{Policies, ProviderKind};
 use serde::{Deserialize, Serialize};
@@ -38,6 +40,7 @@ pub struct Config {
     pub health: Health,
     pub journal: Option<JournalConfig>,
     pub capacity_buffers: CapacityBuffers,
+    pub provisioning_requests: ProvisioningRequests,
     /// Seed of every wait that is spread at random.
     pub seed: u64,
 }
@@ -116,6 +119,40 @@ impl CapacityBuffers {
     }
 }
 
+/// Whether and how `ProvisioningRequest`s are served.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct ProvisioningRequests {
+    pub enabled: bool,
+    /// The wait before a request for which there was no room is tried again; the longest of these waits.
+    pub initial_back_off_seconds: u32,
+    pub max_back_off_seconds: u32,
+    /// The name by which checks ask for this autoscaler; empty where they name none.
+    pub instance: String,
+}
+
+impl Default for ProvisioningRequests {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            initial_back_off_seconds: 60,
+            max_back_off_seconds: 600,
+            instance: String::new(),
+        }
+    }
+}
+
+impl ProvisioningRequests {
+    pub(crate) async fn terms(&self, client: &Client) -> Terms {
+        let seconds = |seconds: u32| SignedDuration::from_secs(i64::from(seconds));
+        Terms {
+            resource: if self.enabled { Some(served_requests(client).await) } else { None },
+            back_off: (seconds(self.initial_back_off_seconds), seconds(self.max_back_off_seconds)),
+            instance: self.instance.clone(),
+        }
+    }
+}
+
 /// When `/health-check` says that the controller should be started anew.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
@@ -181,6 +218,7 @@ impl Default for Config {
             health: Health::default(),
             journal: None,
             capacity_buffers: CapacityBuffers::default(),
+            provisioning_requests: ProvisioningRequests::default(),
             seed: 0,
         }
     }

@@ -364,7 +364,9 @@ fn refilled(bucket: &Bucket, now: Timestamp) -> u32 {
 fn pod_reason(reason: &Reason) -> Option<&'static str> {
     match reason {
         Reason::TriggeredScaleUp { .. } => Some(reasons::TRIGGERED_SCALE_UP),
-        Reason::NoPoolHelps { .. } | Reason::NoPools | Reason::ConsumesRequest { .. } => Some(reasons::NOT_TRIGGER_SCALE_UP),
+        Reason::NoPoolHelps { .. } | Reason::NoPools | Reason::ConsumesRequest { .. } => {
+            Some(reasons::NOT_TRIGGER_SCALE_UP)
+        }
         _ => None,
     }
 }

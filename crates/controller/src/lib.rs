@@ -30,7 +30,10 @@ mod wording;
 mod writer;
 
 pub use access::{Access, Reviews, TOKEN_HEADER, TokenFile, guarded};
-pub use config::{Batch, Calls, CapacityBuffers, Config, Health, JournalConfig, LedgerPlace, Status, Watch};
+pub use config::{
+    Batch, Calls, CapacityBuffers, Config, Health, JournalConfig, LedgerPlace, ProvisioningRequests, Status,
+    Watch,
+};
 pub use error::ControllerError;
 pub use exit::{Handed, hand_back};
 pub use explain::{Because, Explanation, Moment, Subject, code, explain};

@@ -9,7 +9,7 @@ mod joins;
 pub(crate) use joins::Joins;
 
 use crate::Config;
-use crate::capacity::Capacity;
+use crate::capacity::{Capacity, Requests, Terms};
 use clock::Clock;
 use clouds::Provider;
 use clouds::watching::Freshness;
@@ -54,6 +54,8 @@ pub(crate) struct Observer {
     clock: Clock,
     expected: Vec<Input>,
     capacity: Capacity,
+    /// Whether pods that use a request's room are told from others.
+    serves_requests: bool,
 }
 
 impl Observer {
@@ -63,9 +65,12 @@ impl Observer {
         config: &Config,
         providers: &[Arc<dyn Provider>],
         buffers: Option<ApiResource>,
+        requests: Terms,
     ) -> Self {
         let settings = config.watch_settings();
-        let of_headroom = buffers.iter().flat_map(|buffers| feeds::capacity::all(client, settings, buffers));
+        let of_headroom =
+            feeds::capacity::all(client, settings, buffers.as_ref(), requests.resource.as_ref());
+        let kinds_of_headroom = of_headroom.len();
         let feeds = feeds::all(client, settings, config.shares_status())
             .into_iter()
             .chain(of_headroom)
@@ -91,12 +96,16 @@ impl Observer {
         if looks_ahead {
             expected.push(Input::Outlooks);
         }
-        if buffers.is_some() {
+        if kinds_of_headroom > 0 {
             expected.push(Input::Headroom);
         }
+        let count_of = |input: &Input| match input {
+            Input::Headroom => kinds_of_headroom,
+            other => Source::count_of(other),
+        };
         let freshness = expected
             .iter()
-            .map(|input| (input.clone(), Freshness::of(Source::count_of(input), settings.stale_after)))
+            .map(|input| (input.clone(), Freshness::of(count_of(input), settings.stale_after)))
             .collect();
         expected.extend(providers.iter().map(|provider| Input::Pools(provider.name())));
         Self {
@@ -106,7 +115,8 @@ impl Observer {
             poison: BTreeMap::new(),
             clock,
             expected,
-            capacity: Capacity::new(buffers, config.capacity_buffers.pod_injection),
+            serves_requests: requests.resource.is_some(),
+            capacity: Capacity::new(buffers, config.capacity_buffers.pod_injection, Requests::new(requests)),
         }
     }
 
@@ -140,7 +150,15 @@ impl Observer {
 
     fn take(&mut self, heard: Heard, news: &mut News) {
         match heard {
-            Heard::Change(change) => news.changes.push(self.interner.shared(change)),
+            Heard::Change(mut change) => {
+                if let Change::Pod(_, Some(pod)) = &mut change
+                    && pod.consumes.is_some()
+                    && !self.serves_requests
+                {
+                    Arc::make_mut(pod).consumes = None;
+                }
+                news.changes.push(self.interner.shared(change));
+            }
             Heard::Capacity(told) => news.changes.extend(self.capacity.hear(told)),
             Heard::Unreadable { object, why, instead } => {
                 if self.poison.get(&object) != Some(&why) {

@@ -3,7 +3,7 @@
 //! Owns everything that is only said and never decides. The loop calls it at the moments worth telling; nothing in
 //! here waits.
 
-use crate::capacity::{BufferStatuses, Capacity};
+use crate::capacity::{BufferStatuses, Capacity, RequestStatuses};
 use crate::events::Events;
 use crate::explain::{self, Moment};
 use crate::http::{Answering, Question, Standing};
@@ -40,6 +40,7 @@ pub(crate) struct Reporter {
     pub(crate) status: StatusKeeper,
     rule_statuses: RuleStatuses,
     buffer_statuses: BufferStatuses,
+    request_statuses: RequestStatuses,
     pub(crate) metrics: Metrics,
     pub(crate) answering: Answering,
     verdicts: Verdicts,
@@ -73,6 +74,7 @@ impl Reporter {
             status: StatusKeeper::new(config.status.enabled, config.status.interval_seconds),
             rule_statuses: RuleStatuses::default(),
             buffer_statuses: BufferStatuses::default(),
+            request_statuses: RequestStatuses::default(),
             metrics: Metrics::new(config.peer_metrics, counts),
             answering,
             verdicts: Verdicts::default(),
@@ -140,7 +142,8 @@ impl Reporter {
 
     /// When a status may be written that has to be.
     pub(crate) fn status_due(&self) -> Option<Timestamp> {
-        let of_objects = self.rule_statuses.due().into_iter().chain(self.buffer_statuses.due());
+        let of_headroom = self.buffer_statuses.due().into_iter().chain(self.request_statuses.due());
+        let of_objects = self.rule_statuses.due().into_iter().chain(of_headroom);
         self.status.due().into_iter().chain(of_objects).min()
     }
 
@@ -152,7 +155,9 @@ impl Reporter {
         for write in self.rule_statuses.news(cluster, &self.verdicts, self.clock.now()) {
             self.writer.offer(Write::RuleStatus(write));
         }
-        for write in self.buffer_statuses.news(capacity, &self.verdicts, self.clock.now()) {
+        let now = self.clock.now();
+        let of_buffers = self.buffer_statuses.news(capacity, &self.verdicts, now);
+        for write in of_buffers.into_iter().chain(self.request_statuses.news(capacity, &self.verdicts, now)) {
             self.writer.offer(Write::CapacityStatus(write));
         }
     }

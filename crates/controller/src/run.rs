@@ -4,6 +4,7 @@
 //! have tasks of their own, so a slow provider never holds up what is heard.
 
 use crate::alerts::AlertsOwed;
+use crate::capacity::Terms;
 use crate::executor::Executor;
 use crate::http::Question;
 use crate::http::{LEADING, Standing};
@@ -73,6 +74,7 @@ impl Loop {
         fence: Fence,
         reporting: Reporting,
         buffers: Option<ApiResource>,
+        requests: Terms,
     ) -> Self {
         let Controller {
             client,
@@ -88,7 +90,7 @@ impl Loop {
             ..
         } = controller;
         let reporter = Reporter::new(&config, clock, hooks, recorder, reporting, answering);
-        let observer = Observer::new(&client, clock, &config, &providers, buffers);
+        let observer = Observer::new(&client, clock, &config, &providers, buffers, requests);
         let (executor, outcomes) =
             Executor::new(&client, clock, providers, fence.clone(), &config.calls, config.seed, planted);
         let store = LedgerStore::new(&client, &config);

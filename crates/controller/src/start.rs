@@ -207,12 +207,13 @@ impl Controller {
         let (client, config) = (self.client.clone(), self.config.clone());
         // On the heap: whoever holds our future shall not have to carry the whole loop's.
         let follows = self.config.capacity_buffers.enabled();
-        let buffers = if follows { Some(capacity::served(&client).await) } else { None };
+        let buffers = if follows { Some(capacity::served_buffers(&client).await) } else { None };
+        let requests = config.provisioning_requests.terms(&client).await;
         let counts = Counts::default();
         let (trace, exporting) = traced(self.trace.take(), &counts);
         let reporting = Reporting { writer, trace, counts };
-        let result =
-            Box::pin(Loop::new(self, fence.clone(), reporting, buffers).run(shutdown, leading)).await;
+        let begun = Loop::new(self, fence.clone(), reporting, buffers, requests);
+        let result = Box::pin(begun.run(shutdown, leading)).await;
         // Asked to end because somebody else leads, we leave what is said of the cluster to them.
         let leads = fence.allows(config.call_timeout());
         fence.close();

@@ -11,17 +11,51 @@ use crate::headroom::{Kept, asked_for, not_heard};
 use crate::round::{Round, after};
 use crate::supply::{Supply, Unmet};
 use jiff::SignedDuration;
-use model::{Headroom, Pod, PodPhase, Purpose, Reason, WorkloadKey, request_key};
+use model::{Headroom, HeadroomVerdict, Pod, PodPhase, Purpose, Reason, WorkloadKey, request_key};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Purchases that are tried in one round; each is a solve of its own. The others have their turn in the next round.
-const MOST_TRIALS: u32 = 8;
+const MOST_TRIALS: usize = 8;
 /// When those that had no turn are looked at.
 const NEXT_TURN: SignedDuration = SignedDuration::from_secs(1);
 
+/// A request in its turn.
+struct Turn<'a> {
+    headroom: &'a Headroom,
+    /// Of each part, how many pods are not there yet.
+    counts: Vec<u32>,
+    taken: u32,
+}
+
+impl Turn<'_> {
+    fn look(&self, round: &Round<'_>, supply: &mut Supply) -> Kept {
+        Kept::of(round, supply, self.headroom, &self.counts, self.taken)
+    }
+
+    fn say(&self, round: &mut Round<'_>, verdict: HeadroomVerdict) {
+        round.verdicts.headroom.insert(self.headroom.key.clone(), verdict);
+    }
+
+    /// Holds room for all of it, if there is so much.
+    fn hold_whole(&self, round: &mut Round<'_>, supply: &mut Supply) -> bool {
+        let mark = supply.room.mark();
+        let mut kept = self.look(round, supply);
+        if kept.is_whole() {
+            kept.hold(round, supply, self.headroom);
+            self.say(round, kept.verdict);
+            return true;
+        }
+        supply.room.rollback(mark);
+        false
+    }
+}
+
 /// Serves all that is asked for as a whole. `unmet` is what real pods lack; where a request is bought for, so is that,
 /// and the answer is true.
+///
+/// What can be held whole goes first, and what is only held in part comes after it: else a promise that lost its room
+/// would take the machines that came for a request, which would be bought again and again.
 pub(crate) fn serve(
     round: &mut Round<'_>,
     fleet: &mut Fleet,
@@ -34,39 +68,58 @@ pub(crate) fn serve(
         return false;
     }
     let consumers = consumers(round);
-    let (mut trials, mut bought) = (MOST_TRIALS, false);
-    for headroom in wanted {
+    let turns = wanted.into_iter().map(|headroom| {
         let (counts, taken) = still_to_come(headroom, consumers.get(&headroom.key));
+        Turn { headroom, counts, taken }
+    });
+    let mut turns: Vec<Turn<'_>> = turns.collect();
+    for purpose in [Purpose::Booking, Purpose::Whole, Purpose::Check] {
+        turns.retain(|turn| turn.headroom.purpose != purpose || !turn.hold_whole(round, supply));
+    }
+    for turn in turns.iter().filter(|turn| turn.headroom.purpose != Purpose::Whole) {
         let mark = supply.room.mark();
-        let mut kept = Kept::of(round, supply, headroom, &counts, taken);
-        if kept.is_whole() || headroom.purpose == Purpose::Booking {
-            kept.hold(round, supply, headroom);
-            round.verdicts.headroom.insert(headroom.key.clone(), kept.verdict);
-            continue;
-        }
-        let mut verdict = kept.verdict.clone();
-        if headroom.purpose == Purpose::Whole && (bought || trials == 0) {
-            // It has its turn in the next round; nothing is said of it before.
+        let mut kept = turn.look(round, supply);
+        if turn.headroom.purpose == Purpose::Booking {
+            kept.hold(round, supply, turn.headroom);
+        } else {
             supply.room.rollback(mark);
-            round.wake(after(round.now, NEXT_TURN));
-            continue;
         }
-        if headroom.purpose == Purpose::Whole && fresh.headroom {
-            trials -= 1;
-            match try_to_buy(round, fleet, fresh, supply, (headroom, kept), unmet) {
-                Ok(()) => {
-                    bought = true;
-                    continue;
-                }
+        turn.say(round, kept.verdict);
+    }
+    turns.retain(|turn| turn.headroom.purpose == Purpose::Whole);
+    buy_for(round, fleet, fresh, supply, &turns, unmet)
+}
+
+/// Buys for the first that can be bought for; says of the others why they cannot.
+fn buy_for(
+    round: &mut Round<'_>,
+    fleet: &mut Fleet,
+    fresh: &Freshness,
+    supply: &mut Supply,
+    turns: &[Turn<'_>],
+    unmet: &[Unmet],
+) -> bool {
+    for (number, turn) in turns.iter().enumerate() {
+        if number >= MOST_TRIALS {
+            round.wake(after(round.now, NEXT_TURN));
+            break;
+        }
+        let mark = supply.room.mark();
+        let kept = turn.look(round, supply);
+        let mut verdict = kept.verdict.clone();
+        if fresh.headroom {
+            match try_to_buy(round, fleet, fresh, supply, (turn.headroom, kept), unmet) {
+                // The others have their turn in the next round; nothing is said of them before.
+                Ok(()) => return true,
                 Err(why) => verdict.why = why,
             }
-        } else if headroom.purpose == Purpose::Whole {
+        } else {
             verdict.why = Some(not_heard());
         }
         supply.room.rollback(mark);
-        round.verdicts.headroom.insert(headroom.key.clone(), verdict);
+        turn.say(round, verdict);
     }
-    bought
+    false
 }
 
 /// Buys for everything that waits and for one request. Where a pod of the request is left over, nothing has happened but

@@ -62,9 +62,8 @@ impl<'a> Round<'a> {
 
     /// What this round has bought so far; an order that is handed out again is an earlier one's.
     pub(crate) fn purchases(&self) -> impl Iterator<Item = &Buy> {
-        let earlier = |buy: &Buy| {
-            self.before.scale_ups.get(&buy.pool).is_some_and(|order| order.intent == buy.intent)
-        };
+        let earlier =
+            |buy: &Buy| self.before.scale_ups.get(&buy.pool).is_some_and(|order| order.intent == buy.intent);
         self.steps.iter().filter_map(move |step| match step {
             Step::Buy(buy) if !earlier(buy) => Some(buy),
             _ => None,

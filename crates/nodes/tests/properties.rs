@@ -21,11 +21,20 @@ const POOLS: [&str; 3] = ["small", "large", "gpu"];
 /// One thing that happens between two rounds.
 #[derive(Clone, Debug)]
 enum Event {
-    Pods { count: u8, cpu: u16, gpu: bool, owner: u8, priority: i8, protected: u8 },
+    Pods {
+        count: u8,
+        cpu: u16,
+        gpu: bool,
+        owner: u8,
+        priority: i8,
+        protected: u8,
+    },
     PodEnds(u8),
     Pass(u16),
     Obey,
-    Refuse { code: bool },
+    Refuse {
+        code: bool,
+    },
     PutOff,
     Join(u8),
     Fails(u8),
@@ -33,16 +42,39 @@ enum Event {
     Recovers(u8),
     MachineVanishes(u8),
     Schedule,
-    Budget { owner: u8, allowed: u8 },
-    Resize { pool: u8, min: u8, max: u8 },
-    Rule { rule: u8, pool: u8 },
+    Budget {
+        owner: u8,
+        allowed: u8,
+    },
+    Resize {
+        pool: u8,
+        min: u8,
+        max: u8,
+    },
+    Rule {
+        rule: u8,
+        pool: u8,
+    },
     NoRules,
     Alert(u8),
-    Outlook { owner: u8, minutes: u8, replicas: u8 },
+    Outlook {
+        owner: u8,
+        minutes: u8,
+        replicas: u8,
+    },
     /// Room is asked for as a whole, promised, looked for, kept, or not asked for any more.
-    Headroom { name: u8, purpose: u8, count: u8, cpu: u16 },
+    Headroom {
+        name: u8,
+        purpose: u8,
+        count: u8,
+        cpu: u16,
+    },
     /// Pods come that use a request's room.
-    Consumers { name: u8, count: u8, cpu: u16 },
+    Consumers {
+        name: u8,
+        count: u8,
+        cpu: u16,
+    },
     Restart,
 }
 

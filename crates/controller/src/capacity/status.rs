@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 /// One object is written at most once in this time.
-const INTERVAL: SignedDuration = SignedDuration::from_secs(5);
+pub(super) const INTERVAL: SignedDuration = SignedDuration::from_secs(5);
 
 /// A status as it goes out.
 #[derive(Debug)]
@@ -164,12 +164,16 @@ fn with_nulls(status: &Value) -> Value {
 #[cfg(test)]
 mod tests {
     use super::super::tests::{buffer, name, pods};
-    use super::super::{Capacity, Told};
+    use super::super::{Capacity, Requests, Told};
     use super::*;
 
     #[test]
     fn a_status_is_written_on_change_keeps_times_and_leaves_others_alone() {
-        let mut all = Capacity::new(Some(ApiResource::erase::<api::capacity::CapacityBuffer>(&())), true);
+        let mut all = Capacity::new(
+            Some(ApiResource::erase::<api::capacity::CapacityBuffer>(&())),
+            true,
+            Requests::default(),
+        );
         all.hear(Told::Template(name("t"), pods("500m", None)));
         all.hear(buffer(&json!({"podTemplateRef": {"name": "t"}, "replicas": 3})));
         let mut statuses = BufferStatuses::default();

@@ -68,7 +68,6 @@ impl Source {
         match input {
             Input::Workloads => 4,
             Input::Outlooks => outlooks::SOURCES,
-            Input::Headroom => capacity::SOURCES,
             Input::Volumes => storage::VOLUME_SOURCES,
             Input::Attachments => storage::ATTACHMENT_SOURCES,
             _ => 1,

@@ -1,4 +1,5 @@
-//! Feeds of what headroom is made from: `CapacityBuffer`s, and the templates and workloads that they name.
+//! Feeds of what headroom is made from: `CapacityBuffer`s, `ProvisioningRequest`s, and the templates and workloads that
+//! they name.
 //!
 //! Owns which kinds are watched. What they come to is `capacity`'s, because no single object says it.
 
@@ -19,38 +20,47 @@ use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::sync::Arc;
 
-/// Watches that together are the input.
-pub(super) const SOURCES: usize = 6;
-
+/// Watches of what is followed of both; their places are those in the list. None where nothing is.
 pub(in crate::observe) fn all(
     client: &Client,
     settings: WatchSettings,
-    buffers: &ApiResource,
+    buffers: Option<&ApiResource>,
+    requests: Option<&ApiResource>,
 ) -> Vec<BoxStream<'static, Heard>> {
-    let mut feeds = vec![
-        told(
-            Api::<Object<Value, Value>>::all_with(client.clone(), buffers),
-            (settings, 0, "capacitybuffers"),
-            |object| Told::Buffer(name_of(object), Some(Box::new(object.clone()))),
-            |name| Told::Buffer(name, None),
-        ),
-        told(
+    let mut feeds = Vec::new();
+    if buffers.is_some() || requests.is_some() {
+        feeds.push(told(
             Api::<PodTemplateObject>::all(client.clone()),
-            (settings, 1, "podtemplates"),
+            (settings, feeds.len(), "podtemplates"),
             |object| {
                 let kind = intake::pod_kind(&object.template, None, object.metadata.generation);
                 Told::Template(name_of(object), Some(kind.map(Arc::new)))
             },
             |name| Told::Template(name, None),
-        ),
-    ];
-    for (place, what, kind) in [
-        (2, "deployments", ApiResource::erase::<Deployment>(&())),
-        (3, "statefulsets", ApiResource::erase::<StatefulSet>(&())),
-        (4, "replicasets", ApiResource::erase::<ReplicaSet>(&())),
-        (5, "replicationcontrollers", ApiResource::erase::<ReplicationController>(&())),
+        ));
+    }
+    if let Some(requests) = requests {
+        feeds.push(told(
+            Api::<Object<Value, Value>>::all_with(client.clone(), requests),
+            (settings, feeds.len(), "provisioningrequests"),
+            |object| Told::Request(name_of(object), Some(Box::new(object.clone()))),
+            |name| Told::Request(name, None),
+        ));
+    }
+    let Some(buffers) = buffers else { return feeds };
+    feeds.push(told(
+        Api::<Object<Value, Value>>::all_with(client.clone(), buffers),
+        (settings, feeds.len(), "capacitybuffers"),
+        |object| Told::Buffer(name_of(object), Some(Box::new(object.clone()))),
+        |name| Told::Buffer(name, None),
+    ));
+    for (what, kind) in [
+        ("deployments", ApiResource::erase::<Deployment>(&())),
+        ("statefulsets", ApiResource::erase::<StatefulSet>(&())),
+        ("replicasets", ApiResource::erase::<ReplicaSet>(&())),
+        ("replicationcontrollers", ApiResource::erase::<ReplicationController>(&())),
     ] {
-        feeds.push(workloads(client, settings, place, what, &kind));
+        feeds.push(workloads(client, settings, feeds.len(), what, &kind));
     }
     feeds
 }
