@@ -200,11 +200,17 @@ pub const PERMISSIONS: &[Permission] = &[
     everywhere(
         Feature::Nodes,
         "autoscaling.x-k8s.io",
-        &["capacitybuffers"],
+        &["capacitybuffers", "provisioningrequests"],
         SEE,
         "Headroom that is asked for, and the pods that it is for; read only where its flags are given.",
     ),
-    everywhere(Feature::Nodes, "autoscaling.x-k8s.io", &["capacitybuffers/status"], &["patch"], ""),
+    everywhere(
+        Feature::Nodes,
+        "autoscaling.x-k8s.io",
+        &["capacitybuffers/status", "provisioningrequests/status"],
+        &["patch"],
+        "",
+    ),
     everywhere(Feature::Nodes, "", &["podtemplates"], SEE, ""),
     everywhere(Feature::Nodes, "apps", &["deployments"], SEE, ""),
     everywhere(
