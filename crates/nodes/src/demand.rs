@@ -253,7 +253,10 @@ fn classify(round: &mut Round<'_>, pod: &Pod) -> Class {
     }
     if let Some(name) = &pod.consumes {
         let of = model::request_key(&pod.key.namespace, name);
-        return Class::KeepsRoom(Reason::ConsumesRequest { of });
+        // A request that is still open stands for its pods; of one that has been granted they are the rest.
+        let open = round.cluster.headroom().get(&of).is_some_and(|request| request.purpose.is_whole());
+        let reason = Reason::ConsumesRequest { of };
+        return if open { Class::LeftOut(reason) } else { Class::KeepsRoom(reason) };
     }
     let until = ripe_at(round, pod, pod.created_at);
     if pod.unschedulable_since.is_none() {

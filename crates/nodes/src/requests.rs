@@ -167,7 +167,9 @@ fn consumers<'a>(round: &Round<'a>) -> BTreeMap<WorkloadKey, Vec<&'a Arc<Pod>>> 
 fn still_to_come(headroom: &Headroom, consumers: Option<&Vec<&Arc<Pod>>>) -> (Vec<u32>, u32) {
     let mut counts: Vec<u32> = headroom.parts.iter().map(|part| part.count).collect();
     let mut taken = 0;
-    for pod in consumers.into_iter().flatten() {
+    // Room that is promised is for pods that wait, too: they take it themselves.
+    let counts_as_there = |pod: &&&Arc<Pod>| headroom.purpose == Purpose::Booking || pod.node.is_some();
+    for pod in consumers.into_iter().flatten().filter(counts_as_there) {
         let alike = |at: &usize| headroom.parts[*at].shape.requests == pod.shape.requests;
         let open = || (0..counts.len()).filter(|at| counts[*at] > 0);
         if let Some(at) = open().find(alike).or_else(|| open().next()) {
