@@ -172,7 +172,7 @@ pub struct ProvisioningRequestSpec {
     )]
     #[x_kube(validation = Rule::new("self == oldSelf").message("Value is immutable"))]
     pub provisioning_class_name: String,
-    /// Of both classes ValidUntilSeconds; of checks noRetry and processorInstance.
+    /// Of both classes `ValidUntilSeconds`; of checks noRetry and processorInstance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("maxProperties" = 100))]
     #[x_kube(validation = Rule::new("self == oldSelf").message("Value is immutable"))]
