@@ -160,6 +160,19 @@ fn tell(world: &mut World, owner: u8, minutes: u8, replicas: u8) {
     world.make_outlook(&format!("o{owner}"), &Attributes::of(line.split_whitespace()));
 }
 
+/// Room is asked for, or not any more.
+fn ask_for(world: &mut World, name: u8, purpose: u8, count: u8, cpu: u16) {
+    let name = format!("r{name}");
+    let kinds = ["whole", "whole", "booking", "check", "buffer"];
+    match kinds.get(purpose as usize) {
+        Some(purpose) => {
+            let line = format!("cpu={cpu},{} count={count},1 purpose={purpose}", cpu / 2);
+            world.make_headroom(&name, &Attributes::of(line.split_whitespace()));
+        }
+        None => world.cluster.apply(Change::Headroom(headroom_key(&name), None)),
+    }
+}
+
 fn happen(world: &mut World, number: usize, event: &Event) {
     match event {
         Event::Pods { count, cpu, gpu, owner, priority, protected } => {
@@ -238,15 +251,7 @@ fn happen(world: &mut World, number: usize, event: &Event) {
         }
         Event::Outlook { owner, minutes, replicas } => tell(world, *owner, *minutes, *replicas),
         Event::NoRules => world.cluster.apply(Change::RuleSet(rule_set_key("r"), None)),
-        Event::Headroom { name, purpose, count, cpu } => {
-            let kinds = ["whole", "whole", "booking", "check", "buffer"];
-            let Some(purpose) = kinds.get(*purpose as usize) else {
-                world.cluster.apply(Change::Headroom(headroom_key(&format!("r{name}")), None));
-                return;
-            };
-            let line = format!("cpu={cpu},{} count={count},1 purpose={purpose}", cpu / 2);
-            world.make_headroom(&format!("r{name}"), &Attributes::of(line.split_whitespace()));
-        }
+        Event::Headroom { name, purpose, count, cpu } => ask_for(world, *name, *purpose, *count, *cpu),
         Event::Consumers { name, count, cpu } => {
             for at in 0..*count {
                 let line = format!("cpu={cpu} consumes=r{name}");
