@@ -173,6 +173,13 @@ fn ask_for(world: &mut World, name: u8, purpose: u8, count: u8, cpu: u16) {
     }
 }
 
+/// Pods come that use a request's room.
+fn use_room(world: &mut World, number: usize, name: u8, count: u8, cpu: u16) {
+    let line = format!("cpu={cpu} consumes=r{name}");
+    let a = Attributes::of(line.split_whitespace());
+    (0..count).for_each(|at| world.make_pod(&format!("c{number}-{at}"), &a));
+}
+
 fn happen(world: &mut World, number: usize, event: &Event) {
     match event {
         Event::Pods { count, cpu, gpu, owner, priority, protected } => {
@@ -252,12 +259,7 @@ fn happen(world: &mut World, number: usize, event: &Event) {
         Event::Outlook { owner, minutes, replicas } => tell(world, *owner, *minutes, *replicas),
         Event::NoRules => world.cluster.apply(Change::RuleSet(rule_set_key("r"), None)),
         Event::Headroom { name, purpose, count, cpu } => ask_for(world, *name, *purpose, *count, *cpu),
-        Event::Consumers { name, count, cpu } => {
-            for at in 0..*count {
-                let line = format!("cpu={cpu} consumes=r{name}");
-                world.make_pod(&format!("c{number}-{at}"), &Attributes::of(line.split_whitespace()));
-            }
-        }
+        Event::Consumers { name, count, cpu } => use_room(world, number, *name, *count, *cpu),
         Event::Restart => {
             world.ledger.epoch += 1;
             world.open.clear();
