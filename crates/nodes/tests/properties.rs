@@ -173,6 +173,16 @@ fn ask_for(world: &mut World, name: u8, purpose: u8, count: u8, cpu: u16) {
     }
 }
 
+/// One machine that is being made is not.
+fn fail_one(world: &mut World, pool: &model::PoolId) {
+    let making: Vec<_> = world.cluster.machines_of(pool).map(Arc::clone).collect();
+    if let Some(machine) = making.iter().find(|machine| machine.state == MachineState::Creating) {
+        let mut failed = model::Machine::clone(machine);
+        failed.state = MachineState::Failed { code: "SoldOut".into(), message: "none".into() };
+        world.cluster.apply(Change::Machine(failed.id.clone(), Some(Arc::new(failed))));
+    }
+}
+
 /// Pods come that use a request's room.
 fn use_room(world: &mut World, number: usize, name: u8, count: u8, cpu: u16) {
     let line = format!("cpu={cpu} consumes=r{name}");
@@ -213,15 +223,7 @@ fn happen(world: &mut World, number: usize, event: &Event) {
             world.answer(&OutcomeKind::Deferred { until, why: "busy".into() }, |_| true);
         }
         Event::Join(pool) => world.join(POOLS[*pool as usize], 2),
-        Event::Fails(pool) => {
-            let making: Vec<_> =
-                world.cluster.machines_of(&pool_id(POOLS[*pool as usize])).map(Arc::clone).collect();
-            if let Some(machine) = making.iter().find(|machine| machine.state == MachineState::Creating) {
-                let mut failed = model::Machine::clone(machine);
-                failed.state = MachineState::Failed { code: "SoldOut".into(), message: "none".into() };
-                world.cluster.apply(Change::Machine(failed.id.clone(), Some(Arc::new(failed))));
-            }
-        }
+        Event::Fails(pool) => fail_one(world, &pool_id(POOLS[*pool as usize])),
         Event::NotReady(n) | Event::Recovers(n) => {
             let (name, since) = (nth(world.cluster.nodes().keys().cloned(), *n), world.now);
             let ready = matches!(event, Event::Recovers(_));
