@@ -4,6 +4,7 @@
 //! bought. What it finds is carried out like every replacement: the machines are bought in the next round, and those
 //! that go wait until their pods have room. One batch at a time, so that no batch counts on what another has bought.
 
+use crate::binding;
 use crate::claims::{self, Fnv};
 use crate::fleet::{Fleet, FleetNode, PoolAccount};
 use crate::freshness::Freshness;
@@ -14,7 +15,8 @@ use crate::supply::{Supply, class_of};
 use crate::worth::{self, Saving, Worth};
 use jiff::SignedDuration;
 use model::{CapacityType, NodeName, Pod, PoolId, RemovalCause, Searched};
-use packing::{ClassIx, Leaver, Market, SpotIx, Terms};
+use packing::solve::{Answer, Effort, Machine};
+use packing::{ClassIx, Exchange, Group, Leaver, Market, SpotIx, Terms};
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -107,8 +109,62 @@ pub(crate) fn find(
         )
     });
     round.ledger.searched = Some(Searched { picture, at: round.now, declined: declined.collect() });
-    let sets = found.exchanges.into_iter().map(|exchange| exchange.leavers);
-    sets.map(|leavers| leavers.into_iter().map(|at| of[at]).collect()).collect()
+    let mut sets = Vec::new();
+    for exchange in found.exchanges {
+        if still_saves(supply, &market, &terms, &leavers, &exchange) {
+            sets.push(exchange.leavers.into_iter().map(|at| of[at]).collect());
+        }
+    }
+    sets
+}
+
+/// Whether an exchange is worth it by what will be bought for it: as many machines as the scheduler needs for the pods,
+/// which may be more than the search has found to do. Else the same machines would be replaced again and again.
+fn still_saves(
+    supply: &mut Supply,
+    market: &Market,
+    terms: &Terms,
+    leavers: &[Leaver],
+    exchange: &Exchange,
+) -> bool {
+    if exchange.machines.is_empty() {
+        return true;
+    }
+    let mut counts: BTreeMap<ClassIx, u32> = BTreeMap::new();
+    for (class, count) in exchange.machines.iter().flat_map(|machine| &machine.pods) {
+        *counts.entry(*class).or_default() += count;
+    }
+    let groups: Vec<Group> =
+        counts.iter().map(|(class, count)| Group { class: *class, count: *count }).collect();
+    let numbers: BTreeMap<ClassIx, usize> = counts.into_keys().zip(0..).collect();
+    let question = supply.room.question(market, &groups);
+    let bought = exchange.machines.iter().map(|machine| Machine {
+        offering: machine.make,
+        options: machine.options.clone(),
+        pods: machine.pods.iter().map(|(class, count)| (numbers[class], *count)).collect(),
+    });
+    let machines: Vec<Machine> = bought.collect();
+    let price = machines.iter().map(|machine| question.problem.offerings[machine.offering].price).sum();
+    let planned = Answer { machines, price, ..Answer::default() };
+    let order: Vec<usize> = (0..groups.len()).collect();
+    let settled = binding::settle(&question, &order, Effort::default(), planned);
+    let dearer = settled.price.saturating_sub(price);
+    let saving = exchange.saving.saturating_sub(dearer);
+    let all: u64 = exchange.leavers.iter().map(|at| leavers[*at].price).sum();
+    let mut companies: BTreeMap<usize, (u64, u64, u64)> = BTreeMap::new();
+    for leaver in exchange.leavers.iter().map(|at| &leavers[*at]) {
+        let pods: u64 = leaver.moving.iter().map(|(_, count)| u64::from(*count)).sum();
+        let of = companies.entry(leaver.company).or_default();
+        *of = (of.0 + leaver.price, of.1 + pods, of.2.max(leaver.least_permille));
+    }
+    let agrees = |(company, (cost, pods, own)): (usize, (u64, u64, u64))| {
+        let share = u128::from(saving) * u128::from(cost) / u128::from(all.max(1));
+        let share = u64::try_from(share).unwrap_or(u64::MAX);
+        terms.hurdles.get(company).is_none_or(|hurdle| hurdle.is_reached(share, pods, own))
+    };
+    saving > 0
+        && u128::from(saving) * 1000 >= u128::from(all) * u128::from(terms.least_permille)
+        && companies.into_iter().all(agrees)
 }
 
 /// All that a search looks at, as a number: what is free where, what may move from where, and what is for sale.
