@@ -364,7 +364,7 @@ fn workload(moment: Moment<'_>, namespace: &str, name: &str) -> Option<(String, 
     });
     let because = because.chain(ahead);
     Some((
-        format!("{running} pods have a node, {waiting} wait for one, {wanted} are wanted"),
+        format!("pods wanted: {wanted}, on nodes: {running}, waiting for one: {waiting}"),
         because.collect(),
     ))
 }

@@ -8,7 +8,7 @@ use crate::conditions;
 use api::kapacity::{HorizontalPortrait, IntelligentHorizontalPodAutoscaler as Ihpa, PortraitForecast};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use workloads::{Autoscaler, Decision, Portrait, Reading, read};
@@ -20,14 +20,14 @@ const MOST_MOMENTS: usize = 240;
 const SAME_AGAIN: SignedDuration = SignedDuration::from_secs(60);
 
 /// All autoscalers, as far as they are shown.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Pictures {
     pub autoscalers: Vec<AutoscalerView>,
     pub total: usize,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AutoscalerView {
     /// With its namespace.
@@ -36,8 +36,8 @@ pub struct AutoscalerView {
     pub min: i32,
     pub max: i32,
     /// Values are computed and nothing is changed, or it is paused.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub stands_still: Option<&'static str>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stands_still: Option<String>,
     pub online: Option<i32>,
     pub desired: Option<i32>,
     /// The portrait that counts.
@@ -53,17 +53,17 @@ pub struct AutoscalerView {
     pub lately: Vec<MomentView>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PortraitView {
     pub provider: String,
     pub priority: i32,
     pub replicas: Option<u32>,
     pub until: Option<Timestamp>,
-    pub problem: Option<Arc<str>>,
+    pub problem: Option<String>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PointView {
     pub at: Timestamp,
@@ -72,7 +72,7 @@ pub struct PointView {
 }
 
 /// How it stood at one moment.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MomentView {
     pub at: Timestamp,
@@ -129,7 +129,7 @@ impl Memory {
                 priority: source.priority,
                 replicas: reading.value.as_ref().map(|value| value.replicas),
                 until: reading.value.and_then(|value| value.expires),
-                problem: reading.problem,
+                problem: reading.problem.map(|problem| problem.to_string()),
             })
             .collect();
         remembered.add(MomentView { at: now, online, desired: decision.target, forecast });
@@ -176,7 +176,8 @@ fn view(
         target: format!("{} {}", spec.scale_target_ref.kind, spec.scale_target_ref.name),
         min: spec.min_replicas,
         max: spec.max_replicas,
-        stands_still: if spec.paused { Some("paused") } else { preview.then_some("preview") },
+        stands_still: if spec.paused { Some("paused") } else { preview.then_some("preview") }
+            .map(str::to_owned),
         online: status.current_replicas,
         desired: status.desired_replicas,
         follows: status.current_portrait_value.map(|value| value.provider),

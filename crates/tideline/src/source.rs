@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use kube::Client;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
+use scaler::{AutoscalerView, Pictures};
 use serde::de::DeserializeOwned;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -91,6 +92,22 @@ impl Source {
                 answer => answer,
             }
         })
+    }
+
+    /// What scales a workload, where a controller of these days is asked and something does.
+    pub(crate) fn autoscalers_of(&self, namespace: &str, name: &str) -> Vec<AutoscalerView> {
+        if self.is_journal() {
+            return Vec::new();
+        }
+        let ask = || runtime()?.block_on(async { self.asking().await?.get("/api/v1/workloads").await });
+        // It is told beside the answer: one that does not come takes nothing away from that.
+        let told: Result<Option<Pictures>, CommandError> = ask();
+        let all = told.ok().flatten().unwrap_or_default().autoscalers;
+        let ours = |one: &AutoscalerView| {
+            let of_namespace = one.name.split_once('/').is_some_and(|(known, _)| known == namespace);
+            of_namespace && one.target.split_once(' ').is_some_and(|(_, target)| target == name)
+        };
+        all.into_iter().filter(ours).collect()
     }
 
     /// What the controller wants to see.

@@ -183,7 +183,7 @@ async fn nodes_follow_a_deployment_up_and_down() {
     assert!(state["decisions"][0]["what"].as_str().unwrap().contains("general"), "{state}");
 
     sandbox.explains("pod", nth_pod(&pods, 0).await.as_str(), "is on node general-");
-    sandbox.explains("workload", "nginx", "50 pods have a node, 0 wait for one, 50 are wanted");
+    sandbox.explains("workload", "nginx", "pods wanted: 50, on nodes: 50, waiting for one: 0");
     sandbox.explains("pool", "general", "grow pool general");
     let status = sandbox.told(&["status", "--nodes"]);
     assert!(status.contains("7 nodes ready") && status.contains("general-2"), "{status}");

@@ -7,6 +7,8 @@ use crate::error::CommandError;
 use crate::source::Source;
 use clap::ValueEnum;
 use controller::{Because, Explanation, Subject};
+use jiff::Timestamp;
+use scaler::AutoscalerView;
 use std::fmt::Write as _;
 
 /// Explains a pod, node, pool, workload, headroom or decision: why it is so, until when, what would change it.
@@ -54,7 +56,15 @@ enum Output {
 pub(crate) fn run(arguments: &Arguments) -> Result<(), CommandError> {
     let explanation = arguments.source.explanation(&subject(arguments))?;
     match arguments.output {
-        Output::Text => print(&text(&explanation)),
+        Output::Text => {
+            let mut text = text(&explanation);
+            if let Subject::Workload { namespace, name } = subject(arguments) {
+                for one in arguments.source.autoscalers_of(&namespace, &name) {
+                    autoscaler(&mut text, &one, explanation.now);
+                }
+            }
+            print(&text)
+        }
         Output::Json => {
             let text = serde_json::to_string_pretty(&explanation).map_err(|error| CommandError::Encode {
                 what: "the explanation".into(),
@@ -115,9 +125,77 @@ fn say(text: &mut String, because: &Because) {
     }
 }
 
+/// What an autoscaler makes of the workload.
+fn autoscaler(text: &mut String, one: &AutoscalerView, now: Timestamp) {
+    let count = |count: Option<i32>| count.map_or_else(|| "?".to_owned(), |count| count.to_string());
+    let still =
+        one.stands_still.as_ref().map_or_else(String::new, |why| format!("; {why}: nothing is changed"));
+    // Writing to a String does not fail.
+    let _ = writeln!(
+        text,
+        "\nscaled by IHPA {}: {} online of {} wanted, between {} and {}{still}",
+        one.name,
+        count(one.online),
+        count(one.desired),
+        one.min,
+        one.max
+    );
+    for problem in &one.problems {
+        let _ = writeln!(text, "  ! {problem}");
+    }
+    for portrait in &one.portraits {
+        let counts = if one.follows.as_ref() == Some(&portrait.provider) { ", which counts" } else { "" };
+        let says =
+            portrait.replicas.map_or_else(|| "nothing now".to_owned(), |replicas| replicas.to_string());
+        let until = portrait.until.map_or_else(String::new, |until| format!(" until {until:.0}"));
+        let problem = portrait.problem.as_ref().map_or_else(String::new, |problem| format!(": {problem}"));
+        let (provider, priority) = (&portrait.provider, portrait.priority);
+        let _ = writeln!(text, "  {provider} (priority {priority}) says {says}{until}{counts}{problem}");
+    }
+    for forecast in &one.forecasts {
+        let (trust, error) = (&forecast.trust, forecast.error_percent);
+        let _ = writeln!(text, "  forecast by {}: {trust}; mean error lately {error} %", forecast.model);
+    }
+    if let Some(next) = one.next_change.as_ref().filter(|next| next.at > now) {
+        let to = next.replicas.map_or_else(String::new, |replicas| format!(" to {replicas}"));
+        let _ = writeln!(text, "  changes{to} at {:.0}, as far as is known now", next.at);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_autoscaler_is_told_with_each_portrait() {
+        let portrait = |provider: &str, replicas| scaler::PortraitView {
+            provider: provider.into(),
+            priority: 1,
+            replicas,
+            until: None,
+            problem: None,
+        };
+        let at = Timestamp::from_second(60).unwrap();
+        let one = AutoscalerView {
+            name: "shop/web".into(),
+            min: 1,
+            max: 9,
+            online: Some(2),
+            desired: Some(3),
+            follows: Some("Static".into()),
+            portraits: vec![portrait("Static", Some(3)), portrait("Cron", None)],
+            next_change: Some(scaler::PointView { at, replicas: Some(5), provider: None }),
+            ..AutoscalerView::default()
+        };
+        let mut told = String::new();
+        autoscaler(&mut told, &one, Timestamp::UNIX_EPOCH);
+        assert_eq!(
+            told,
+            "\nscaled by IHPA shop/web: 2 online of 3 wanted, between 1 and 9\n  Static (priority 1) says 3, which \
+             counts\n  Cron (priority 1) says nothing now\n  changes to 5 at 1970-01-01T00:01:00Z, as far as is known \
+             now\n"
+        );
+    }
 
     #[test]
     fn a_reason_is_told_with_its_end_and_its_fix() {

@@ -8,6 +8,7 @@ use crate::source::Source;
 use crate::table::Table;
 use clap::ValueEnum;
 use controller::{NodeState, NodeView, StateView};
+use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -109,7 +110,7 @@ fn headline(state: &StateView) -> String {
         cost = cost.saturating_add(pool.price_micro_usd_per_hour.saturating_mul(machines));
     }
     let mut text = format!(
-        "{}{} at {:.0}: {} nodes ready, {} coming, {} going, {} not ready; {} pods wait",
+        "{}{} at {:.0}: nodes ready: {}, coming: {}, going: {}, not ready: {}; pods that wait: {}",
         if state.leading { "leading" } else { "standing by" },
         if state.dry_run { " (dry run: nothing is done)" } else { "" },
         state.now,
@@ -211,19 +212,26 @@ fn upcoming(state: &StateView) -> String {
     }
     let mut table = Table::new(&["NEXT", "WHAT, UNLESS SOMETHING CHANGES BEFORE"]);
     for one in state.upcoming.iter().take(MOST_ROWS) {
-        table.row([one.at.strftime("%H:%M:%S").to_string(), one.what.clone()]);
+        table.row([moment(one.at, state.now), one.what.clone()]);
     }
     format!("\n{}", table.text())
+}
+
+/// The time of day in UTC, with the day where it is another than now.
+fn moment(at: Timestamp, now: Timestamp) -> String {
+    let same_day = at.strftime("%F").to_string() == now.strftime("%F").to_string();
+    at.strftime(if same_day { "%H:%M:%S" } else { "%m-%d %H:%M:%S" }).to_string()
 }
 
 fn decisions(state: &StateView) -> String {
     if state.decisions.is_empty() {
         return String::new();
     }
-    let mut table = Table::new(&["DECIDED", "WHAT", "OUTCOME"]);
+    // What is long stands last; by its name a decision is explained.
+    let mut table = Table::new(&["DECIDED", "NAME", "OUTCOME", "WHAT"]);
     for decision in state.decisions.iter().take(MOST_ROWS) {
-        let at = decision.at.strftime("%H:%M:%S").to_string();
-        table.row([at, decision.what.clone(), decision.reason.clone().unwrap_or_default()]);
+        let outcome = decision.reason.clone().unwrap_or_else(|| "under way".to_owned());
+        table.row([moment(decision.at, state.now), decision.intent.clone(), outcome, decision.what.clone()]);
     }
     format!("\n{}", table.text())
 }
@@ -267,7 +275,7 @@ mod tests {
         let told = text(&state, true);
         assert!(
             told.starts_with(
-                "leading at 1970-01-01T00:00:00Z: 1 nodes ready, 0 coming, 0 going, 0 not ready; 1 pods wait; \
+                "leading at 1970-01-01T00:00:00Z: nodes ready: 1, coming: 0, going: 0, not ready: 0; pods that wait: 1; \
                  0.0960 USD an hour\n"
             ),
             "{told}"
