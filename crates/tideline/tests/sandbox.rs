@@ -186,7 +186,7 @@ async fn nodes_follow_a_deployment_up_and_down() {
     sandbox.explains("workload", "nginx", "pods wanted: 50, on nodes: 50, waiting for one: 0");
     sandbox.explains("pool", "general", "grow pool general");
     let status = sandbox.told(&["status", "--nodes"]);
-    assert!(status.contains("7 nodes ready") && status.contains("general-2"), "{status}");
+    assert!(status.contains("nodes ready: 7") && status.contains("general-2"), "{status}");
     let unknown = sandbox.run(&["explain", "node", "nosuch"]);
     assert!(!unknown.status.success());
     assert!(String::from_utf8_lossy(&unknown.stderr).contains("nothing is known of node nosuch"));
