@@ -48,6 +48,7 @@ mod round;
 mod rules;
 mod settled;
 mod soft_taints;
+mod spreading;
 mod supply;
 mod unready_gate;
 mod utilization;

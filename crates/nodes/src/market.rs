@@ -11,6 +11,7 @@ use crate::fleet::{Fleet, PoolAccount};
 use crate::growth::{self, Candidate};
 use crate::launches::{self, Sales, Sold};
 use crate::round::Round;
+use crate::spreading;
 use crate::supply::{self, Unmet};
 use model::{
     DirectPool, Flavour, Labels, MinValuesPolicy, PodNames, PoolId, PoolLimits, PoolRejection, ResourceName,
@@ -66,6 +67,7 @@ pub(crate) fn buy(
             let refused = all.map(|key| (key, PoolRejection::TooManyResources)).collect();
             return (refused, fair.sales);
         };
+        answer = spreading::spread_out(room, &mut fair.market, &groups, answer, effort);
         if fair.stalls.iter().all(|stall| stall.candidate.is_none()) {
             answer = binding::settle(&question, &bound_in(round, unmet), effort, answer);
         }

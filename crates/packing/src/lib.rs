@@ -20,7 +20,7 @@ mod wishes;
 pub use consolidation::{Consolidation, Declined, Exchange, Hurdle, Leaver, Replacement, Terms};
 pub use filters::{Around, Ask, FILTERS, Filter, first_lasting_rejection, first_rejection, rejections};
 pub use message::{FailedScheduling, named_nodes};
-pub use room::{ClassIx, Make, Mark, Market, Placed, Question, Room, SpotIx};
+pub use room::{ClassIx, Distance, Make, Mark, Market, Placed, Question, Room, SpotIx};
 pub use template::{Group, Template, size_units};
 pub use view::NodeView;
 pub use vocabulary::Vocabulary;

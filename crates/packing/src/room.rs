@@ -14,7 +14,7 @@ mod topology;
 mod volumes;
 mod wishes;
 
-pub use market::{Make, Market, Question};
+pub use market::{Distance, Make, Market, Question};
 pub(crate) use topology::{Spread, Topology};
 
 use crate::filters::inter_pod_affinity::{self, Terms};

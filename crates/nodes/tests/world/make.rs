@@ -6,9 +6,10 @@ use model::{
     Bytes, Change, DaemonSet, DaemonSetKey, Effect, Headroom, HeadroomPart, HostPort, LabelSelector, Labels,
     LocalVolume, Machine, MachineId, MachineState, MicroUsdPerHour, MilliCpu, Node, NodeCondition,
     NodeInclusion, NodeName, NodeSelectorTerm, NodeTemplate, Operator, Owner, Pdb, PdbKey, Pod, PodKey,
-    PodPhase, PodShape, PodTerm, Pool, PoolOptions, Profile, ProviderKind, Purpose, Readiness, Requirement,
-    ResourceName, Resources, SafeToEvict, SpreadConstraint, Taint, Toleration, TolerationOperator,
-    UnboundVolume, UnhealthyPodEviction, UnmodelledRule, VolumeNeeds, VolumeRefusal, Workload, WorkloadKey,
+    PodPhase, PodShape, PodTerm, Pool, PoolOptions, Preferences, Profile, ProviderKind, Purpose, Readiness,
+    Requirement, ResourceName, Resources, SafeToEvict, SpreadConstraint, Taint, Toleration,
+    TolerationOperator, UnboundVolume, UnhealthyPodEviction, UnmodelledRule, VolumeNeeds, VolumeRefusal,
+    Weighted, Workload, WorkloadKey,
 };
 use std::sync::Arc;
 
@@ -428,6 +429,13 @@ pub(super) fn shape(a: &Attributes<'_>, unmodelled: Vec<UnmodelledRule>) -> PodS
         spread: a.get("spread").map(|text| spread(text, &own)).into_iter().collect(),
         pod_affinity: a.get("near").map(|key| near(key, &own)).into_iter().collect(),
         pod_anti_affinity: a.get("apart").map(|key| near(key, &own)).into_iter().collect(),
+        preferences: Preferences {
+            spread: a.get("like-spread").map(|text| spread(text, &own)).into_iter().collect(),
+            pod_anti_affinity: (a.get("like-apart").map(|key| near(key, &own)).into_iter())
+                .map(|term| Weighted { weight: 1, term })
+                .collect(),
+            ..Preferences::default()
+        },
         volumes: volumes(a),
         unmodelled,
         ..Default::default()

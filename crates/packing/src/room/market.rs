@@ -40,6 +40,18 @@ pub struct Market {
     pub max_new: Option<u32>,
     /// What pods prefer is not looked at.
     pub ignores_wishes: bool,
+    pub distance: Distance,
+}
+
+/// How much of soft distance between pods is asked for, over domains larger than a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Distance {
+    #[default]
+    None,
+    /// `ScheduleAnyway` spreading.
+    Spread,
+    /// Preferred anti-affinity too.
+    All,
 }
 
 /// A problem, and the names of what it holds as numbers.
@@ -190,8 +202,9 @@ impl<'r> Draft<'r> {
     /// What a class would like of a machine, in the order in which it is given up: lighter terms first, at equal
     /// weight nearness to pods before kinds of nodes.
     ///
-    /// Preferred distance from pods and `ScheduleAnyway` spreading are not asked for: whoever got them would keep out
-    /// pods that can do without, so that some would be left. The scheduler heeds them where it binds.
+    /// Preferred distance from pods and `ScheduleAnyway` spreading are only asked for where the market says so: whoever
+    /// gets them keeps out pods that can do without, so that some may be left. They are given up before all else, the
+    /// spreading last, and its last constraint first.
     fn preferences(&mut self, class: ClassIx, shape: &Arc<PodShape>) -> Vec<Soft> {
         let wishes = &shape.preferences;
         let namespace = Arc::clone(self.room.namespace_of(class));
@@ -210,7 +223,38 @@ impl<'r> Draft<'r> {
             softs.extend(only.map(|only| (wish.weight, 1, soft_of(only))));
         }
         softs.sort_by_key(|(weight, order, _)| (*weight, *order));
-        softs.into_iter().map(|(.., soft)| soft).collect()
+        let distance = match self.market.distance {
+            Distance::None => Vec::new(),
+            Distance::Spread | Distance::All => self.distance(class, shape),
+        };
+        distance.into_iter().chain(softs.into_iter().map(|(.., soft)| soft)).collect()
+    }
+
+    /// Distance from other pods as wishes. On one node a pod can always be alone, at the price of a node: that is left
+    /// to the scheduler.
+    fn distance(&mut self, class: ClassIx, shape: &PodShape) -> Vec<Soft> {
+        let wishes = &shape.preferences;
+        let namespace = Arc::clone(self.room.namespace_of(class));
+        let set = self.room.classes.key(class.0).set;
+        let mut apart: Vec<_> = wishes.pod_anti_affinity.iter().collect();
+        apart.sort_by_key(|wish| wish.weight);
+        let mut rules = Vec::new();
+        for wish in apart.into_iter().filter(|_| self.market.distance == Distance::All) {
+            let (counter, _) = self.room.single_term(&wish.term, &namespace, set);
+            rules.push(Rule::Anti { tally: self.tally(counter) });
+        }
+        for constraint in wishes.spread.iter().rev() {
+            for spread in self.room.spread_of(shape, std::slice::from_ref(constraint), &namespace, set) {
+                let tally = self.tally(spread.counter);
+                rules.push(Rule::Spread {
+                    tally,
+                    max_skew: spread.max_skew,
+                    min_domains: spread.min_domains,
+                });
+            }
+        }
+        rules.retain(|rule| self.tallies[rule.tally()].key != HOSTNAME);
+        rules.into_iter().map(Soft::Rule).collect()
     }
 
     /// Machines without taints that a pod would rather not be on.
