@@ -67,10 +67,11 @@ pub(crate) fn buy(
             let refused = all.map(|key| (key, PoolRejection::TooManyResources)).collect();
             return (refused, fair.sales);
         };
-        answer = spreading::spread_out(room, &mut fair.market, &groups, answer, effort);
-        if fair.stalls.iter().all(|stall| stall.candidate.is_none()) {
-            answer = binding::settle(&question, &bound_in(round, unmet), effort, answer);
-        }
+        answer = if fair.stalls.iter().all(|stall| stall.candidate.is_none()) {
+            binding::settle(&question, &bound_in(round, unmet), effort, answer)
+        } else {
+            spreading::spread_out(room, &mut fair.market, &groups, answer, effort)
+        };
         let kept_off = fair.carry_out(round, fleet, room, candidates, unmet, &answer);
         if turn == 0 && !kept_off && fair.appraisal.is_price() {
             round.growth.bound = model::MicroUsdPerHour(answer.bound);
