@@ -438,7 +438,6 @@ pub(super) fn shape(a: &Attributes<'_>, unmodelled: Vec<UnmodelledRule>) -> PodS
         },
         volumes: volumes(a),
         unmodelled,
-        ..Default::default()
     }
 }
 
