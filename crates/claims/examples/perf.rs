@@ -1,6 +1,6 @@
 //! Karpenter's published scenarios on the embedded cluster: how long, how much, how full.
 //!
-//! `cargo run --release -p claims --example perf [-- NAME]`. Time passes only where somebody waits, so a scenario's time
+//! `cargo xtask perf [NAME]`. Time passes only where somebody waits, so a scenario's time
 //! is boot, drains and our own waits; what our work costs is told as processor time and memory of the whole process, API
 //! server, scheduler and kubelets included.
 
@@ -24,8 +24,18 @@ const LONGEST: Duration = Duration::from_hours(2);
 /// Nothing has changed for so long: it has come to rest.
 const AT_REST: u32 = 300;
 
-/// A Deployment: name, replicas, millicores, MiB, and whether one node takes only one of them.
-type Load = (&'static str, u32, u32, u32, bool);
+/// How many pods of a Deployment a node takes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Company {
+    Any,
+    /// As many as another node, or one more.
+    Spread,
+    /// One.
+    Alone,
+}
+
+/// A Deployment: name, replicas, millicores, MiB, and how many of it a node takes.
+type Load = (&'static str, u32, u32, u32, Company);
 
 struct Cluster {
     _sandbox: Sandbox,
@@ -67,12 +77,16 @@ impl Cluster {
         Self { _sandbox: sandbox, client, clock }
     }
 
-    async fn deploy(&self, (name, replicas, milli, mebi, alone): &Load) {
+    async fn deploy(&self, (name, replicas, milli, mebi, company): &Load) {
         let labels = json!({"app": name});
         let container = json!({"name": "main", "image": "none",
             "resources": {"requests": {"cpu": format!("{milli}m"), "memory": format!("{mebi}Mi")}}});
         let mut pod = json!({"containers": [container]});
-        if *alone {
+        if *company == Company::Alone {
+            pod["affinity"] = json!({"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [
+                {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": labels}}]}});
+        }
+        if *company == Company::Spread {
             pod["topologySpreadConstraints"] = json!([{"maxSkew": 1, "topologyKey": "kubernetes.io/hostname",
                 "whenUnsatisfiable": "DoNotSchedule", "labelSelector": {"matchLabels": labels}}]);
         }
@@ -217,17 +231,18 @@ fn main() {
     let wide: Vec<Load> = (0..30)
         .map(|number| {
             let name: &'static str = Box::leak(format!("wide-{number}").into_boxed_str());
-            (name, 33, 100 + 100 * (number % 9), 128 + 256 * (number % 7), false)
+            (name, 33, 100 + 100 * (number % 9), 128 + 256 * (number % 7), Company::Any)
         })
         .collect();
-    let scenarios: [(&str, Vec<Load>); 4] = [
-        ("basic", vec![("small", 500, 900, 3100, false), ("large", 500, 3500, 28 * 1024, false)]),
+    let pair = |each, company| -> Vec<Load> {
+        vec![("small", each, 900, 3100, company), ("large", each, 3500, 28 * 1024, company)]
+    };
+    let scenarios: [(&str, Vec<Load>); 5] = [
+        ("basic", pair(500, Company::Any)),
         ("wide", wide),
-        ("hostname spread", vec![("small", 500, 900, 3100, true), ("large", 500, 3500, 28 * 1024, true)]),
-        (
-            "hostname spread XL",
-            vec![("small", 1000, 900, 3100, true), ("large", 1000, 3500, 28 * 1024, true)],
-        ),
+        ("self anti-affinity", vec![("single", 500, 900, 3100, Company::Alone)]),
+        ("hostname spread", pair(500, Company::Spread)),
+        ("hostname spread XL", pair(1000, Company::Spread)),
     ];
     println!("| scenario | time | nodes | cpu/memory asked for | processor time | peak memory |");
     println!("| --- | --- | --- | --- | --- | --- |");

@@ -16,6 +16,10 @@ const MOST_ADDITIONS: u32 = 4;
 const MOST_MAKES: usize = 3;
 /// A mixture must save one in so many to be worth that it is uncertain; as where machines are replaced by cheaper ones.
 const WORTH: u64 = 20;
+/// A mixture that takes no more than one in so many on top is near enough to what was planned.
+const TRIFLE: u64 = 50;
+/// Steps of search for each of the other ways.
+const MOST_STEPS: u64 = 20_000;
 /// Memory is in bytes: proportions are kept in whole numbers.
 const PROPORTION: u128 = 1 << 64;
 /// Pods, and kinds of pods times machines: beyond it the courses would take longer than the purchase.
@@ -28,7 +32,12 @@ const MOST_LOOKS: u64 = 4_000_000;
 pub(crate) fn settle(question: &Question, order: &[usize], effort: Effort, answer: Answer) -> Answer {
     let courses = Courses::of(question, order);
     let Some(left) = courses.left_over(&question.problem, &answer) else { return answer };
+    // What is asked here is a choice between coarse ways; polishing each of them would cost more than it brings.
+    let effort = Effort { steps: effort.steps.min(MOST_STEPS), ..effort };
     let mixed = widened(&courses, &question.problem, effort, answer.clone(), left);
+    if let Some(mixed) = mixed.as_ref().filter(|mixed| mixed.price - answer.price <= answer.price / TRIFLE) {
+        return mixed.clone();
+    }
     let alike = courses.alike(&question.problem, &answer).into_iter().filter_map(|problem| {
         let other = solve(&problem, effort).ok().filter(|other| other.unplaced.is_empty())?;
         match courses.left_over(&problem, &other) {

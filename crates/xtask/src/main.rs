@@ -58,6 +58,11 @@ enum Chore {
         /// Only rows whose name contains this, without the long simulation
         only: Option<String>,
     },
+    /// Runs Karpenter's published scenarios on the embedded cluster and prints one table (release build).
+    Perf {
+        /// Only the scenario of this name.
+        only: Option<String>,
+    },
     /// Counts the instructions of decisions under valgrind and holds them against tests/instructions.txt (after a build).
     Instructions {
         /// Writes the figures anew.
@@ -86,6 +91,12 @@ fn main() -> ExitCode {
             ["run", "--quiet", "--package", "fidelity", "--"].into_iter().map(str::to_owned).chain(arguments),
         ),
         Chore::Bench { only } => bench::run(only.as_deref()),
+        Chore::Perf { only } => cargo(
+            ["run", "--quiet", "--release", "--package", "claims", "--example", "perf", "--"]
+                .into_iter()
+                .map(str::to_owned)
+                .chain(only),
+        ),
         Chore::Instructions { update } => bench::instructions::run(update),
         Chore::Ci => run::command("bash", [".ci/run"]),
     };
