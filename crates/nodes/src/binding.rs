@@ -22,8 +22,8 @@ const TRIFLE: u64 = 50;
 const MOST_STEPS: u64 = 20_000;
 /// Memory is in bytes: proportions are kept in whole numbers.
 const PROPORTION: u128 = 1 << 64;
-/// Pods, and kinds of pods times machines: beyond it the courses would take longer than the purchase.
-const MOST_LOOKS: u64 = 4_000_000;
+/// Pods of one purchase: beyond it the courses would take longer than the purchase may.
+const MOST_PODS: u64 = 2_000;
 
 /// The answer as it is bought: what its pods cost once the scheduler has bound them in its way is what counts. Machines
 /// are added for pods that would be left over; where that makes it dear, machines of one make, or of one proportion of
@@ -210,7 +210,7 @@ impl Courses {
         }
         let pods: u64 = counts.iter().map(|count| u64::from(*count)).sum();
         let kinds = counts.iter().filter(|count| **count > 0).count() as u64;
-        if kinds < 2 || hosts.len() < 2 || pods + kinds * hosts.len() as u64 > MOST_LOOKS {
+        if kinds < 2 || hosts.len() < 2 || pods > MOST_PODS {
             return None;
         }
         let mut most = vec![0; counts.len()];
