@@ -78,3 +78,71 @@ async fn machine_deployment() {
 async fn the_program_with_a_service_account() {
     nodes_follow_pods("nodes follow pods, by the program itself", Pool::Simulated, Runs::AsProgram).await;
 }
+
+/// Two machines' worth of pods that are asked for as a whole, and one machine's worth of a buffer.
+const ROOM: &str = "
+apiVersion: v1
+kind: PodTemplate
+metadata: { name: large, namespace: default }
+template:
+  spec: { containers: [{ name: main, image: none, resources: { requests: { cpu: '3' } } }] }
+---
+apiVersion: autoscaling.x-k8s.io/v1
+kind: ProvisioningRequest
+metadata: { name: job, namespace: default }
+spec:
+  provisioningClassName: best-effort-atomic-scale-up.autoscaling.x-k8s.io
+  podSets: [{ podTemplateRef: { name: large }, count: 2 }]
+---
+apiVersion: autoscaling.x-k8s.io/v1beta1
+kind: ProvisioningRequest
+metadata: { name: huge, namespace: default }
+spec:
+  provisioningClassName: best-effort-atomic-scale-up.autoscaling.x-k8s.io
+  podSets: [{ podTemplateRef: { name: large }, count: 21 }]
+---
+apiVersion: autoscaling.x-k8s.io/v1beta1
+kind: CapacityBuffer
+metadata: { name: spare, namespace: default }
+spec: { podTemplateRef: { name: large }, replicas: 1 }
+";
+
+/// A pod that uses the room of the request.
+const WORKER: &str = "
+apiVersion: v1
+kind: Pod
+metadata:
+  name: NAME
+  namespace: default
+  labels: { app: job }
+  annotations: { autoscaling.x-k8s.io/consume-provisioning-request: job }
+spec: { containers: [{ name: main, image: none, resources: { requests: { cpu: '3' } } }] }
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn room_is_asked_for_before_the_pods() {
+    if !testbed::wanted("room for pods that do not exist") {
+        return;
+    }
+    let _place = PLACES.acquire().await.unwrap();
+    let mut world = World::start(Pool::Simulated).await;
+    world.run_tideline(Runs::AsProgram).await;
+    world.apply(ROOM).await;
+    let (job, huge, spare) = ("provisioningrequest/job", "provisioningrequest/huge", "capacitybuffer/spare");
+    let said = "True CapacityIsProvisioned";
+    world
+        .until("the request has its room", 90, async |w| w.condition(job, "Provisioned").await == said)
+        .await;
+    let said = "True RoomOnNodes";
+    world.until("the buffer has its room", 90, async |w| w.condition(spare, "RoomReady").await == said).await;
+    assert_eq!(world.condition(huge, "Provisioned").await, "False CapacityIsNotFound");
+    assert_eq!(world.nodes().await.len(), 3, "no part of what is too large is bought");
+    for name in ["job-0", "job-1"] {
+        world.apply(&WORKER.replace("NAME", name)).await;
+    }
+    world.until("the pods have taken it", 60, async |w| w.ready("job").await == 2).await;
+    let said = "True CapacityBookingConsumed";
+    world.until("the request is over", 60, async |w| w.condition(job, "BookingExpired").await == said).await;
+    assert_eq!(world.nodes().await.len(), 3, "nothing was bought for the pods");
+    world.finish().await;
+}

@@ -148,6 +148,18 @@ impl World {
         self.cluster.apply(&deployment.to_string()).await.unwrap();
     }
 
+    pub(crate) async fn apply(&self, manifest: &str) {
+        self.cluster.apply(manifest).await.unwrap();
+    }
+
+    /// The status and reason of a condition of an object, `True CapacityIsFound`; empty while it has none.
+    pub(crate) async fn condition(&self, object: &str, kind: &str) -> String {
+        let of = format!("{{.status.conditions[?(@.type==\"{kind}\")]");
+        let path = format!("-o=jsonpath={of}.status}} {of}.reason}}");
+        let said = self.cluster.kubectl_ok(&["get", object, "-n", "default", &path]).await.unwrap();
+        said.trim().to_owned()
+    }
+
     pub(crate) async fn budget(&self, name: &str, at_least: usize) {
         let budget = json!({
             "apiVersion": "policy/v1",
@@ -299,6 +311,8 @@ async fn as_program(kubeconfig: &Path, dir: &Path) -> Running {
         .arg("--address=")
         .args(["--scale-down-delay-after-add=0s", "--scale-down-delay-after-delete=0s"])
         .arg("--node-delete-delay-after-taint=1s")
+        .args(["--capacity-buffer-controller-enabled", "--capacity-buffer-pod-injection-enabled"])
+        .arg("--enable-provisioning-requests")
         .stdin(Stdio::null())
         .stdout(out.try_clone().unwrap())
         .stderr(out)
