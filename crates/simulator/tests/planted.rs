@@ -1,5 +1,9 @@
 //! Each planted bug is caught by the invariants within a few random scenarios.
 
+use std::num::NonZero;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use controller::Controller;
 use nodes::{PlantedBug as Planned, decide_with};
 use simulator::random::{RandomOptions, run_random};
@@ -48,21 +52,30 @@ planted! {
 #[test]
 fn every_planted_bug_is_caught() {
     assert_eq!(PLANTED.len(), Planned::ALL.len() + controller::PlantedBug::ALL.len());
-    let mut missed = Vec::new();
-    for (bug, plant) in PLANTED {
-        let caught = (0..SEEDS).find_map(|seed| {
+    let caught = |plant: fn(Controller) -> Controller| {
+        (0..SEEDS).find_map(|seed| {
             let outcome =
-                run_random(seed, RandomOptions { alter: Some(*plant), ..Default::default() }).unwrap();
+                run_random(seed, RandomOptions { alter: Some(plant), ..Default::default() }).unwrap();
             // What fails without the bug as well proves nothing.
             let clean = || !run_random(seed, RandomOptions::default()).unwrap().failed();
-            (outcome.failed() && clean()).then_some((seed, outcome))
-        });
-        match caught {
-            Some((seed, outcome)) => {
-                println!("{bug:<24} seed {seed}: {}", outcome.report.violations[0]);
-            }
-            None => missed.push(*bug),
+            (outcome.failed() && clean()).then(|| (seed, outcome.report.violations[0].clone()))
+        })
+    };
+    let workers = std::thread::available_parallelism().map_or(2, NonZero::get);
+    let next = AtomicUsize::new(0);
+    let missed = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                while let Some((bug, plant)) = PLANTED.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    match caught(*plant) {
+                        Some((seed, violation)) => println!("{bug:<24} seed {seed}: {violation}"),
+                        None => missed.lock().unwrap().push(*bug),
+                    }
+                }
+            });
         }
-    }
+    });
+    let missed = missed.into_inner().unwrap();
     assert!(missed.is_empty(), "not caught within {SEEDS} scenarios: {missed:?}");
 }
