@@ -67,6 +67,7 @@ impl Cluster {
             watches: config.watch_settings(),
             simulate_clouds: false,
             heeds_others: true,
+            repairs: true,
             clouds: Vec::new(),
         };
         let (direct, keeper) = claims::start(&ours, clock, &settings);

@@ -17,7 +17,7 @@
 
 use api::karpenter::{NodeClassRef, NodeTaint};
 use futures::future::BoxFuture;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use model::{Flavour, InstanceType, Resources};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -159,6 +159,15 @@ pub enum LaunchError {
     Unknown(String),
 }
 
+/// A condition of nodes that their machines are replaced for when it lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Repair {
+    pub condition: &'static str,
+    pub status: &'static str,
+    /// How long it is put up with.
+    pub after: SignedDuration,
+}
+
 /// One way of getting single machines.
 pub trait MachineCloud: Send + Sync {
     /// Group and kind of the classes that it serves.
@@ -175,4 +184,9 @@ pub trait MachineCloud: Send + Sync {
 
     /// Asks for the end of the machine that was launched for a claim; true when it is gone.
     fn terminate<'a>(&'a self, machine: &'a MachineKey) -> BoxFuture<'a, Result<bool, LaunchError>>;
+
+    /// The illnesses of nodes that a new machine helps against.
+    fn repairs(&self) -> &'static [Repair] {
+        &[]
+    }
 }

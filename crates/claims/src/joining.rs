@@ -6,6 +6,7 @@
 use crate::cloud::Notice;
 use crate::conditions::{Conditions, DRIFTED, INITIALIZED, LAUNCHED, REGISTERED};
 use crate::orders;
+use crate::repair;
 use crate::shared::{Case, Next, Shared, StepError};
 use api::karpenter::{
     CLASS_HASH, DO_NOT_SYNC_TAINTS, HASH_VERSION, INITIALIZED as INITIALIZED_LABEL, NodeClaim, NodeTaint,
@@ -50,8 +51,13 @@ pub(crate) async fn join(shared: &Shared, case: &Case) -> Result<Next, StepError
     look_for_drift(case, &mut conditions);
     if conditions.changed {
         shared.write_conditions(claim, &conditions, json!({})).await?;
+        // The write is seen, and this is looked at again.
+        return Ok(Next::Wait);
     }
-    Ok(Next::Wait)
+    match case.ill.as_ref().filter(|_| shared.repairs) {
+        Some(ill) => repair::look(shared, claim, node, ill, now).await,
+        None => Ok(Next::Wait),
+    }
 }
 
 async fn register(

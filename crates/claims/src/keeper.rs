@@ -89,7 +89,7 @@ impl Keeper {
         parts: Parts,
         recorder: Recorder,
     ) -> Self {
-        let Parts { clouds, shortages, guard } = parts;
+        let Parts { clouds, shortages, guard, repairs } = parts;
         let world = World::new(&clouds);
         let shared = Shared {
             clock,
@@ -101,6 +101,7 @@ impl Keeper {
             shortages,
             recorder,
             limit: settings.call_timeout,
+            repairs,
         };
         Self { shared: Arc::new(shared), settings, world, guard, due: Due::new(), busy: BTreeSet::new() }
     }

@@ -19,6 +19,7 @@ mod mirror;
 mod orders;
 mod pool_status;
 mod provider;
+mod repair;
 mod seen;
 mod shared;
 mod shortages;
@@ -51,6 +52,8 @@ pub struct Settings {
     pub simulate_clouds: bool,
     /// Pools are left to another Karpenter while one runs. A dry run need not heed it.
     pub heeds_others: bool,
+    /// Machines whose node is ill for as long as their cloud puts up with are replaced.
+    pub repairs: bool,
     /// Clouds besides the simulated one. They come first: a kind of class that one of them serves is not stood in for.
     pub clouds: Vec<Arc<dyn MachineCloud>>,
 }
@@ -61,6 +64,7 @@ struct Parts {
     clouds: Clouds,
     shortages: Arc<Shortages>,
     guard: Guard,
+    repairs: bool,
 }
 
 /// The provider for the planner and the keeper of claims, over one cluster. To be called where tasks can be started.
@@ -72,7 +76,7 @@ pub fn start(client: &Client, clock: Clock, settings: &Settings) -> (Arc<DirectP
     let clouds = Clouds(all);
     let guard =
         if settings.heeds_others { Guard::start(client, clock, settings.watches) } else { Guard::none() };
-    let parts = Parts { clouds, shortages, guard };
+    let parts = Parts { clouds, shortages, guard, repairs: settings.repairs };
     let provider = DirectPools::new(client.clone(), clock, settings.watches, parts.clone());
     let recorder = Recorder::start(Some(client.clone()), clock, settings.watches.call_timeout);
     let keeper = Keeper::new(client.clone(), clock, settings.watches, parts, recorder);

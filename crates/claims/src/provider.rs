@@ -42,7 +42,7 @@ pub struct DirectPools {
 
 impl DirectPools {
     pub(crate) fn new(client: Client, clock: Clock, settings: WatchSettings, parts: Parts) -> Self {
-        let Parts { clouds, shortages, guard } = parts;
+        let Parts { clouds, shortages, guard, .. } = parts;
         Self {
             pools: Api::all(client.clone()),
             claims: Api::all(client.clone()),

@@ -5,6 +5,7 @@
 use crate::classes::{Classes, Clouds};
 use crate::cloud::MachineList;
 use crate::mirror::Mirror;
+use crate::repair::{self, Ill};
 use crate::shared::Case;
 use api::karpenter::v1alpha5::{AwsNodeTemplate, Machine, Provisioner};
 use api::karpenter::{NODE_POOL, NodeClaim, NodePool};
@@ -226,6 +227,7 @@ impl World {
             && machine_of(&claim).is_some()
             && list.is_some_and(|list| launched_at.is_some_and(|at| at <= list.as_of));
         Some(Case {
+            ill: nodes.first().and_then(|node| self.ill(&claim, node)),
             node: nodes.first().cloned(),
             several_nodes: nodes.len() > 1,
             pool: pool_of(&claim).and_then(|pool| self.pools.get(pool)).cloned(),
@@ -234,6 +236,23 @@ impl World {
             machine,
             claim,
         })
+    }
+
+    /// Whether a claim's node is ill, and how many of its pool are; of a claim without a pool, how many of all.
+    fn ill(&self, claim: &NodeClaim, node: &Node) -> Option<Ill> {
+        let (_, cloud) = self.clouds.of(&claim.spec.node_class_ref)?;
+        let repairs = cloud.repairs();
+        let (repair, from) = repair::ill(node, repairs)?;
+        let pool = pool_of(claim);
+        let peers = self.nodes.all().filter(|node| {
+            pool.is_none_or(|pool| node.labels().get(NODE_POOL).is_some_and(|label| label == pool))
+        });
+        let (mut of, mut ill) = (0, 0);
+        for peer in peers {
+            of += 1;
+            ill += usize::from(repair::ill(peer, repairs).is_some());
+        }
+        Some(Ill { repair, from, peers: ill, of })
     }
 
     pub(crate) fn claims_of(&self, pool: &str) -> Vec<Arc<NodeClaim>> {

@@ -5,6 +5,7 @@
 use crate::classes::Clouds;
 use crate::cloud::{Class, CloudMachine, LaunchError, MachineKey, NoClass};
 use crate::conditions::Conditions;
+use crate::repair::Ill;
 use crate::shortages::Shortages;
 use api::karpenter::{NodeClaim, NodePool, TERMINATION};
 use clock::Clock;
@@ -51,6 +52,8 @@ pub(crate) struct Shared {
     pub shortages: Arc<Shortages>,
     pub recorder: Recorder,
     pub limit: Duration,
+    /// Whether machines of nodes that are ill are replaced.
+    pub repairs: bool,
 }
 
 /// One claim with what belongs to it.
@@ -65,6 +68,8 @@ pub(crate) struct Case {
     pub machine_gone: bool,
     /// The machine as the cloud shows it.
     pub machine: Option<Arc<CloudMachine>>,
+    /// Its node has a condition that its cloud replaces machines for.
+    pub ill: Option<Ill>,
 }
 
 impl Case {

@@ -7,7 +7,7 @@ use crate::catalogue;
 use crate::classes::{EC2_KIND, reference};
 use crate::cloud::{
     Class, ClassTable, CloudMachine, LaunchError, LaunchOrder, Launched, MachineCloud, MachineKey,
-    MachineList, NoClass, Notice, Offer, SimulatedTerms,
+    MachineList, NoClass, Notice, Offer, Repair, SimulatedTerms,
 };
 use crate::mirror::Mirror;
 use crate::orders::{hash_of, quantities};
@@ -23,7 +23,7 @@ use clouds::watching::{Seen, WatchSettings, code, describe, watch, within};
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream};
 use futures::{FutureExt as _, StreamExt as _};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::{Client, ResourceExt as _};
 use model::Flavour;
@@ -40,6 +40,11 @@ const IMAGE: &str = "tideline.dev/image";
 const ZONES: &str = "tideline.dev/zones";
 /// On a machine: what the cloud says of its future, for trying out: `ends` or `at-risk`.
 const NOTICE: &str = "tideline.dev/notice";
+/// As with kwok's machines.
+const REPAIRS: &[Repair] = &[
+    Repair { condition: "Ready", status: "False", after: SignedDuration::from_mins(10) },
+    Repair { condition: "Ready", status: "Unknown", after: SignedDuration::from_mins(10) },
+];
 const OWN_KIND: &str = "SimulatedNodeClass";
 
 pub(crate) struct SimulatedCloud {
@@ -143,6 +148,10 @@ impl MachineCloud for SimulatedCloud {
 
     fn terminate<'a>(&'a self, machine: &'a MachineKey) -> BoxFuture<'a, Result<bool, LaunchError>> {
         Box::pin(self.end(&machine.claim, &machine.uid))
+    }
+
+    fn repairs(&self) -> &'static [Repair] {
+        REPAIRS
     }
 }
 

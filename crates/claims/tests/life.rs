@@ -20,6 +20,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 
+#[path = "life/upkeep.rs"]
+mod upkeep;
+
 /// More calls than pods, machines and claims of the crash test need.
 const MOST_CALLS: u64 = 1000;
 /// Every call but a few: the test has to be quick.
@@ -73,6 +76,7 @@ impl World {
             watches: config.watch_settings(),
             simulate_clouds: true,
             heeds_others: true,
+            repairs: true,
             clouds: Vec::new(),
         };
         let (direct, keeper) = claims::start(client, self.clock, &settings);
@@ -93,12 +97,24 @@ impl World {
     }
 
     async fn deploy(&self, replicas: u32) {
+        self.deploy_with(replicas, json!({})).await;
+    }
+
+    /// At most one on a node.
+    async fn deploy_apart(&self, replicas: u32) {
+        let term = json!({"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"app": "web"}}});
+        let apart = json!({"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}});
+        self.deploy_with(replicas, apart).await;
+    }
+
+    async fn deploy_with(&self, replicas: u32, affinity: Value) {
         let container = json!({"name": "main", "image": "none",
             "resources": {"requests": {"cpu": "500m", "memory": "512Mi"}}});
         let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment",
             "metadata": {"name": "web", "namespace": "default"},
             "spec": {"replicas": replicas, "selector": {"matchLabels": {"app": "web"}},
-                "template": {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [container]}}}});
+                "template": {"metadata": {"labels": {"app": "web"}},
+                    "spec": {"containers": [container], "affinity": affinity}}}});
         let deployments: Api<Deployment> = Api::default_namespaced(self.client.clone());
         let deployment = serde_json::from_value(deployment).unwrap();
         deployments.create(&PostParams::default(), &deployment).await.unwrap();

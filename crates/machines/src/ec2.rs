@@ -25,14 +25,14 @@ pub use clouds::aws::SdkConfig;
 
 use beside::{Beside, ClusterFacts};
 use claims::cloud::{
-    ClassTable, LaunchError, LaunchOrder, Launched, MachineCloud, MachineKey, MachineList, Notice,
+    ClassTable, LaunchError, LaunchOrder, Launched, MachineCloud, MachineKey, MachineList, Notice, Repair,
 };
 use clock::Clock;
 use clouds::calls::{CallLimits, Failure, FailureKind};
 use clouds::watching::WatchSettings;
 use compute::Compute;
 use futures::future::BoxFuture;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use model::MicroUsdPerHour;
 use resolve::Resolved;
 use rows::Row;
@@ -49,6 +49,17 @@ const NODE_CLAIM: &str = "karpenter.sh/nodeclaim";
 const CLASS: &str = "karpenter.k8s.aws/ec2nodeclass";
 const EKS_CLUSTER: &str = "eks:eks-cluster-name";
 const KIND: &str = "EC2NodeClass";
+const HALF_AN_HOUR: SignedDuration = SignedDuration::from_mins(30);
+/// The conditions of the kubelet, and those of the node monitoring agent.
+const REPAIRS: &[Repair] = &[
+    Repair { condition: "Ready", status: "False", after: HALF_AN_HOUR },
+    Repair { condition: "Ready", status: "Unknown", after: HALF_AN_HOUR },
+    Repair { condition: "AcceleratedHardwareReady", status: "False", after: SignedDuration::from_mins(10) },
+    Repair { condition: "StorageReady", status: "False", after: HALF_AN_HOUR },
+    Repair { condition: "NetworkingReady", status: "False", after: HALF_AN_HOUR },
+    Repair { condition: "KernelReady", status: "False", after: HALF_AN_HOUR },
+    Repair { condition: "ContainerRuntimeReady", status: "False", after: HALF_AN_HOUR },
+];
 
 /// How it is run.
 #[derive(Clone, Debug)]
@@ -259,5 +270,9 @@ impl MachineCloud for Ec2 {
 
     fn terminate<'a>(&'a self, machine: &'a MachineKey) -> BoxFuture<'a, Result<bool, LaunchError>> {
         Box::pin(held::terminate(&self.shared, machine))
+    }
+
+    fn repairs(&self) -> &'static [Repair] {
+        REPAIRS
     }
 }

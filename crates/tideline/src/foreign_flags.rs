@@ -23,7 +23,6 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("log-json-info-buffer-size", "logs are not held back"),
     ("log-text-split-stream", "logs are JSON"),
     ("log-text-info-buffer-size", "logs are JSON"),
-    ("feature-gates", "there are none"),
     ("add-dir-header", "logs are JSON"),
     ("skip-headers", "logs are JSON"),
     ("skip-log-headers", "logs are JSON"),

@@ -4,6 +4,7 @@
 //! builds without the feature `aws`, no machine of EC2 is launched, and its classes say so.
 
 use crate::error::CommandError;
+use crate::policy_flags::switch;
 use claims::cloud::MachineCloud;
 use clap::Args;
 use std::sync::Arc;
@@ -32,9 +33,19 @@ pub(crate) struct MachineFlags {
     /// The price list is not asked for: the network has no way to it
     #[arg(long, env = "ISOLATED_VPC", hide_env_values = true)]
     isolated_vpc: bool,
+    /// Gates of Karpenter, `NodeRepair=true,...`: NodeRepair has machines replaced whose node is ill; of the others each is
+    /// open, or there is nothing behind it
+    #[arg(long, value_name = "NAME=BOOL,...", env = "FEATURE_GATES", hide_env_values = true)]
+    feature_gates: Option<String>,
     /// Region [default: AWS_REGION, else that of the instance we run on]
     #[arg(long, value_name = "REGION")]
     aws_region: Option<String>,
+}
+
+/// The gates that open something here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Gates {
+    pub(crate) node_repair: bool,
 }
 
 /// What a cloud of machines is made with.
@@ -57,6 +68,27 @@ impl MachineFlags {
             let problem = format!("--vm-memory-overhead-percent {text} is no share; write one such as 0.075");
             CommandError::Usage(problem)
         })
+    }
+
+    /// What the gates say; names that are not known here are Karpenter's or Cluster Autoscaler's, and are not looked at.
+    pub(crate) fn gates(&self) -> Result<Gates, CommandError> {
+        let mut gates = Gates::default();
+        let text = self.feature_gates.as_deref().unwrap_or_default();
+        for entry in text.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
+            let open =
+                entry.split_once('=').and_then(|(name, open)| Some((name.trim(), switch(open.trim()).ok()?)));
+            match open {
+                Some(("NodeRepair", open)) => gates.node_repair = open,
+                Some((name, open)) => tracing::info!(name, open, "this gate changes nothing here"),
+                None => {
+                    let problem = format!(
+                        "--feature-gates has {entry:?}; write NAME=true or NAME=false, with commas between"
+                    );
+                    return Err(CommandError::Usage(problem));
+                }
+            }
+        }
+        Ok(gates)
     }
 
     #[cfg(feature = "aws")]
@@ -106,6 +138,20 @@ impl MachineFlags {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn gates_are_read_and_nonsense_is_refused() {
+        let of = |text: &str| {
+            let flags = MachineFlags { feature_gates: Some(text.to_owned()), ..MachineFlags::default() };
+            flags.gates().ok().map(|gates| gates.node_repair)
+        };
+        assert_eq!(
+            (of(""), of("NodeRepair=true"), of("NodeRepair=false")),
+            (Some(false), Some(true), Some(false))
+        );
+        assert_eq!(of("StaticCapacity=true, NodeRepair=True"), Some(true));
+        assert_eq!((of("NodeRepair"), of("NodeRepair=yes")), (None, None));
+    }
 
     #[test]
     fn the_share_of_memory_is_read_and_nonsense_is_refused() {

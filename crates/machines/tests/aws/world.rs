@@ -147,6 +147,7 @@ impl World {
             watches: config.watch_settings(),
             simulate_clouds: false,
             heeds_others: true,
+            repairs: true,
             clouds: vec![Arc::new(cloud)],
         };
         let (direct, keeper) = claims::start(&client, clock, &settings);

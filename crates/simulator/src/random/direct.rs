@@ -362,6 +362,7 @@ async fn supervise(
             watches: config.watch_settings(),
             simulate_clouds: false,
             heeds_others: true,
+            repairs: true,
             clouds: Vec::new(),
         };
         let (direct, keeper) = claims::start(&client, clock, &settings);

@@ -266,6 +266,7 @@ async fn with_clouds(
             watches: config.watch_settings(),
             simulate_clouds: arguments.simulate_clouds,
             heeds_others: !config.policies.dry_run,
+            repairs: arguments.machines.gates()?.node_repair,
             clouds: arguments.machines.clouds(around).await?,
         };
         let (direct, keeper) = claims::start(client, clock, &settings);

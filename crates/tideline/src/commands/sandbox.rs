@@ -101,6 +101,7 @@ async fn start(arguments: &Arguments) -> Result<(), CommandError> {
         watches: config.watch_settings(),
         simulate_clouds: true,
         heeds_others: true,
+        repairs: true,
         clouds: Vec::new(),
     };
     let (direct, keeper) = claims::start(&cluster.client("tideline"), clock, &claimed);

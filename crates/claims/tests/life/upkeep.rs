@@ -1,0 +1,72 @@
+//! Machines whose nodes are ill.
+
+use crate::{World, is_ready, pool};
+use k8s_openapi::api::core::v1::{Event, Node, Pod};
+use kube::ResourceExt as _;
+use kube::api::{Api, ListParams, Patch, PatchParams};
+use serde_json::json;
+use std::time::Duration;
+
+/// Pods that no two of which a node takes, so that there are as many nodes.
+async fn one_on_each(world: &mut World, replicas: u32) {
+    let client = world.sandbox.client("tideline");
+    world.start(&client);
+    world.deploy_apart(replicas).await;
+    let wanted = replicas as usize;
+    world.until("every pod runs", 600, async |world| world.running().await == wanted).await;
+    world.until("claims are ready", 60, async |world| world.claims().await.iter().all(is_ready)).await;
+}
+
+async fn kubelet_dies(world: &World, node: &str) {
+    let nodes: Api<Node> = Api::all(world.client.clone());
+    let patch =
+        Patch::Merge(json!({"metadata": {"annotations": {sandbox::cluster::cloud::KUBELET: "dead"}}}));
+    nodes.patch(node, &PatchParams::default(), &patch).await.unwrap();
+}
+
+async fn events(world: &World, reason: &str) -> usize {
+    let events: Api<Event> = Api::default_namespaced(world.client.clone());
+    let all = events.list(&ListParams::default()).await.unwrap().items;
+    all.iter().filter(|event| event.reason.as_deref() == Some(reason)).count()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_whose_node_stays_ill_is_replaced_and_a_pool_that_is_ill_is_not() {
+    let disruption = json!({"consolidateAfter": "Never", "budgets": [{"nodes": "0"}]});
+    let mut world = World::new(pool(&disruption)).await;
+    one_on_each(&mut world, 3).await;
+    let names = |nodes: Vec<Node>| -> Vec<String> { nodes.iter().map(Node::name_any).collect() };
+    let before = names(world.nodes().await);
+    assert_eq!(before.len(), 3);
+
+    // Budgets allow nothing, and its pod asks to be left alone: what is broken is replaced all the same.
+    let pods: Api<Pod> = Api::default_namespaced(world.client.clone());
+    for pod in pods.list(&ListParams::default()).await.unwrap().items {
+        let patch =
+            Patch::Merge(json!({"metadata": {"annotations": {"karpenter.sh/do-not-disrupt": "true"}}}));
+        pods.patch(&pod.name_any(), &PatchParams::default(), &patch).await.unwrap();
+    }
+    kubelet_dies(&world, &before[0]).await;
+    tokio::time::sleep(Duration::from_mins(10)).await;
+    assert!(names(world.nodes().await).contains(&before[0]), "not before its time");
+    world
+        .until("it is replaced", 600, async |world| {
+            let now = names(world.nodes().await);
+            now.len() == 3
+                && !now.contains(&before[0])
+                && world.running().await == 3
+                && before[1..].iter().all(|name| now.contains(name))
+        })
+        .await;
+    assert!(events(&world, "NodeUnhealthy").await > 0);
+    assert_eq!(events(&world, "NodeRepairBlocked").await, 0);
+
+    // Two of three: the trouble is not theirs.
+    let before = names(world.nodes().await);
+    kubelet_dies(&world, &before[0]).await;
+    kubelet_dies(&world, &before[1]).await;
+    world.until("it says so", 1200, async |world| events(world, "NodeRepairBlocked").await > 0).await;
+    tokio::time::sleep(Duration::from_hours(1)).await;
+    let now = names(world.nodes().await);
+    assert!(before.iter().all(|name| now.contains(name)), "{before:?} {now:?}");
+}
