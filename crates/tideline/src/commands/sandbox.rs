@@ -70,6 +70,17 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CommandError> {
     runtime()?.block_on(start(arguments))
 }
 
+/// Direct pools as they are tried out.
+fn direct_pools(config: &Config) -> claims::Settings {
+    claims::Settings {
+        watches: config.watch_settings(),
+        simulate_clouds: true,
+        heeds_others: true,
+        repairs: true,
+        clouds: Vec::new(),
+    }
+}
+
 async fn start(arguments: &Arguments) -> Result<(), CommandError> {
     let (listener, address) = listen(arguments.port).await?;
     let folder = arguments
@@ -97,14 +108,7 @@ async fn start(arguments: &Arguments) -> Result<(), CommandError> {
         seed: arguments.seed,
         ..Config::default()
     };
-    let claimed = claims::Settings {
-        watches: config.watch_settings(),
-        simulate_clouds: true,
-        heeds_others: true,
-        repairs: true,
-        clouds: Vec::new(),
-    };
-    let (direct, keeper) = claims::start(&cluster.client("tideline"), clock, &claimed);
+    let (direct, keeper) = claims::start(&cluster.client("tideline"), clock, &direct_pools(&config));
     let controller = Controller::new(cluster.client("tideline"), config, clock)?
         .with_provider(direct)
         .with_hook(Box::new(narrate));
