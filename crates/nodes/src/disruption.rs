@@ -258,6 +258,15 @@ pub(crate) fn remove(round: &mut Round<'_>, name: &NodeName, node: &FleetNode, c
     round.ledger.removals.insert(name.clone(), removal);
 }
 
+/// Says of machines that wait for what replaces them since when they do.
+fn say_awaiting(round: &mut Round<'_>) {
+    let awaiting: Vec<(NodeName, RemovalCause, Timestamp)> =
+        round.ledger.replacing.iter().map(|(name, one)| (name.clone(), one.cause, one.since)).collect();
+    for (name, cause, since) in awaiting {
+        round.say(&name, Reason::Unneeded { cause, since, removable_at: since });
+    }
+}
+
 /// Empty machines, all at once; then the under-used, as far as their pods have room elsewhere.
 pub(crate) fn consolidate(
     round: &mut Round<'_>,
@@ -270,6 +279,7 @@ pub(crate) fn consolidate(
     if !fresh.for_removal() {
         return;
     }
+    say_awaiting(round);
     round.ledger.quiet.retain(|name, _| fleet.nodes.contains_key(name));
     let mut fullest_last = Vec::new();
     for (name, node) in fleet.direct_nodes() {

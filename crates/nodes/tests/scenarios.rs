@@ -111,6 +111,7 @@ fn make(world: &mut World, word: &str, name: &str, a: &Attributes<'_>, line: &st
     match word {
         "policy" => policy(world, name),
         "pool" => world.make_pool(name, a),
+        "direct" => world.make_direct_pool(name, a),
         "resize" => world.change_pool(name, |pool| {
             let number = |key: &str, old: u32| a.get(key).map_or(old, |v| v.parse().unwrap());
             (pool.min, pool.max) = (number("min", pool.min), number("max", pool.max));

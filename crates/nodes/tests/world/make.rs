@@ -33,12 +33,12 @@ impl<'t> Attributes<'t> {
         self.get(key).map(|v| v.parse().unwrap_or_else(|_| panic!("{key}={v} is not a number")))
     }
 
-    fn time(&self, key: &str) -> Option<SignedDuration> {
+    pub(super) fn time(&self, key: &str) -> Option<SignedDuration> {
         self.get(key).map(|v| v.parse().unwrap_or_else(|_| panic!("{key}={v} is not a time")))
     }
 
     /// `label:key=value` and the like.
-    fn prefixed(&self, prefix: &str) -> impl Iterator<Item = (&'t str, &'t str)> {
+    pub(super) fn prefixed(&self, prefix: &str) -> impl Iterator<Item = (&'t str, &'t str)> {
         self.0.iter().filter_map(move |(k, v)| k.strip_prefix(prefix).map(|k| (k, *v)))
     }
 
@@ -163,6 +163,10 @@ impl World {
 
     /// A node; with `pool=` also its machine. It looks like the pool's template unless told otherwise.
     pub(crate) fn make_node(&mut self, name: &str, a: &Attributes<'_>) {
+        let pool = a.get("pool").map(pool_id);
+        if let Some(pool) = pool.filter(|pool| self.cluster.pools()[pool].direct().is_some()) {
+            return self.make_direct_node(name, &pool, a);
+        }
         let template = a.get("pool").and_then(|pool| self.cluster.pools()[&pool_id(pool)].template.clone());
         if a.has("pool") {
             self.make_machine(name, a);

@@ -3,7 +3,10 @@
 use super::make::machine_id;
 use super::{World, pool_id};
 use crate::world::Attributes;
-use model::{Change, Machine, MachineState, NodeName, OutcomeKind, Pod, PodPhase, PoolId, Readiness, Step};
+use jiff::SignedDuration;
+use model::{
+    Change, Machine, MachineState, NodeName, OutcomeKind, Pod, PodPhase, PoolId, Readiness, Step, claim_of,
+};
 use packing::{Room, SpotIx, Vocabulary};
 use std::sync::Arc;
 
@@ -22,6 +25,10 @@ impl World {
     fn carry_out(&mut self, step: &Step) -> OutcomeKind {
         match step {
             Step::Buy(buy) if self.cluster.pools()[&buy.pool].max < buy.to => return obsolete(),
+            Step::Buy(buy) if !buy.launches.is_empty() => {
+                self.set_target(&buy.pool, buy.to);
+                self.launch(buy);
+            }
             Step::Buy(buy) => self.grow(&buy.pool, buy.to),
             Step::Lower(lower) => self.set_target(&lower.pool, lower.to),
             Step::MarkNode(mark) => self.change_node(mark.node.as_str(), |node| {
@@ -48,6 +55,11 @@ impl World {
                 self.set_target(&release.pool, target);
                 self.cluster.apply(Change::Machine(release.machine.clone(), None));
                 if let Some(node) = &release.node {
+                    // A claim that is deleted is drained first, by those who keep claims.
+                    if claim_of(&release.machine).is_some() {
+                        let moved: Vec<_> = self.cluster.pods_on(node).map(|pod| pod.key.clone()).collect();
+                        moved.iter().for_each(|pod| self.evict(pod));
+                    }
                     self.lose_node(node);
                 }
             }
@@ -102,12 +114,15 @@ impl World {
 
     /// Machines of a pool that are being made become ready nodes.
     pub(crate) fn join(&mut self, pool: &str, most: usize) {
+        for claim in self.claims_begun(&pool_id(pool)).into_iter().take(most) {
+            self.claim_joins(&claim, SignedDuration::ZERO);
+        }
         let names: Vec<String> = self
             .cluster
             .machines_of(&pool_id(pool))
             .filter(|machine| machine.state == MachineState::Creating)
             .take(most)
-            .map(|machine| machine.id.as_str().strip_prefix("simulated://").unwrap().to_owned())
+            .filter_map(|machine| machine.id.as_str().strip_prefix("simulated://").map(str::to_owned))
             .collect();
         for name in names {
             let line = format!("pool={pool} age=0s extra");
