@@ -58,7 +58,9 @@ impl World {
                     // A claim that is deleted is drained first, by those who keep claims.
                     if claim_of(&release.machine).is_some() {
                         let moved: Vec<_> = self.cluster.pods_on(node).map(|pod| pod.key.clone()).collect();
-                        moved.iter().for_each(|pod| self.evict(pod));
+                        for pod in &moved {
+                            self.evict(pod);
+                        }
                     }
                     self.lose_node(node);
                 }
