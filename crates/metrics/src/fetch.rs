@@ -40,13 +40,16 @@ impl Server {
 
     /// Reads an answer, trying again while the server is ill.
     pub(crate) async fn read<T: DeserializeOwned>(&self, ask: &Ask) -> Result<T, Failure> {
-        let body = self.calls.read(|| self.send(ask)).await?;
-        serde_json::from_slice(&body).map_err(|error| {
-            Failure::new(FailureKind::Refused, "", format!("the answer is not of the expected form: {error}"))
-        })
+        let body: Vec<u8> = self.read_parts(ask).await?;
+        serde_json::from_slice(&body).map_err(|error| unexpected(&error))
     }
 
-    async fn send(&self, ask: &Ask) -> Result<Vec<u8>, Failure> {
+    /// Reads an answer that need not be in memory as a whole, trying again while the server is ill.
+    pub(crate) async fn read_parts<B: Parts>(&self, ask: &Ask) -> Result<B, Failure> {
+        self.calls.read(|| self.send(ask)).await
+    }
+
+    async fn send<B: Parts>(&self, ask: &Ask) -> Result<B, Failure> {
         // Closed never: the semaphore lives as long as we do.
         let _turn = self.under_way.acquire().await.map_err(|error| ill(&error))?;
         let request = http::Request::builder().uri(&ask.path).header("accept", "application/json");
@@ -61,22 +64,42 @@ impl Server {
             .map_err(|error| Failure::new(FailureKind::Refused, "", format!("bad request: {error}")))?;
         let answer = self.client.send(request).await.map_err(|error| ill(&error))?;
         let status = answer.status();
-        let body = whole(answer.into_body(), self.largest_answer).await?;
-        if status.is_success() { Ok(body) } else { Err(refusal(status, &body)) }
+        let (body, limit) = (answer.into_body(), self.largest_answer);
+        if status.is_success() {
+            return taken(body, limit).await;
+        }
+        let words: Vec<u8> = taken(body, limit).await?;
+        Err(refusal(status, &words))
     }
 }
 
-/// A body in one piece, each part let go as it is copied: large answers would else be in memory twice.
-async fn whole(body: Body, limit: usize) -> Result<Vec<u8>, Failure> {
+/// What is made of an answer while it comes.
+pub(crate) trait Parts: Default {
+    fn take(&mut self, part: &[u8]);
+}
+
+impl Parts for Vec<u8> {
+    fn take(&mut self, part: &[u8]) {
+        self.extend_from_slice(part);
+    }
+}
+
+/// An answer that is no answer to what was asked.
+pub(crate) fn unexpected(error: &dyn std::fmt::Display) -> Failure {
+    Failure::new(FailureKind::Refused, "", format!("the answer is not of the expected form: {error}"))
+}
+
+/// A body, each part let go as it is taken: large answers would else be in memory twice.
+async fn taken<B: Parts>(body: Body, limit: usize) -> Result<B, Failure> {
     let failed = |error: &dyn std::fmt::Display| {
         let message = format!("the answer broke off, or is larger than {limit} bytes: {error}");
         Failure::new(FailureKind::Ill, "", message)
     };
-    let (mut body, mut read) = (std::pin::pin!(Limited::new(body, limit)), Vec::new());
+    let (mut body, mut read) = (std::pin::pin!(Limited::new(body, limit)), B::default());
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| failed(&error))?;
         if let Some(data) = frame.data_ref() {
-            read.extend_from_slice(data);
+            read.take(data);
         }
     }
     Ok(read)

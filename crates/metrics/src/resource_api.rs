@@ -3,6 +3,7 @@
 //! Owns reading pod metrics and sharing one list among the queries that come close together, so that thousands of
 //! workloads cost a few lists a minute. It knows the present only; history is other sources' business.
 
+mod elements;
 mod reading;
 
 use crate::fetch::{Ask, Server};
@@ -164,7 +165,7 @@ impl ResourceApi {
         if !selector.is_empty() {
             path = format!("{path}?{}", crate::fetch::form(&[("labelSelector", selector)]));
         }
-        self.server.read::<Answer>(&Ask { path, form: None }).await.map(|answer| answer.items)
+        self.server.read_parts::<Answer>(&Ask { path, form: None }).await?.whole()
     }
 
     fn lists(&self) -> MutexGuard<'_, Lists> {

@@ -9,7 +9,9 @@ pub(crate) use pod::{DELETION_COST, MARK, OWN_COST, PodRecord};
 
 use crate::shared::Shared;
 use crate::slim;
-use api::kapacity::{HorizontalPortrait, IntelligentHorizontalPodAutoscaler as Ihpa, ReplicaProfile};
+use api::kapacity::{
+    HorizontalPortrait, IntelligentHorizontalPodAutoscaler as Ihpa, PortraitSpec, ReplicaProfile,
+};
 use k8s_openapi::api::autoscaling::v2::CrossVersionObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt as _;
@@ -170,12 +172,30 @@ fn take<K: Ord, V: Ord>(index: &mut BTreeMap<K, BTreeSet<V>>, key: &K, value: &V
 /// Takes off what is never read: who wrote which field is longer than most objects. A write without it keeps it.
 fn lighten(metadata: &mut ObjectMeta) {
     metadata.managed_fields = None;
+    metadata.owner_references.iter_mut().for_each(Vec::shrink_to_fit);
+    metadata.finalizers.iter_mut().for_each(Vec::shrink_to_fit);
+}
+
+/// Gives back the room that decoding leaves: a list of one has room for four, and one metric is most of a kilobyte.
+fn tighten_portrait(spec: &mut PortraitSpec) {
+    spec.metrics.shrink_to_fit();
+}
+
+fn tighten_ihpa(ihpa: &mut Ihpa) {
+    ihpa.spec.portrait_providers.shrink_to_fit();
+    let portraits = ihpa.spec.portrait_providers.iter_mut().filter_map(|provider| provider.dynamic.as_mut());
+    portraits.for_each(tighten_portrait);
+    if let Some(status) = &mut ihpa.status {
+        status.conditions.shrink_to_fit();
+        status.outlook.shrink_to_fit();
+    }
 }
 
 impl Cache {
     pub(crate) fn note_ihpa(&mut self, mut ihpa: Ihpa) {
         let key = Key::of(&ihpa.metadata);
         lighten(&mut ihpa.metadata);
+        tighten_ihpa(&mut ihpa);
         // Only its status is ever replaced, which leaves annotations alone.
         if let Some(annotations) = &mut ihpa.metadata.annotations {
             annotations.remove(LAST_APPLIED);
@@ -197,6 +217,8 @@ impl Cache {
     pub(crate) fn note_portrait(&mut self, mut portrait: HorizontalPortrait) {
         let key = Key::of(&portrait.metadata);
         lighten(&mut portrait.metadata);
+        tighten_portrait(&mut portrait.spec.portrait);
+        portrait.status.iter_mut().for_each(|status| status.conditions.shrink_to_fit());
         if self.portraits.get(&key).is_some_and(|known| is_older(&portrait.metadata, &known.metadata)) {
             return;
         }
@@ -222,6 +244,7 @@ impl Cache {
     pub(crate) fn note_profile(&mut self, mut profile: ReplicaProfile) {
         let key = Key::of(&profile.metadata);
         lighten(&mut profile.metadata);
+        profile.status.iter_mut().for_each(|status| status.conditions.shrink_to_fit());
         if self.profiles.get(&key).is_some_and(|known| is_older(&profile.metadata, &known.metadata)) {
             return;
         }

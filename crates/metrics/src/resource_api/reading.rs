@@ -3,11 +3,12 @@
 //! Owns the wire form. A pod that cannot be read is left out, as if it had no metrics yet: one odd quantity must not
 //! blind all others.
 
+use super::elements::Elements;
+use crate::fetch::{Parts, unexpected};
+use calls::Failure;
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
-use serde::de::{Deserializer, SeqAccess, Visitor};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::sync::Arc;
 
 /// The use of all pods of a list.
@@ -34,13 +35,6 @@ pub(super) struct ContainerUsage {
     pub(super) name: Arc<str>,
     pub(super) cpu_cores: Option<f64>,
     pub(super) memory_bytes: Option<f64>,
-}
-
-/// A list as it is answered.
-#[derive(Deserialize)]
-pub(super) struct Answer {
-    #[serde(default)]
-    pub(super) items: Snapshot,
 }
 
 #[derive(Deserialize)]
@@ -74,31 +68,39 @@ struct Usage {
     memory: Option<String>,
 }
 
-/// Pod by pod, so that no second form of the whole list is ever in memory.
-impl<'de> Deserialize<'de> for Snapshot {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // A Go server writes an empty list as null.
-        deserializer.deserialize_any(Items)
+/// A list while it comes, pod by pod: neither its text nor a second form of it is ever in memory as a whole.
+#[derive(Debug, Default)]
+pub(super) struct Answer {
+    elements: Elements,
+    snapshot: Snapshot,
+    /// Containers of one workload have one name.
+    names: BTreeSet<Arc<str>>,
+    broken: Option<serde_json::Error>,
+}
+
+impl Parts for Answer {
+    fn take(&mut self, part: &[u8]) {
+        let Self { elements, snapshot, names, broken } = self;
+        elements.take(part, |element| match serde_json::from_slice::<PodMetrics>(element) {
+            Ok(pod) => snapshot.add(pod, names),
+            Err(error) => *broken = broken.take().or(Some(error)),
+        });
     }
 }
 
-struct Items;
-
-impl<'de> Visitor<'de> for Items {
-    type Value = Snapshot;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a list of pod metrics")
+impl Answer {
+    /// The list, if it was one.
+    pub(super) fn whole(self) -> Result<Snapshot, Failure> {
+        match self.broken {
+            Some(error) => Err(unexpected(&error)),
+            None if !self.elements.is_whole() => Err(unexpected(&"a list of pod metrics is expected")),
+            None => Ok(self.snapshot),
+        }
     }
+}
 
-    fn visit_unit<E>(self) -> Result<Snapshot, E> {
-        Ok(Snapshot::default())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Snapshot, A::Error> {
-        let mut snapshot = Snapshot::default();
-        // Containers of one workload have one name.
-        let mut names: BTreeSet<Arc<str>> = BTreeSet::new();
+impl Snapshot {
+    fn add(&mut self, pod: PodMetrics, names: &mut BTreeSet<Arc<str>>) {
         let mut named = |name: String| {
             let known = names.get(&*name).cloned();
             known.unwrap_or_else(|| {
@@ -107,21 +109,18 @@ impl<'de> Visitor<'de> for Items {
                 new
             })
         };
-        while let Some(pod) = items.next_element::<PodMetrics>()? {
-            let containers = pod.containers.into_iter().map(|container| ContainerUsage {
-                name: named(container.name),
-                cpu_cores: container.usage.cpu.and_then(|text| cores(&text)),
-                memory_bytes: container.usage.memory.and_then(|text| bytes(&text)),
-            });
-            let usage = PodUsage {
-                at: pod.timestamp,
-                window: intake::go_duration(&pod.window).ok(),
-                containers: containers.collect(),
-            };
-            let namespace = snapshot.pods.entry(Arc::from(pod.metadata.namespace)).or_default();
-            namespace.insert(Arc::from(pod.metadata.name), usage);
-        }
-        Ok(snapshot)
+        let containers = pod.containers.into_iter().map(|container| ContainerUsage {
+            name: named(container.name),
+            cpu_cores: container.usage.cpu.and_then(|text| cores(&text)),
+            memory_bytes: container.usage.memory.and_then(|text| bytes(&text)),
+        });
+        let usage = PodUsage {
+            at: pod.timestamp,
+            window: intake::go_duration(&pod.window).ok(),
+            containers: containers.collect(),
+        };
+        let namespace = self.pods.entry(Arc::from(pod.metadata.namespace)).or_default();
+        namespace.insert(Arc::from(pod.metadata.name), usage);
     }
 }
 
