@@ -12,7 +12,7 @@ use crate::Config;
 use crate::capacity::{Capacity, Requests, Terms};
 use clock::Clock;
 use clouds::Provider;
-use clouds::watching::Freshness;
+use clouds::watching::{Freshness, WatchSettings};
 use feeds::{Heard, Source};
 use futures::StreamExt as _;
 use futures::stream::{BoxStream, SelectAll, select_all};
@@ -56,6 +56,8 @@ pub(crate) struct Observer {
     capacity: Capacity,
     /// Whether pods that use a request's room are told from others.
     serves_requests: bool,
+    /// What the watches of what lies ahead take, while they have not begun and may be.
+    unwatched: Option<(Client, WatchSettings)>,
 }
 
 impl Observer {
@@ -76,7 +78,8 @@ impl Observer {
             .chain(of_headroom)
             .map(|feed| feed.map(Signal::Heard).boxed());
         // With a Cluster Autoscaler's rights none of these may be read.
-        let looks_ahead = config.policies.ahead.enabled && !config.shares_status();
+        let may_look_ahead = !config.shares_status();
+        let looks_ahead = config.policies.ahead.enabled && may_look_ahead;
         let ahead = if looks_ahead { feeds::ahead(client, settings, clock) } else { Vec::new() };
         let feeds = feeds.chain(ahead.into_iter().map(|feed| feed.map(Signal::Heard).boxed()));
         let clouds = providers.iter().map(|provider| provider.watch().map(Signal::Provider).boxed());
@@ -116,7 +119,19 @@ impl Observer {
             clock,
             expected,
             serves_requests: requests.resource.is_some(),
+            unwatched: (may_look_ahead && !looks_ahead).then(|| (client.clone(), settings)),
             capacity: Capacity::new(buffers, config.capacity_buffers.pod_injection, Requests::new(requests)),
+        }
+    }
+
+    /// Begins to watch what tells of pods to come, where that was not wanted before. Rounds go on meanwhile: until all
+    /// of it was heard, nothing is planned ahead.
+    pub(crate) fn look_ahead(&mut self) {
+        let Some((client, settings)) = self.unwatched.take() else { return };
+        let count = Source::count_of(&Input::Outlooks);
+        self.freshness.insert(Input::Outlooks, Freshness::of(count, settings.stale_after));
+        for feed in feeds::ahead(&client, settings, self.clock) {
+            self.signals.push(feed.map(Signal::Heard).boxed());
         }
     }
 

@@ -288,10 +288,8 @@ impl Loop {
             tracing::warn!("dryRun takes effect with the next start of the controller");
             policies.dry_run = self.config.policies.dry_run;
         }
-        if policies.ahead.enabled && !self.config.policies.ahead.enabled {
-            // What tells of pods to come is not watched yet.
-            tracing::warn!("ahead.enabled takes effect with the next start of the controller");
-            policies.ahead.enabled = false;
+        if policies.ahead.enabled {
+            self.observer.look_ahead();
         }
         if self.config.policies != policies {
             tracing::info!("new policies hold from the next round on");

@@ -20,45 +20,61 @@ use leadership::LeaderElection;
 use metrics::ResourceApi;
 use metrics::resource_api::ResourceApiSettings;
 use model::Policies;
+use sandbox::fault::{FaultPlan, Faults, KillPoint, KillSide};
 use sandbox::{Options, Sandbox};
 use scaler::Scaler;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::fmt::Debug;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 struct World {
     clock: Clock,
     client: Client,
-    _sandbox: Sandbox,
-    _running: JoinSet<()>,
+    policies: Policies,
+    log: Log,
+    sandbox: Sandbox,
+    /// Both shells, as one process.
+    running: JoinSet<()>,
+}
+
+/// The log of writes, in which the creations of machines stand.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 impl World {
     /// One pool whose machines hold two replicas and take three minutes, and both shells.
     async fn new(ahead: bool) -> Self {
-        let clock = Clock::starting_at("2026-01-01T00:00:00Z".parse().unwrap());
+        let mut world = Self::without_shells("2026-01-01T00:00:00Z", ahead).await;
+        let client = world.sandbox.client("program");
+        world.start(&client, None);
+        world
+    }
+
+    async fn without_shells(start: &str, ahead: bool) -> Self {
+        let clock = Clock::starting_at(start.parse().unwrap());
         let sandbox = Sandbox::start(Options { cluster_api: false, ..Options::new(clock, 7) }).unwrap();
-        let client = sandbox.client("test");
         let mut policies = Policies { unneeded_time: SignedDuration::from_mins(5), ..Policies::default() };
         policies.delay_after_add = SignedDuration::ZERO;
         policies.ahead.enabled = ahead;
         policies.ahead.unknown_lead = SignedDuration::from_mins(3);
-        let controller =
-            Controller::new(sandbox.client("controller"), Config::for_simulation(policies, 7), clock)
-                .unwrap();
-        let config = scaler::Config {
-            leader_election: LeaderElection { enabled: false, ..LeaderElection::default() },
-            watch: WatchSettings { timeout_seconds: 0, ..WatchSettings::default() },
-            ..scaler::Config::default()
-        };
-        let usage = Arc::new(ResourceApi::new(client.clone(), clock, ResourceApiSettings::default()));
-        let scaler = Scaler::new(sandbox.client("scaler"), clock, config, usage).unwrap();
-        let mut running = JoinSet::new();
-        running.spawn(async { controller.run(std::future::pending()).await.unwrap() });
-        running.spawn(async { scaler.run(std::future::pending()).await.unwrap() });
-        let world = Self { clock, client, _sandbox: sandbox, _running: running };
+        let log = Log::default();
+        sandbox.store().record_writes(Box::new(log.clone()));
+        let client = sandbox.client("test");
+        let world = Self { clock, client, policies, log, sandbox, running: JoinSet::new() };
         let pool = json!({
             "apiVersion": "tideline.dev/v1alpha1", "kind": "SimulatedPool", "metadata": {"name": "machines"},
             "spec": {"min": 0, "max": 20, "boot": {"minSeconds": 180, "maxSeconds": 180},
@@ -67,6 +83,34 @@ impl World {
         let pools: Api<SimulatedPool> = Api::all(world.client.clone());
         pools.create(&PostParams::default(), &serde_json::from_value(pool).unwrap()).await.unwrap();
         world
+    }
+
+    /// Starts both shells in the place of those that ran before, if any did.
+    fn start(&mut self, client: &Client, changed: Option<watch::Receiver<Policies>>) {
+        let clock = self.clock;
+        let config = Config::for_simulation(self.policies.clone(), 7);
+        let controller = Controller::new(client.clone(), config, clock).unwrap();
+        let controller = match changed {
+            Some(changed) => controller.with_policies(changed),
+            None => controller,
+        };
+        let config = scaler::Config {
+            leader_election: LeaderElection { enabled: false, ..LeaderElection::default() },
+            watch: WatchSettings { timeout_seconds: 0, ..WatchSettings::default() },
+            ..scaler::Config::default()
+        };
+        let usage = Arc::new(ResourceApi::new(self.client.clone(), clock, ResourceApiSettings::default()));
+        let scaler = Scaler::new(client.clone(), clock, config, usage).unwrap();
+        self.running = JoinSet::new();
+        self.running.spawn(async { controller.run(std::future::pending()).await.unwrap() });
+        self.running.spawn(async { scaler.run(std::future::pending()).await.unwrap() });
+    }
+
+    /// Machines ever made.
+    fn machines_made(&self) -> usize {
+        let log = self.log.0.lock().unwrap();
+        let text = String::from_utf8_lossy(&log);
+        text.lines().filter(|line| line.contains(" create simulatedmachines.")).count()
     }
 
     async fn make<K>(&self, object: Value)
@@ -162,6 +206,63 @@ async fn while_it_is_switched_off_pods_wait_for_machines() {
     let (pods, longest) = world.longest_wait("2026-01-01T00:59:00Z").await;
     assert_eq!(pods, 8);
     assert!(longest >= SignedDuration::from_secs(180), "a pod waited only {longest}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_can_be_switched_on_and_off_while_it_runs() {
+    let mut world = World::without_shells("2026-01-01T00:00:00Z", false).await;
+    let (told, changed) = watch::channel(world.policies.clone());
+    let client = world.sandbox.client("program");
+    world.start(&client, Some(changed));
+    world.populate().await;
+    world.until("2026-01-01T00:50:00Z").await;
+    told.send_modify(|policies| policies.ahead.enabled = true);
+    world.until("2026-01-01T00:55:00Z").await;
+    assert_eq!(world.ready_nodes().await, 1, "nothing comes earlier than needed");
+    world.until("2026-01-01T00:59:59Z").await;
+    assert_eq!(world.ready_nodes().await, 5, "what was not watched before was heard of in time");
+    told.send_modify(|policies| policies.ahead.enabled = false);
+    world.until("2026-01-02T00:59:59Z").await;
+    assert_eq!(world.ready_nodes().await, 1, "and nothing is bought ahead once it is off");
+}
+
+/// From before machines are ordered until after the replicas are due: killed at one of the program's calls, true if it
+/// came to it.
+async fn killed_once(call: u64, side: KillSide) -> bool {
+    let mut world = World::without_shells("2026-01-01T00:50:00Z", true).await;
+    let faults = Faults::new(FaultPlan::default(), 1, world.clock).unwrap();
+    world.start(&faults.client(world.sandbox.api()), None);
+    world.populate().await;
+    world.until("2026-01-01T00:56:00Z").await;
+    assert_eq!((world.ready_nodes().await, world.machines_made()), (1, 1), "nothing is bought yet");
+    faults.kill_at(KillPoint { call, side, only_writes: true });
+    let killed = tokio::select! {
+        biased;
+        () = faults.killed() => true,
+        () = world.until("2026-01-01T01:01:00Z") => false,
+    };
+    let bought = world.machines_made();
+    let successor = world.sandbox.client("successor");
+    world.start(&successor, None);
+    world.until("2026-01-01T01:10:00Z").await;
+    assert_eq!((world.ready_nodes().await, world.machines_made()), (5, 5), "killed {side:?} write {call}");
+    let (pods, longest) = world.longest_wait("2026-01-01T00:59:00Z").await;
+    assert_eq!(pods, 8, "killed {side:?} write {call}, {bought} machines made by then");
+    assert!(longest < SignedDuration::from_secs(10), "killed {side:?} write {call}: a pod waited {longest}");
+    killed
+}
+
+#[tokio::test(start_paused = true)]
+async fn killed_between_the_purchase_and_its_time_it_goes_on_and_buys_nothing_twice() {
+    for side in [KillSide::Before, KillSide::After] {
+        let mut call = 1;
+        while killed_once(call, side).await {
+            call += 1;
+            assert!(call < 500, "the way to the peak has an end");
+        }
+        println!("killed {side:?} each of {} writes", call - 1);
+        assert!(call > 6, "there are more writes than {call}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
