@@ -17,7 +17,7 @@ const SIDES: [usize; 4] = [3, 5, 10, 30];
 fn read(path: &str) -> Vec<f64> {
     let bytes = std::fs::read(path).unwrap();
     let mut text = String::new();
-    if path.ends_with(".gz") {
+    if bytes.starts_with(&[0x1f, 0x8b]) {
         GzDecoder::new(&bytes[..]).read_to_string(&mut text).unwrap();
     } else {
         text = String::from_utf8(bytes).unwrap();
@@ -49,7 +49,7 @@ impl HalfOracle<'_> {
     fn least(&self, holds: impl Fn((f64, f64)) -> bool) -> (f64, f64) {
         let (mut low, mut high) = (0.0, 8.0);
         for _ in 0..40 {
-            let middle = (low + high) / 2.0;
+            let middle = f64::midpoint(low, high);
             if holds(self.outcome(middle)) { high = middle } else { low = middle }
         }
         self.outcome(high)
