@@ -8,7 +8,7 @@ use controller::Controller;
 use nodes::{PlantedBug as Planned, decide_with};
 use simulator::random::{RandomOptions, run_random};
 
-/// Scenarios that a bug may hide in.
+/// Scenarios that a bug may hide in. Seed 0 is left out: a course of direct pools, which costs many times the others.
 const SEEDS: u64 = 100;
 
 /// A named bug, and what plants it in a controller.
@@ -53,7 +53,7 @@ planted! {
 fn every_planted_bug_is_caught() {
     assert_eq!(PLANTED.len(), Planned::ALL.len() + controller::PlantedBug::ALL.len());
     let caught = |plant: fn(Controller) -> Controller| {
-        (0..SEEDS).find_map(|seed| {
+        (1..=SEEDS).find_map(|seed| {
             let outcome =
                 run_random(seed, RandomOptions { alter: Some(plant), ..Default::default() }).unwrap();
             // What fails without the bug as well proves nothing.
