@@ -124,6 +124,8 @@ pub struct LaunchOrder {
     /// the node is registered.
     pub taints: Vec<NodeTaint>,
     pub labels: BTreeMap<String, String>,
+    /// The prices that the options are ranked by are not the cloud's own: overlays have a word in them.
+    pub overlaid: bool,
 }
 
 /// What was launched.

@@ -15,7 +15,7 @@ use crate::seen::{Stray, World};
 use crate::shared::{Case, Next, Shared, StepError};
 use crate::{ending, joining, launching, orders, translation};
 use api::karpenter::v1alpha5::{AwsNodeTemplate, Machine, Provisioner};
-use api::karpenter::{NODE_POOL, NodeClaim, NodePool, TERMINATION};
+use api::karpenter::{NODE_POOL, NodeClaim, NodeOverlay, NodePool, TERMINATION};
 use clock::Clock;
 use clouds::events::Recorder;
 use clouds::watching::{Seen, WatchSettings, code, watch, within};
@@ -54,6 +54,7 @@ enum Task {
     Template(String),
     /// The Machine of a claim.
     Mirror(String),
+    Overlay(String),
 }
 
 enum Event {
@@ -63,6 +64,7 @@ enum Event {
     Provisioner(Seen<Provisioner>),
     Template(Seen<AwsNodeTemplate>),
     Mirror(Seen<Machine>),
+    Overlay(Seen<NodeOverlay>),
     Classes(usize, Option<Arc<ClassTable>>),
     Machines(usize, Option<Arc<MachineList>>),
     /// Somebody else acts, or does no longer.
@@ -164,6 +166,7 @@ impl Keeper {
             of(self, "provisioners", Event::Provisioner),
             of(self, "awsnodetemplates", Event::Template),
             of(self, "machines", Event::Mirror),
+            of(self, "nodeoverlays", Event::Overlay),
         ];
         let of_clouds = self.shared.clouds.0.iter().enumerate().flat_map(|(at, cloud)| {
             let classes = pictures(cloud.classes()).map(move |table| Event::Classes(at, table));
@@ -203,7 +206,9 @@ impl Keeper {
                 let of_pool = pool.and_then(|pool| self.guard.holds_pool(pool));
                 of_pool.or_else(|| self.guard.holds(&claim.spec.node_class_ref))
             }
-            Task::Orphan(_) | Task::Provisioner(_) | Task::Template(_) => self.guard.holds_all(),
+            Task::Orphan(_) | Task::Provisioner(_) | Task::Template(_) | Task::Overlay(_) => {
+                self.guard.holds_all()
+            }
         }
     }
 
@@ -234,6 +239,13 @@ impl Keeper {
             Task::Template(name) => {
                 let old = world.templates.get(name)?.clone();
                 Some(Box::pin(async move { (named, translation::template(&shared, &old).await) }))
+            }
+            Task::Overlay(name) => {
+                let overlay = world.overlays.get(name)?.clone();
+                let verdict = world.overlays.resolved().verdicts.get(name)?.clone();
+                Some(Box::pin(async move {
+                    (named, pool_status::overlay(&shared, &overlay, verdict.as_ref()).await)
+                }))
             }
             Task::Mirror(name) => {
                 let (claim, machine) = (world.claims.get(name).cloned(), world.mirrors.get(name).cloned());
@@ -301,6 +313,11 @@ impl Keeper {
                     self.all_now(claims.iter().map(|claim| claim.name_any()), Task::Claim);
                     self.now(Task::Pool(name));
                 }
+                self.lay_over();
+            }
+            Event::Overlay(seen) => {
+                self.world.overlays.take(seen);
+                self.lay_over();
             }
             Event::Claim(seen) => {
                 for claim in self.world.take_claim(seen) {
@@ -334,6 +351,7 @@ impl Keeper {
             Event::Classes(cloud, table) => {
                 let different = self.world.classes.refresh(cloud, table);
                 self.classes_changed(&different);
+                self.lay_over();
             }
             Event::Others => self.everything(),
             Event::Machines(cloud, list) => {
@@ -341,6 +359,14 @@ impl Keeper {
                 self.all_now(concerned, Task::Claim);
                 self.orphans(strays);
             }
+        }
+    }
+
+    /// Overlays may come to something else: what each of them says of itself is looked at.
+    fn lay_over(&mut self) {
+        if self.world.overlays.synced() && self.world.lay_over() {
+            let names = self.world.overlays.names();
+            self.all_now(names, Task::Overlay);
         }
     }
 
@@ -354,6 +380,7 @@ impl Keeper {
             claims.iter().cloned().map(Task::Mirror).collect(),
             world.provisioners.all().map(|old| Task::Provisioner(old.name_any())).collect(),
             world.templates.all().map(|old| Task::Template(old.name_any())).collect(),
+            world.overlays.names().into_iter().map(Task::Overlay).collect(),
         ]
         .into_iter()
         .flatten()

@@ -65,10 +65,15 @@ pub(crate) async fn launch(shared: &Shared, case: &Case) -> Result<Next, StepErr
         requests: requests_of(claim)?,
         taints,
         labels: claim.labels().clone(),
+        overlaid: case.overlays.pools.contains_key(claim.labels().get(NODE_POOL).map_or("", String::as_str)),
     };
     match cloud.launch(&order).await {
         Ok(launched) => {
-            write_launched(shared, claim, &order, &launched, conditions).await?;
+            let offer =
+                (launched.instance_type.clone(), launched.zone.clone(), launched.capacity_type.clone());
+            let pool = order.pool.as_deref().unwrap_or_default();
+            let overlaid = case.overlays.annotations(pool, &offer);
+            write_launched(shared, claim, &order, &launched, &overlaid, conditions).await?;
             Ok(Next::Wait)
         }
         Err(LaunchError::SoldOut { message, offers }) => {
@@ -161,6 +166,7 @@ async fn write_launched(
     claim: &NodeClaim,
     order: &LaunchOrder,
     launched: &Launched,
+    overlaid: &BTreeMap<&'static str, String>,
     mut conditions: Conditions,
 ) -> Result<(), StepError> {
     let flavour = order.options.iter().find(|flavour| {
@@ -177,7 +183,7 @@ async fn write_launched(
     of_machine.insert(CAPACITY_TYPE.to_owned(), launched.capacity_type.to_string());
     // What a user asked for wins over what the machine says of itself.
     of_machine.extend(claim.labels().clone());
-    shared.patch_claim(claim, json!({"metadata": {"labels": of_machine}})).await?;
+    shared.patch_claim(claim, json!({"metadata": {"labels": of_machine, "annotations": overlaid}})).await?;
     conditions.set_true(LAUNCHED);
     if conditions.get(REGISTERED).is_none() {
         conditions.set(REGISTERED, "Unknown", "NodeNotFound", "no node has joined with the machine's id yet");

@@ -17,6 +17,7 @@ mod launching;
 pub mod legacy;
 mod mirror;
 mod orders;
+mod overlays;
 mod pool_status;
 mod provider;
 mod repair;

@@ -3,16 +3,17 @@
 //! Owns the pools' status and the claims of pools with `replicas`, which no pod's demand makes or ends.
 
 use crate::cloud::{Class, NoClass};
-use crate::conditions::{Conditions, INITIALIZED};
+use crate::conditions::{Conditions, INITIALIZED, READY};
 use crate::guard::{Held, NOT_KNOWN_YET};
 use crate::orders;
-use crate::shared::{Next, Shared, StepError};
-use api::karpenter::{NodeClaim, NodePool};
+use crate::overlays::Refusal;
+use crate::shared::{Next, Shared, StepError, unless_gone};
+use api::karpenter::{NodeClaim, NodeOverlay, NodePool};
 use clouds::watching::{code, within};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::ResourceExt as _;
-use kube::api::PostParams;
+use kube::api::{Api, Patch, PatchParams, PostParams};
 use model::{Resources, claim_name};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -67,6 +68,27 @@ pub(crate) async fn hold(shared: &Shared, pool: &NodePool, held: &Held) -> Resul
         shared.warn(pool, ANOTHER_CONTROLLER, held.message.clone());
         // Another writes this status, too: nothing of it may be lost.
         shared.write_pool_conditions(pool, &conditions).await?;
+    }
+    Ok(Next::Wait)
+}
+
+/// Says on an overlay whether it is applied.
+pub(crate) async fn overlay(
+    shared: &Shared,
+    overlay: &NodeOverlay,
+    refusal: Option<&Refusal>,
+) -> Result<Next, StepError> {
+    let known = overlay.status.as_ref().map_or(&[][..], |status| &status.conditions);
+    let mut conditions = Conditions::of(known, overlay.metadata.generation, shared.clock.now());
+    match refusal {
+        None => conditions.set_true(READY),
+        Some(refusal) => conditions.set(READY, "False", refusal.reason, &refusal.message),
+    }
+    if conditions.changed {
+        let api: Api<NodeOverlay> = Api::all(shared.client.clone());
+        let patch = Patch::Merge(json!({"status": {"conditions": conditions.list}}));
+        let name = overlay.name_any();
+        unless_gone(within(shared.limit, api.patch_status(&name, &PatchParams::default(), &patch)).await)?;
     }
     Ok(Next::Wait)
 }

@@ -10,7 +10,7 @@ use crate::guard::Guard;
 use crate::orders;
 use crate::shortages::Shortages;
 use crate::view::View;
-use api::karpenter::{NodeClaim, NodePool, ORDER};
+use api::karpenter::{NodeClaim, NodeOverlay, NodePool, ORDER};
 use clock::Clock;
 use clouds::objects::failure;
 use clouds::watching::{Freshness, Seen, WatchSettings, code, watch, within};
@@ -129,6 +129,7 @@ impl DirectPools {
 enum Event {
     Pool(Seen<NodePool>),
     Claim(Seen<NodeClaim>),
+    Overlay(Seen<NodeOverlay>),
     Classes(usize, Option<Arc<ClassTable>>),
     /// Something is sold out, or is no longer; somebody else acts, or does no longer.
     Market,
@@ -147,6 +148,7 @@ impl Watching {
         match event {
             Event::Pool(seen) => self.view.see_pool(seen, now),
             Event::Claim(seen) => self.view.see_claim(seen, now),
+            Event::Overlay(seen) => self.view.see_overlay(seen, now),
             Event::Classes(cloud, table) => {
                 let different =
                     self.classes.lock().unwrap_or_else(PoisonError::into_inner).refresh(cloud, table);
@@ -202,7 +204,8 @@ impl Provider for DirectPools {
             });
         let others = pictures(self.guard.peer()).map(|_| Event::Market);
         let market = market(self.shortages.clone(), self.clock);
-        let objects = [pools.boxed(), claims.boxed(), market, others.boxed()];
+        let overlays = watch(Api::all(client.clone()), "nodeoverlays", self.settings).map(Event::Overlay);
+        let objects = [overlays.boxed(), pools.boxed(), claims.boxed(), market, others.boxed()];
         let events = stream::select_all(objects.into_iter().chain(classes)).boxed();
         let freshness = Freshness::of(2, self.settings.stale_after);
         let watching = Watching {

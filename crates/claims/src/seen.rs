@@ -3,8 +3,9 @@
 //! Owns the indexes: a claim by its machine's id, a node by its machine's id, the claims of a pool.
 
 use crate::classes::{Classes, Clouds};
-use crate::cloud::MachineList;
+use crate::cloud::{Class, MachineList, NoClass};
 use crate::mirror::Mirror;
+use crate::overlays::Overlays;
 use crate::repair::{self, Ill};
 use crate::shared::Case;
 use api::karpenter::v1alpha5::{AwsNodeTemplate, Machine, Provisioner};
@@ -50,6 +51,7 @@ pub(crate) struct World {
     pub provisioners: Mirror<Provisioner>,
     pub templates: Mirror<AwsNodeTemplate>,
     pub mirrors: Mirror<Machine>,
+    pub overlays: Overlays,
     clouds: Clouds,
     lists: Vec<Option<Arc<MachineList>>>,
     /// For each cloud the launched claims that its list does not have.
@@ -69,6 +71,7 @@ impl World {
             provisioners: Mirror::new(),
             templates: Mirror::new(),
             mirrors: Mirror::new(),
+            overlays: Overlays::new(),
             clouds: clouds.clone(),
             lists: vec![None; clouds.0.len()],
             unlisted: vec![BTreeSet::new(); clouds.0.len()],
@@ -79,7 +82,7 @@ impl World {
     }
 
     pub(crate) fn is_synced(&self) -> bool {
-        self.pools.synced && self.claims.synced && self.nodes.synced
+        self.pools.synced && self.claims.synced && self.nodes.synced && self.overlays.synced()
     }
 
     /// Takes claims in: those that changed.
@@ -231,11 +234,24 @@ impl World {
             node: nodes.first().cloned(),
             several_nodes: nodes.len() > 1,
             pool: pool_of(&claim).and_then(|pool| self.pools.get(pool)).cloned(),
-            class: self.classes.of(&claim.spec.node_class_ref),
+            class: self.class_of(&claim),
+            overlays: self.overlays.resolved().clone(),
             machine_gone,
             machine,
             claim,
         })
+    }
+
+    /// A claim's class, with what overlays make of it for the claim's pool.
+    fn class_of(&self, claim: &NodeClaim) -> Result<Arc<Class>, NoClass> {
+        let class = self.classes.of(&claim.spec.node_class_ref)?;
+        Ok(pool_of(claim).map_or_else(|| class.clone(), |pool| self.overlays.class(pool, &class)))
+    }
+
+    /// Works out what overlays come to; whether it is different from before.
+    pub(crate) fn lay_over(&mut self) -> bool {
+        let Self { overlays, pools, classes, .. } = self;
+        overlays.refresh(pools.all().map(|pool| &**pool), |reference| classes.of(reference))
     }
 
     /// Whether a claim's node is ill, and how many of its pool are; of a claim without a pool, how many of all.

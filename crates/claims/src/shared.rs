@@ -5,6 +5,7 @@
 use crate::classes::Clouds;
 use crate::cloud::{Class, CloudMachine, LaunchError, MachineKey, NoClass};
 use crate::conditions::Conditions;
+use crate::overlays::Resolved;
 use crate::repair::Ill;
 use crate::shortages::Shortages;
 use api::karpenter::{NodeClaim, NodePool, TERMINATION};
@@ -64,6 +65,8 @@ pub(crate) struct Case {
     pub several_nodes: bool,
     pub pool: Option<Arc<NodePool>>,
     pub class: Result<Arc<Class>, NoClass>,
+    /// What overlays say of it.
+    pub overlays: Arc<Resolved>,
     /// The cloud no longer has the machine that was launched.
     pub machine_gone: bool,
     /// The machine as the cloud shows it.

@@ -26,7 +26,7 @@ use futures::{FutureExt as _, StreamExt as _};
 use jiff::{SignedDuration, Timestamp};
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::{Client, ResourceExt as _};
-use model::Flavour;
+use model::{Flavour, InstanceType, Offering};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -335,6 +335,10 @@ pub(crate) fn offer_of(flavour: &Flavour) -> Offer {
     let known = |value: &Option<Arc<str>>| value.clone().unwrap_or_default();
     let kind = flavour.capacity_type.map_or("", model::CapacityType::as_str);
     (known(&flavour.instance_type), known(&flavour.zone), Arc::from(kind))
+}
+
+pub(crate) fn offer_of_type(entry: &InstanceType, offering: &Offering) -> Offer {
+    (entry.name.clone(), offering.zone.clone(), Arc::from(offering.capacity_type.as_str()))
 }
 
 fn object(order: &LaunchOrder, flavour: &Flavour) -> SimulatedMachine {

@@ -6,8 +6,10 @@
 use crate::classes::{Classes, Different};
 use crate::guard::Guard;
 use crate::orders;
+use crate::overlays::Overlays;
 use crate::shortages::Shortages;
-use api::karpenter::{NODE_POOL, NodeClaim, NodePool};
+use crate::simulated::offer_of_type;
+use api::karpenter::{NODE_POOL, NodeClaim, NodeOverlay, NodePool};
 use clouds::watching::{Freshness, Seen};
 use jiff::Timestamp;
 use kube::ResourceExt as _;
@@ -39,6 +41,7 @@ pub(crate) struct View {
     classes: Arc<Mutex<Classes>>,
     shortages: Arc<Shortages>,
     guard: Guard,
+    overlays: Overlays,
     pools: BTreeMap<String, Shown>,
     claims: BTreeMap<String, Arc<NodeClaim>>,
     live: BTreeMap<String, BTreeSet<String>>,
@@ -59,6 +62,7 @@ impl View {
             classes,
             shortages,
             guard,
+            overlays: Overlays::new(),
             pools: BTreeMap::new(),
             claims: BTreeMap::new(),
             live: BTreeMap::new(),
@@ -74,7 +78,11 @@ impl View {
                 if let Some(listed) = &mut self.listed_pools {
                     listed.insert(object.name_any());
                 }
+                let different = self.lay_over(Some(&object));
                 self.show(object, now);
+                if different {
+                    self.market_changed(now);
+                }
             }
             Seen::Gone(object) => self.lose_pool(&object.name_any()),
             Seen::Synced => {
@@ -115,8 +123,26 @@ impl View {
         }
     }
 
+    pub(crate) fn see_overlay(&mut self, seen: Seen<NodeOverlay>, now: Timestamp) {
+        let unknown = !self.overlays.synced();
+        self.overlays.take(seen);
+        if self.overlays.synced() && (self.lay_over(None) || unknown) {
+            self.market_changed(now);
+        }
+    }
+
+    /// Works out what overlays come to, with a pool that is about to be shown; whether it is different from before.
+    fn lay_over(&mut self, new: Option<&NodePool>) -> bool {
+        let classes = self.classes.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.pools.values().map(|shown| &shown.object);
+        self.overlays.refresh(known.chain(new), |reference| classes.of(reference))
+    }
+
     /// Classes are different ones now.
     pub(crate) fn classes_changed(&mut self, different: &Different, now: Timestamp) {
+        if self.lay_over(None) {
+            return self.market_changed(now);
+        }
         self.show_again(|pool| different.includes(&pool.object.spec.template.spec.node_class_ref), now);
     }
 
@@ -165,10 +191,12 @@ impl View {
             Some("it is being deleted".to_owned())
         } else if object.spec.replicas.is_some() {
             Some("it has a fixed number of machines".to_owned())
+        } else if !self.overlays.synced() {
+            Some("NodeOverlays have not been read yet: prices are not known".to_owned())
         } else {
             declared.as_ref().err().cloned().or_else(|| class.as_ref().err().map(|no| no.message.clone()))
         };
-        let types = class.map(|class| class.types.clone()).unwrap_or_default();
+        let types = class.map(|class| self.overlays.class(&name, &class).types.clone()).unwrap_or_default();
         let mut pool = match declared {
             Ok(declared) => {
                 let catalogue = Arc::new(self.without_shortages(&types, now));
@@ -187,10 +215,13 @@ impl View {
     fn without_shortages(&self, types: &[model::InstanceType], now: Timestamp) -> Vec<model::InstanceType> {
         let mut types = types.to_vec();
         for entry in &mut types {
-            for offering in &mut entry.offerings {
-                let kind = Arc::from(offering.capacity_type.as_str());
-                let offer = (entry.name.clone(), offering.zone.clone(), kind);
-                offering.available &= !self.shortages.holds(&offer, now);
+            let gone: Vec<bool> = entry
+                .offerings
+                .iter()
+                .map(|offering| self.shortages.holds(&offer_of_type(entry, offering), now))
+                .collect();
+            for (offering, gone) in entry.offerings.iter_mut().zip(gone) {
+                offering.available &= !gone;
             }
         }
         types

@@ -20,6 +20,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 
+#[path = "life/overlays.rs"]
+mod overlays;
 #[path = "life/upkeep.rs"]
 mod upkeep;
 
@@ -97,19 +99,23 @@ impl World {
     }
 
     async fn deploy(&self, replicas: u32) {
-        self.deploy_with(replicas, json!({})).await;
+        self.deploy_asking(replicas, json!({"cpu": "500m", "memory": "512Mi"})).await;
+    }
+
+    async fn deploy_asking(&self, replicas: u32, requests: Value) {
+        self.deploy_with(replicas, requests, json!({})).await;
     }
 
     /// At most one on a node.
     async fn deploy_apart(&self, replicas: u32) {
         let term = json!({"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"app": "web"}}});
         let apart = json!({"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}});
-        self.deploy_with(replicas, apart).await;
+        self.deploy_with(replicas, json!({"cpu": "500m", "memory": "512Mi"}), apart).await;
     }
 
-    async fn deploy_with(&self, replicas: u32, affinity: Value) {
-        let container = json!({"name": "main", "image": "none",
-            "resources": {"requests": {"cpu": "500m", "memory": "512Mi"}}});
+    async fn deploy_with(&self, replicas: u32, requests: Value, affinity: Value) {
+        let resources = json!({"requests": requests, "limits": requests});
+        let container = json!({"name": "main", "image": "none", "resources": resources});
         let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment",
             "metadata": {"name": "web", "namespace": "default"},
             "spec": {"replicas": replicas, "selector": {"matchLabels": {"app": "web"}},

@@ -55,6 +55,10 @@ pub const CLASS_HASH: &str = "tideline.dev/nodeclass-hash";
 pub const DISRUPTED: &str = "karpenter.sh/disrupted";
 pub const UNREGISTERED: &str = "karpenter.sh/unregistered";
 
+/// On claims: the overlay whose price, and the one whose capacity, the machine was bought with.
+pub const PRICE_OVERLAY: &str = "karpenter.sh/price-overlay-applied";
+pub const CAPACITY_OVERLAY: &str = "karpenter.sh/capacity-overlay-applied";
+
 /// Finalizer of claims and their nodes.
 pub const TERMINATION: &str = "karpenter.sh/termination";
 /// The version of the pools' hash.

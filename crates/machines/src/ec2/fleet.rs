@@ -265,8 +265,13 @@ fn request(
         request = request.tag_specifications(all.build());
     }
     if kind == CapacityType::Spot {
-        // The cheapest of those that are least likely to be taken back soon.
-        let strategy = SpotAllocationStrategy::PriceCapacityOptimized;
+        // The cheapest of those that are least likely to be taken back soon; where somebody else has a word in prices, ours
+        // of them in the order of that.
+        let strategy = if order.overlaid {
+            SpotAllocationStrategy::CapacityOptimizedPrioritized
+        } else {
+            SpotAllocationStrategy::PriceCapacityOptimized
+        };
         request.spot_options(SpotOptionsRequest::builder().allocation_strategy(strategy).build())
     } else {
         let strategy = FleetOnDemandAllocationStrategy::Prioritized;
