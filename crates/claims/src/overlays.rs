@@ -334,8 +334,14 @@ fn overlay(object: &NodeOverlay) -> Result<Overlay, String> {
             RequirementOperator::In | RequirementOperator::NotIn if wish.values.is_empty() => {
                 "needs at least one value"
             }
-            RequirementOperator::Gt | RequirementOperator::Lt if !number() => "needs one whole number",
-            RequirementOperator::Gte | RequirementOperator::Lte if !number() => "needs one whole number",
+            RequirementOperator::Gt
+            | RequirementOperator::Lt
+            | RequirementOperator::Gte
+            | RequirementOperator::Lte
+                if !number() =>
+            {
+                "needs one whole number"
+            }
             RequirementOperator::Exists | RequirementOperator::DoesNotExist if !wish.values.is_empty() => {
                 "takes no values"
             }
