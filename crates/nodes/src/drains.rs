@@ -7,7 +7,7 @@ use crate::assurance::{Assurance, Movers};
 use crate::budgets::Budgets;
 use crate::deliveries::RELEASE_BELIEVED;
 use crate::drain_rules;
-use crate::evictions::{draining, evicts_daemon};
+use crate::evictions::{draining, evicts_daemon, is_still_empty};
 use crate::fleet::{Fleet, FleetNode, NodeState, order_unseen};
 use crate::freshness::Freshness;
 use crate::planted::PlantedBug;
@@ -131,7 +131,9 @@ pub(crate) fn advance(
             _ => {}
         }
         match round.ledger.removals.get(&name).map(|removal| removal.phase) {
-            Some(RemovalPhase::Releasing) => releasing(round, fleet, &name, node),
+            Some(RemovalPhase::Releasing) if is_still_empty(round, budgets, &name) => {
+                releasing(round, fleet, &name, node);
+            }
             Some(RemovalPhase::Undoing) => undoing(round, &name),
             _ => {}
         }

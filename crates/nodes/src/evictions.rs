@@ -5,11 +5,13 @@
 
 use crate::budgets::Budgets;
 use crate::drain_rules::{self, Fate};
-use crate::drains::{Places, enter, fail, find_places};
+use crate::drains::{Places, enter, fail, find_places, undo};
 use crate::round::{Round, after};
 use crate::supply::Supply;
 use jiff::{SignedDuration, Timestamp};
-use model::{Evict, EvictionState, NodeName, Pod, PodBlock, Removal, RemovalPhase, Step, Uid, WorkloadKey};
+use model::{
+    Evict, EvictionState, MachineState, NodeName, Pod, PodBlock, Removal, RemovalPhase, Step, Uid, WorkloadKey,
+};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -147,6 +149,32 @@ pub(crate) fn draining(
             PodProgress::Gone | PodProgress::Failed => {}
         }
     }
+}
+
+/// The last look before a machine is given back: whether nothing has come to its node since, and nothing on it is
+/// still on its way out by the clock that we read now, which need not be the one that the drain ended by. Where it is
+/// not so, the drain goes on; a node that was taken for empty stays if something would have to be evicted.
+pub(crate) fn is_still_empty(round: &mut Round<'_>, budgets: &Budgets, name: &NodeName) -> bool {
+    let Some(removal) = round.ledger.removals.get(name) else { return false };
+    let machine = round.cluster.machines().get(&removal.machine);
+    let going = machine.is_none_or(|machine| machine.state == MachineState::Deleting);
+    // A claimed machine is drained by its claim.
+    let claimed = machine.is_some_and(|machine| machine.direct.is_some());
+    if removal.released || going || claimed {
+        return true;
+    }
+    let drains = removal.drains;
+    let pods = round.cluster.pods_on(name).map(|pod| drain_progress(round, budgets, name, pod));
+    let left: Vec<PodProgress> = pods.filter(|pod| !matches!(pod, PodProgress::Gone)).collect();
+    if left.is_empty() {
+        return true;
+    }
+    if drains || left.iter().all(|pod| matches!(pod, PodProgress::Leaving(..))) {
+        enter(round, name, RemovalPhase::Draining);
+    } else {
+        undo(round, name);
+    }
+    false
 }
 
 /// Pods that owners have still to create in the place of those that leave.

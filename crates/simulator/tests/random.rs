@@ -47,3 +47,10 @@ fn a_seed_repeats_a_scenario_exactly() {
     assert_eq!(first.0, second.0);
     assert!(first.1 == second.1, "the logs of writes differ");
 }
+
+/// A leader whose clock is a minute behind takes over a node that was empty by the clock of the one before it.
+#[test]
+fn a_node_is_given_back_only_when_it_is_empty_by_the_clock_of_whoever_gives_it_back() {
+    let outcome = run_random(4203, RandomOptions::default()).unwrap();
+    assert_eq!(outcome.report.violations, Vec::<String>::new());
+}
