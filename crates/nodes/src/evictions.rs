@@ -10,7 +10,8 @@ use crate::round::{Round, after};
 use crate::supply::Supply;
 use jiff::{SignedDuration, Timestamp};
 use model::{
-    Evict, EvictionState, MachineState, NodeName, Pod, PodBlock, Removal, RemovalPhase, Step, Uid, WorkloadKey,
+    Evict, EvictionState, MachineState, NodeName, Pod, PodBlock, Removal, RemovalPhase, Step, Uid,
+    WorkloadKey,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;

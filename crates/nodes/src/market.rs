@@ -67,11 +67,14 @@ pub(crate) fn buy(
             let refused = all.map(|key| (key, PoolRejection::TooManyResources)).collect();
             return (refused, fair.sales);
         };
-        answer = if fair.stalls.iter().all(|stall| stall.candidate.is_none()) {
-            binding::settle(&question, &bound_in(round, unmet), effort, answer)
-        } else {
-            spreading::spread_out(room, &mut fair.market, &groups, answer, effort)
+        let direct_only = fair.stalls.iter().all(|stall| stall.candidate.is_none());
+        let order = if direct_only { bound_in(round, unmet) } else { Vec::new() };
+        let settle = |question: &Question, answer| match direct_only {
+            true => binding::settle(question, &order, effort, answer),
+            false => answer,
         };
+        answer = settle(&question, answer);
+        answer = spreading::spread_out(room, &mut fair.market, &groups, answer, effort, settle);
         let kept_off = fair.carry_out(round, fleet, room, candidates, unmet, &answer);
         if turn == 0 && !kept_off && fair.appraisal.is_price() {
             round.growth.bound = model::MicroUsdPerHour(answer.bound);

@@ -1,20 +1,22 @@
 //! Soft distance between pods when machines are chosen: preferred anti-affinity and `ScheduleAnyway` spreading.
 //!
-//! Owns when it is honoured: where it is free; both, or else the spreading alone. The answer that keeps it takes the place of the one that does not only
-//! where it leaves nobody else out and costs no more, in the pools of each tier and over all.
+//! Owns when it is honoured: where it is free; both, or else the spreading alone. The answer that keeps it takes the place
+//! of the one that does not only where it leaves nobody else out and costs no more, in the pools of each tier and over
+//! all. Compared is what is bought in the end, with the machines that the scheduler's own order makes necessary.
 
 use model::Preferences;
 use packing::solve::{Answer, Effort, solve};
-use packing::{Distance, Group, Market, Room};
+use packing::{Distance, Group, Market, Question, Room};
 use std::collections::BTreeMap;
 
-/// The answer with soft distance kept where that is free; else the one given.
+/// The answer with soft distance kept where that is free; else the one given, which is as `settle` has it.
 pub(crate) fn spread_out(
     room: &mut Room,
     market: &mut Market,
     groups: &[Group],
     answer: Answer,
     effort: Effort,
+    settle: impl Fn(&Question, Answer) -> Answer,
 ) -> Answer {
     let has = |wish: fn(&Preferences) -> bool| {
         groups.iter().any(|group| wish(&room.shape_of(group.class).preferences))
@@ -31,9 +33,8 @@ pub(crate) fn spread_out(
         market.distance = distance;
         let question = room.question(market, groups);
         market.distance = Distance::None;
-        if let Ok(kept) = solve(&question.problem, effort)
-            && is_free(market, &kept, &answer)
-        {
+        let kept = solve(&question.problem, effort).ok().map(|kept| settle(&question, kept));
+        if let Some(kept) = kept.filter(|kept| is_free(market, kept, &answer)) {
             return Answer { unplaced: answer.unplaced, bound: answer.bound, ..kept };
         }
     }

@@ -118,6 +118,11 @@ fn node_pools_say_what_may_be_launched() {
 }
 
 #[test]
+fn soft_distance_is_kept_on_machines_of_direct_pools_where_it_is_free() {
+    golden("soft.txt", &["-f", "soft.yaml", "--offerings", "zones.json", "--check"]);
+}
+
+#[test]
 fn groups_come_from_flags() {
     let template = "workers:cpu=4,memory=16Gi,pods=20,price=0.2,label/topology.kubernetes.io/zone=a";
     golden("groups.txt", &["-f", "web.yaml", "--nodes=0:30:workers", "--node-template", template, "--check"]);
