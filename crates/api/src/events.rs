@@ -20,3 +20,11 @@ pub const NODE_RULE_MISSED: &str = "NodeRuleMissed";
 pub const NODE_RULE_INVALID: &str = "NodeRuleInvalid";
 /// Ours: a plan broke an invariant and was not carried out.
 pub const PLAN_REFUSED: &str = "PlanRefused";
+/// Karpenter's, of nodes of direct pools: something keeps a node that would go.
+pub const DISRUPTION_BLOCKED: &str = "DisruptionBlocked";
+/// Karpenter's: a node stays because its pods have no better place, or moving them saves too little.
+pub const UNCONSOLIDATABLE: &str = "Unconsolidatable";
+/// Karpenter's: a node goes as soon as the machines that take its place are ready.
+pub const DISRUPTION_WAITING_READINESS: &str = "DisruptionWaitingReadiness";
+/// Karpenter's: a node goes.
+pub const DISRUPTION_TERMINATING: &str = "DisruptionTerminating";

@@ -91,6 +91,7 @@ impl Events {
                 self.pod(writer, cluster, key, said, &reason.to_string(), now);
             }
         }
+        self.tell_nodes(writer, cluster, before, after, now);
         self.tell_rules(writer, cluster, before, after, now);
         for reason in after.round.iter().filter(|reason| !before.round.contains(reason)) {
             let said = match reason {
@@ -101,6 +102,27 @@ impl Events {
                 _ => continue,
             };
             self.status(writer, said, &reason.to_string(), now);
+        }
+    }
+
+    /// Tells of nodes of direct pools what Karpenter would: not with each change of a number, but of what is said.
+    fn tell_nodes(
+        &mut self,
+        writer: &Writer,
+        cluster: &Cluster,
+        before: &Verdicts,
+        after: &Verdicts,
+        now: Timestamp,
+    ) {
+        for (name, reason) in &after.nodes {
+            let old = before.nodes.get(name);
+            if old == Some(reason) || old.and_then(|old| node_reason(old, now)) == node_reason(reason, now) {
+                continue;
+            }
+            let Some(said) = node_reason(reason, now) else { continue };
+            if is_direct(cluster, name) {
+                self.node(writer, cluster, name, said, &reason.to_string(), now);
+            }
         }
     }
 
@@ -369,6 +391,29 @@ fn pod_reason(reason: &Reason) -> Option<&'static str> {
         }
         _ => None,
     }
+}
+
+/// The event reason of the verdict of a direct pool's node; `None` where there is nothing to say.
+fn node_reason(reason: &Reason, now: Timestamp) -> Option<&'static str> {
+    match reason {
+        Reason::BlockedBy { .. } | Reason::DisruptionBudget { .. } | Reason::ScaleDownDisabledAnnotation => {
+            Some(reasons::DISRUPTION_BLOCKED)
+        }
+        Reason::NotWorthMoving { .. }
+        | Reason::NoPlaceFor { .. }
+        | Reason::PlaceNotAssured { .. }
+        | Reason::HoldsHeadroom { .. } => Some(reasons::UNCONSOLIDATABLE),
+        Reason::Unneeded { removable_at, .. } if *removable_at <= now => {
+            Some(reasons::DISRUPTION_WAITING_READINESS)
+        }
+        Reason::BeingRemoved { .. } => Some(reasons::DISRUPTION_TERMINATING),
+        _ => None,
+    }
+}
+
+fn is_direct(cluster: &Cluster, node: &NodeName) -> bool {
+    let machine = cluster.nodes().get(node).and_then(|node| node.machine.as_ref());
+    machine.and_then(|id| cluster.machines().get(id)).is_some_and(|machine| machine.direct.is_some())
 }
 
 /// The event reason of what a rule did; `None` where there is nothing to say.

@@ -1,4 +1,4 @@
-//! Machines whose nodes are ill.
+//! Machines whose nodes are ill, and what is told of nodes that stay or go.
 
 use crate::{World, is_ready, pool};
 use k8s_openapi::api::core::v1::{Event, Node, Pod};
@@ -69,4 +69,23 @@ async fn a_machine_whose_node_stays_ill_is_replaced_and_a_pool_that_is_ill_is_no
     tokio::time::sleep(Duration::from_hours(1)).await;
     let now = names(world.nodes().await);
     assert!(before.iter().all(|name| now.contains(name)), "{before:?} {now:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_say_what_holds_a_node_and_that_it_goes() {
+    let disruption = json!({"consolidateAfter": "30s", "budgets": [{"nodes": "100%"}]});
+    let mut world = World::new(pool(&disruption)).await;
+    one_on_each(&mut world, 3).await;
+    let pods: Api<Pod> = Api::default_namespaced(world.client.clone());
+    for pod in pods.list(&ListParams::default()).await.unwrap().items {
+        let patch =
+            Patch::Merge(json!({"metadata": {"annotations": {"karpenter.sh/do-not-disrupt": "true"}}}));
+        pods.patch(&pod.name_any(), &PatchParams::default(), &patch).await.unwrap();
+    }
+    world.until("each node is held", 300, async |world| events(world, "DisruptionBlocked").await == 3).await;
+    assert_eq!(events(&world, "DisruptionTerminating").await, 0);
+    world.scale(0).await;
+    world.until("each node goes", 600, async |world| events(world, "DisruptionTerminating").await == 3).await;
+    // Told once, however often it was looked at.
+    assert_eq!(events(&world, "DisruptionBlocked").await, 3);
 }
