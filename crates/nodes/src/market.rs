@@ -61,7 +61,7 @@ pub(crate) fn buy(
     for turn in 0..MOST_SOLVES {
         let groups = growth::groups_of(unmet);
         let question = room.question(&fair.market, &groups);
-        let Ok(mut answer) = fair.answer(&question, effort) else {
+        let Ok(answer) = fair.answer(&question, effort) else {
             let stalls = || fair.stalls.iter().map(|stall| stall.id.clone());
             let all = (0..unmet.len()).flat_map(|group| stalls().map(move |pool| (group, pool)));
             let refused = all.map(|key| (key, PoolRejection::TooManyResources)).collect();
@@ -69,12 +69,11 @@ pub(crate) fn buy(
         };
         let direct_only = fair.stalls.iter().all(|stall| stall.candidate.is_none());
         let order = if direct_only { bound_in(round, unmet) } else { Vec::new() };
-        let settle = |question: &Question, answer| match direct_only {
-            true => binding::settle(question, &order, effort, answer),
-            false => answer,
+        let settle = |question: &Question, answer| {
+            if direct_only { binding::settle(question, &order, effort, answer) } else { answer }
         };
-        answer = settle(&question, answer);
-        answer = spreading::spread_out(room, &mut fair.market, &groups, answer, effort, settle);
+        let settled = settle(&question, answer);
+        let answer = spreading::spread_out(room, &mut fair.market, &groups, settled, effort, settle);
         let kept_off = fair.carry_out(round, fleet, room, candidates, unmet, &answer);
         if turn == 0 && !kept_off && fair.appraisal.is_price() {
             round.growth.bound = model::MicroUsdPerHour(answer.bound);
