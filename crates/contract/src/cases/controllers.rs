@@ -65,6 +65,11 @@ async fn owners_take_their_dependants_along(w: World) {
 async fn orphans_lose_their_owner(w: World) {
     let owner = w.post(&w.apps("deployments"), &workload("Deployment", "a", 0)).await.ok();
     w.post(&w.core("configmaps"), &owned("child", &owner)).await.ok();
+    // The collector learns of objects in their order: it knows the child once a later stray is gone.
+    let mut stray = owned("stray", &owner);
+    stray["metadata"]["ownerReferences"][0]["uid"] = json!("00000000-0000-4000-8000-000000000001");
+    w.post(&w.core("configmaps"), &stray).await.ok();
+    w.until(&w.core("configmaps/stray"), |answer| answer.code == 404).await;
     let options = json!({"propagationPolicy": "Orphan"});
     w.delete_with(&w.apps("deployments/a"), options).await.ok();
     w.until(&w.apps("deployments/a"), |answer| answer.code == 404).await;
