@@ -4,6 +4,10 @@
 //! the last version seen, waiting between failures) and says aloud what kube's own watcher keeps to itself: that
 //! the connection broke, and that it is whole again. What the objects mean is the callers'.
 
+mod shared;
+
+pub use shared::{Pods, pods};
+
 use crate::backoff::{Backoff, seed_for};
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};

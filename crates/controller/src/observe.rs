@@ -12,7 +12,7 @@ use crate::Config;
 use crate::capacity::{Capacity, Requests, Terms};
 use clock::Clock;
 use clouds::Provider;
-use clouds::watching::{Freshness, WatchSettings};
+use clouds::watching::{Freshness, Pods, WatchSettings};
 use feeds::{Heard, Source};
 use futures::StreamExt as _;
 use futures::stream::{BoxStream, SelectAll, select_all};
@@ -68,12 +68,13 @@ impl Observer {
         providers: &[Arc<dyn Provider>],
         buffers: Option<ApiResource>,
         requests: Terms,
+        pods: Option<Pods>,
     ) -> Self {
         let settings = config.watch_settings();
         let of_headroom =
             feeds::capacity::all(client, settings, buffers.as_ref(), requests.resource.as_ref());
         let kinds_of_headroom = of_headroom.len();
-        let feeds = feeds::all(client, settings, config.shares_status())
+        let feeds = feeds::all(client, settings, config.shares_status(), pods)
             .into_iter()
             .chain(of_headroom)
             .map(|feed| feed.map(Signal::Heard).boxed());

@@ -86,11 +86,12 @@ impl Loop {
             recorder,
             answering,
             policies,
+            pods,
             planted,
             ..
         } = controller;
         let reporter = Reporter::new(&config, clock, hooks, recorder, reporting, answering);
-        let observer = Observer::new(&client, clock, &config, &providers, buffers, requests);
+        let observer = Observer::new(&client, clock, &config, &providers, buffers, requests, pods);
         let (executor, outcomes) =
             Executor::new(&client, clock, providers, fence.clone(), &config.calls, config.seed, planted);
         let store = LedgerStore::new(&client, &config);

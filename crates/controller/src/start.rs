@@ -13,9 +13,10 @@ use crate::trace::{Counts, Exporting, Trace, TraceSettings};
 use crate::writer::{Drain, Writer, remove_status};
 use crate::{Config, ControllerError, capacity};
 use clock::Clock;
+use clouds::Provider;
 use clouds::cluster_api::ClusterApi;
 use clouds::simulated::Simulated;
-use clouds::{Provider, watching::WatchSettings};
+use clouds::watching::{Pods, WatchSettings};
 use futures::FutureExt as _;
 use jiff::Timestamp;
 use kube::Client;
@@ -64,6 +65,7 @@ pub struct Controller {
     pub(crate) answering: Answering,
     pub(crate) policies: Option<watch::Receiver<Policies>>,
     pub(crate) trace: Option<TraceSettings>,
+    pub(crate) pods: Option<Pods>,
     pub(crate) planted: Planted,
 }
 
@@ -109,6 +111,7 @@ impl Controller {
             answering,
             policies: None,
             trace: None,
+            pods: None,
             planted: Planted::default(),
         })
     }
@@ -137,6 +140,13 @@ impl Controller {
     #[must_use]
     pub fn with_trace(mut self, settings: TraceSettings) -> Self {
         self.trace = Some(settings);
+        self
+    }
+
+    /// Takes pods from a watch that is held for several.
+    #[must_use]
+    pub fn with_pods(mut self, pods: Pods) -> Self {
+        self.pods = Some(pods);
         self
     }
 

@@ -80,6 +80,7 @@ pub struct PodSpec {
     pub priority: Option<i32>,
     pub restart_policy: Option<String>,
     pub scheduling_gates: Option<Vec<Named>>,
+    pub readiness_gates: Option<Vec<ReadinessGate>>,
     pub termination_grace_period_seconds: Option<i64>,
     pub scheduler_name: Option<String>,
 }
@@ -156,6 +157,12 @@ pub struct Named {
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
+pub struct ReadinessGate {
+    pub condition_type: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Volume {
     pub name: String,
     pub host_path: Option<Present>,
@@ -220,6 +227,7 @@ pub struct PodStatus {
     pub phase: Option<String>,
     pub reason: Option<String>,
     pub nominated_node_name: Option<String>,
+    pub start_time: Option<Time>,
     pub conditions: Option<Vec<Condition>>,
     pub container_statuses: Option<Vec<ContainerStatus>>,
     pub init_container_statuses: Option<Vec<ContainerStatus>>,
@@ -233,6 +241,7 @@ pub struct PodStatus {
 #[serde(rename_all = "camelCase", default)]
 pub struct ContainerStatus {
     pub name: String,
+    pub restart_count: i32,
     pub resources: Option<Requests>,
     pub allocated_resources: Option<BTreeMap<String, Quantity>>,
 }

@@ -7,7 +7,7 @@ use crate::cache::{Key, OWN_COST, PodRecord};
 use crate::context::Context;
 use crate::profile::pods::bring;
 use crate::shared::Shared;
-use crate::{Config, Figures, ScalerError, slim};
+use crate::{Config, Figures, ScalerError};
 use api::kapacity::{
     FINALIZER, HorizontalPortrait, IntelligentHorizontalPodAutoscaler as Ihpa, ReplicaProfile,
 };
@@ -93,7 +93,7 @@ async fn take_lease(client: &Client, clock: Clock, config: &Config) -> Result<El
 }
 
 async fn free_pods(context: &Context, dry_run: bool, handed: &mut Handed) -> Result<(), ScalerError> {
-    let pods: Api<slim::Pod> = Api::all(context.client.clone());
+    let pods: Api<intake::slim::Pod> = Api::all(context.client.clone());
     let mut shared = Shared::default();
     for pod in all(context, &pods, "pods").await? {
         let costly = pod.annotations().contains_key(OWN_COST);

@@ -9,7 +9,7 @@ use crate::queue::{Job, Queue};
 use crate::watch::{self, Change, FEEDS, Heard};
 use crate::{Config, Figures, ScalerError, ihpa, portrait, profile, triggers};
 use clock::Clock;
-use clouds::watching::{Freshness, code, describe, within};
+use clouds::watching::{Freshness, Pods, code, describe, within};
 use futures::{FutureExt as _, StreamExt as _};
 use jiff::Timestamp;
 use kube::Client;
@@ -39,6 +39,7 @@ pub struct Scaler {
     config: Config,
     metrics: Arc<dyn MetricSource>,
     figures: Arc<Figures>,
+    pods: Option<Pods>,
 }
 
 impl Scaler {
@@ -49,7 +50,15 @@ impl Scaler {
         metrics: Arc<dyn MetricSource>,
     ) -> Result<Self, ScalerError> {
         config.validate()?;
-        Ok(Self { client, clock, config, metrics, figures: Arc::new(Figures::new(clock)) })
+        Ok(Self { client, clock, config, metrics, figures: Arc::new(Figures::new(clock)), pods: None })
+    }
+
+    /// Takes pods from a watch that somebody holds for several. It is let go where the definitions of our kinds are not
+    /// installed yet: it must be heard from its beginning, and nobody shall wait for us.
+    #[must_use]
+    pub fn with_pods(mut self, pods: Pods) -> Self {
+        self.pods = Some(pods);
+        self
     }
 
     /// What is counted while it runs.
@@ -61,12 +70,12 @@ impl Scaler {
     /// only waits for them.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), ScalerError> {
         let mut shutdown = std::pin::pin!(shutdown);
+        let Self { client, clock, config, metrics, figures, mut pods } = self;
         tokio::select! {
             biased;
             () = &mut shutdown => return Ok(()),
-            () = defined(&self.client, self.config.call_timeout) => {}
+            () = defined(&client, config.call_timeout, || drop(pods.take())) => {}
         }
-        let Self { client, clock, config, metrics, figures } = self;
         figures.defined.store(true, Ordering::Relaxed);
         let election = config.leader_election.enabled.then(|| {
             let identity = leadership::identity(&config.leader_election.identity, clock);
@@ -75,7 +84,7 @@ impl Scaler {
         let fence = election.as_ref().map_or_else(Fence::open, |election| election.fence.clone());
         let leading = election.as_ref().map(|election| election.state.clone());
         let context = Context::new(client, clock, config, fence.clone(), metrics, figures);
-        let result = Box::pin(Loop::new(Arc::new(context)).run(shutdown, leading)).await;
+        let result = Box::pin(Loop::new(Arc::new(context)).run(shutdown, leading, pods)).await;
         fence.close();
         if let Some(election) = election {
             election.release().await;
@@ -110,10 +119,11 @@ impl Loop {
         mut self,
         shutdown: impl Future<Output = ()>,
         mut leading: Option<channel::Receiver<Leadership>>,
+        pods: Option<Pods>,
     ) -> Result<(), ScalerError> {
         let mut shutdown = std::pin::pin!(shutdown);
         let mut feeds =
-            watch::all(&self.context.client, self.context.config.watch).ready_chunks(MOST_AT_ONCE);
+            watch::all(&self.context.client, self.context.config.watch, pods).ready_chunks(MOST_AT_ONCE);
         self.leads = leading.is_none();
         self.context.figures.leads.store(self.leads, Ordering::Relaxed);
         loop {
@@ -265,8 +275,8 @@ async fn look(context: &Context, job: &Job) -> Result<Option<Timestamp>, ScalerE
     }
 }
 
-/// Waits until the three kinds are served.
-async fn defined(client: &Client, limit: Duration) {
+/// Waits until the three kinds are served; tells where they are not at once.
+async fn defined(client: &Client, limit: Duration, mut not_yet: impl FnMut()) {
     let group = format!("{}/v1alpha1", api::kapacity::GROUP);
     let mut told = false;
     loop {
@@ -290,6 +300,7 @@ async fn defined(client: &Client, limit: Duration) {
                 );
             }
         }
+        not_yet();
         tokio::time::sleep(DEFINITIONS_WAIT).await;
     }
 }

@@ -1,74 +1,11 @@
 //! Kubernetes objects with only the fields that are used here, so that a watch decodes little and keeps less.
+//!
+//! Pods are intake's: they are read once for nodes and for workloads.
 
 use k8s_openapi::api::autoscaling::v2::CrossVersionObjectReference;
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
-
-#[derive(Resource, Clone, Debug, Default, Serialize, Deserialize)]
-#[resource(inherit = k8s_openapi::api::core::v1::Pod)]
-#[serde(default)]
-pub(crate) struct Pod {
-    pub(crate) metadata: ObjectMeta,
-    pub(crate) spec: PodSpec,
-    pub(crate) status: PodStatus,
-}
-
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(crate) struct PodSpec {
-    pub(crate) node_name: Option<String>,
-    pub(crate) readiness_gates: Vec<Gate>,
-    pub(crate) containers: Vec<Container>,
-    pub(crate) init_containers: Vec<Container>,
-}
-
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(crate) struct Gate {
-    pub(crate) condition_type: String,
-}
-
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(crate) struct Container {
-    pub(crate) name: String,
-    /// `Always` makes an init container a sidecar.
-    pub(crate) restart_policy: Option<String>,
-    pub(crate) resources: Requests,
-}
-
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub(crate) struct Requests {
-    pub(crate) requests: BTreeMap<String, Quantity>,
-}
-
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(crate) struct PodStatus {
-    pub(crate) phase: Option<String>,
-    pub(crate) start_time: Option<Time>,
-    pub(crate) conditions: Vec<PodCondition>,
-    pub(crate) container_statuses: Vec<ContainerStatus>,
-}
-
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(crate) struct PodCondition {
-    #[serde(rename = "type")]
-    pub(crate) type_: String,
-    pub(crate) status: String,
-    pub(crate) last_transition_time: Option<Time>,
-}
-
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(crate) struct ContainerStatus {
-    pub(crate) restart_count: i32,
-}
 
 /// The three workloads that are watched share what is used of them.
 macro_rules! workload {

@@ -7,7 +7,7 @@ use crate::cache::{Key, Kind, PodRecord, TargetKey, WorkloadRecord};
 use crate::shared::Shared;
 use crate::slim;
 use api::kapacity::{HorizontalPortrait, IntelligentHorizontalPodAutoscaler as Ihpa, ReplicaProfile};
-use clouds::watching::{Seen, WatchSettings, watch};
+use clouds::watching::{Pods, Seen, WatchSettings, watch};
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
 use kube::api::{Api, DynamicObject, ObjectMeta};
@@ -42,10 +42,11 @@ pub(crate) const FEEDS: usize = 8;
 
 type Feed = BoxStream<'static, Heard>;
 
-/// All feeds as one.
+/// All feeds as one; without `pods` they are watched here.
 pub(crate) fn all(
     client: &Client,
     settings: WatchSettings,
+    pods: Option<Pods>,
 ) -> impl futures::Stream<Item = Heard> + Send + Unpin + use<> {
     let feeds: [Feed; FEEDS] = [
         ours::<Ihpa>(client, settings, 0, "IHPAs", |key, ihpa| Change::Ihpa(key, ihpa.map(Box::new))),
@@ -55,9 +56,9 @@ pub(crate) fn all(
         ours::<ReplicaProfile>(client, settings, 2, "ReplicaProfiles", |key, profile| {
             Change::Profile(key, profile.map(Box::new))
         }),
-        feed(client, settings, 3, "pods", |key, pod: Option<slim::Pod>, shared| {
+        listed(pods.unwrap_or_else(|| own_pods(client, settings)), 3, Arc::as_ref, |key, pod, shared| {
             let record = pod.map(|pod| Box::new(PodRecord::read(&pod, key.clone(), shared)));
-            Change::Pod(key, record)
+            Some(Change::Pod(key, record))
         }),
         feed(client, settings, 4, "Deployments", |key, set: Option<slim::Deployment>, _| {
             workload(Kind::Deployment, key, set.map(|set| WorkloadRecord::deployment(&set)))
@@ -80,6 +81,11 @@ pub(crate) fn all(
     stream::select_all(feeds)
 }
 
+fn own_pods(client: &Client, settings: WatchSettings) -> Pods {
+    let seen = watch(Api::<intake::slim::Pod>::all(client.clone()), "pods", settings);
+    seen.map(|seen| seen.map(Arc::new)).boxed()
+}
+
 fn workload(kind: Kind, key: Key, record: Option<WorkloadRecord>) -> Change {
     Change::Workload(TargetKey { kind, key }, record.map(Box::new))
 }
@@ -95,7 +101,7 @@ where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
     let seen = watch(Api::<K>::all(client.clone()), what, settings);
-    listed(seen, place, move |key, object, shared| Some(change(key, object, shared)))
+    listed(seen, place, |object| object, move |key, object, shared| Some(change(key, object, shared)))
 }
 
 /// Custom resources are read one by one: whoever installed their definition decides what it lets through.
@@ -111,27 +117,34 @@ where
 {
     let resource = ApiResource::erase::<K>(&());
     let seen = watch(Api::<DynamicObject>::all_with(client.clone(), &resource), what, settings);
-    listed(seen, place, move |key, object: Option<DynamicObject>, _| {
-        let Some(object) = object else { return Some(change(key, None)) };
-        let read = serde_json::to_value(object).and_then(serde_json::from_value::<K>);
-        match read {
-            Ok(object) => Some(change(key, Some(object))),
-            Err(error) => {
-                tracing::warn!(%key, what, %error, "cannot be read and is left alone; correct the object");
-                None
+    listed(
+        seen,
+        place,
+        |object| object,
+        move |key, object: Option<DynamicObject>, _| {
+            let Some(object) = object else { return Some(change(key, None)) };
+            let read = serde_json::to_value(object).and_then(serde_json::from_value::<K>);
+            match read {
+                Ok(object) => Some(change(key, Some(object))),
+                Err(error) => {
+                    tracing::warn!(%key, what, %error, "cannot be read and is left alone; correct the object");
+                    None
+                }
             }
-        }
-    })
+        },
+    )
 }
 
 /// Follows one watch, and tells what a list no longer names.
-fn listed<K>(
-    seen: BoxStream<'static, Seen<K>>,
+fn listed<O, K>(
+    seen: BoxStream<'static, Seen<O>>,
     place: usize,
-    change: impl Fn(Key, Option<K>, &mut Shared) -> Option<Change> + Send + 'static,
+    resource: fn(&O) -> &K,
+    change: impl Fn(Key, Option<O>, &mut Shared) -> Option<Change> + Send + 'static,
 ) -> Feed
 where
-    K: Resource + Send + 'static,
+    O: Send + 'static,
+    K: Resource + 'static,
 {
     let mut known: BTreeSet<Key> = BTreeSet::new();
     let mut shared = Shared::default();
@@ -141,7 +154,7 @@ where
         match seen {
             Seen::Begin => unseen = Some(known.clone()),
             Seen::Object(object) => {
-                let key = named(object.meta(), &known, &mut shared);
+                let key = named(resource(&object).meta(), &known, &mut shared);
                 if let Some(unseen) = &mut unseen {
                     unseen.remove(&key);
                 }
@@ -149,7 +162,7 @@ where
                 heard.extend(change(key, Some(object), &mut shared).map(Heard::Change));
             }
             Seen::Gone(object) => {
-                let key = Key::of(object.meta());
+                let key = Key::of(resource(&object).meta());
                 known.remove(&key);
                 heard.extend(change(key, None, &mut shared).map(Heard::Change));
             }

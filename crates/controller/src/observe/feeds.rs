@@ -9,7 +9,7 @@ mod storage;
 
 use crate::capacity::Told;
 use clock::Clock;
-use clouds::watching::{Seen, WatchSettings, watch};
+use clouds::watching::{Pods, Seen, WatchSettings, watch};
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
 use intake::{IntakeError, slim};
@@ -21,6 +21,7 @@ use model::{
     RuleSetKey, SafeToEvict, Uid, UnhealthyPodEviction, UnmodelledRule, WorkloadKey,
 };
 use serde::de::DeserializeOwned;
+use std::borrow::Borrow;
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -111,9 +112,19 @@ pub(crate) fn ahead(
     outlooks::all(client, settings, clock)
 }
 
-/// The feeds of all kinds; with `narrow` rights, of those that a Cluster Autoscaler may read.
-pub(crate) fn all(client: &Client, settings: WatchSettings, narrow: bool) -> Vec<BoxStream<'static, Heard>> {
-    let mut feeds = vec![nodes(client, settings), pods(client, settings), pdbs(client, settings)];
+/// The feeds of all kinds; with `narrow` rights, of those that a Cluster Autoscaler may read. Without `shared` pods they
+/// are watched here.
+pub(crate) fn all(
+    client: &Client,
+    settings: WatchSettings,
+    narrow: bool,
+    shared: Option<Pods>,
+) -> Vec<BoxStream<'static, Heard>> {
+    let pods = match shared {
+        Some(shared) => feed_of(shared, &PODS),
+        None => feed(client, settings, &PODS),
+    };
+    let mut feeds = vec![nodes(client, settings), pods, pdbs(client, settings)];
     feeds.push(daemon_sets(client, settings));
     feeds.extend(storage::all(client, settings, narrow));
     feeds.push(namespaces(client, settings));
@@ -153,22 +164,14 @@ fn nodes(client: &Client, settings: WatchSettings) -> BoxStream<'static, Heard> 
     )
 }
 
-fn pods(client: &Client, settings: WatchSettings) -> BoxStream<'static, Heard> {
-    feed(
-        client,
-        settings,
-        &Kind {
-            what: "pods",
-            source: Source::Pods,
-            key: pod_key,
-            read: |pod: &slim::Pod| {
-                intake::pod(pod).map(|pod| Change::Pod(pod.key.clone(), Some(Arc::new(pod))))
-            },
-            gone: |key| Change::Pod(key, None),
-            instead: |pod| Change::Pod(pod_key(pod), unreadable_pod(pod).map(Arc::new)),
-        },
-    )
-}
+const PODS: Kind<slim::Pod, PodKey> = Kind {
+    what: "pods",
+    source: Source::Pods,
+    key: pod_key,
+    read: |pod| intake::pod(pod).map(|pod| Change::Pod(pod.key.clone(), Some(Arc::new(pod)))),
+    gone: |key| Change::Pod(key, None),
+    instead: |pod| Change::Pod(pod_key(pod), unreadable_pod(pod).map(Arc::new)),
+};
 
 fn pdbs(client: &Client, settings: WatchSettings) -> BoxStream<'static, Heard> {
     fn key(pdb: &slim::PodDisruptionBudget) -> PdbKey {
@@ -325,7 +328,15 @@ where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
     Key: Ord + Clone + Send + 'static,
 {
-    let watched = watch(Api::<K>::all(client.clone()), kind.what, settings);
+    feed_of(watch(Api::<K>::all(client.clone()), kind.what, settings), kind)
+}
+
+fn feed_of<K, O, Key>(watched: BoxStream<'static, Seen<O>>, kind: &Kind<K, Key>) -> BoxStream<'static, Heard>
+where
+    K: Resource<DynamicType = ()> + Send + Sync + 'static,
+    O: Borrow<K> + Send + 'static,
+    Key: Ord + Clone + Send + 'static,
+{
     let Kind { what, source, key, read, gone, instead } = *kind;
     let mut listing = Listing::default();
     watched
@@ -334,18 +345,19 @@ where
             match seen {
                 Seen::Begin => listing.begin(),
                 Seen::Object(object) => {
-                    listing.note(key(&object));
-                    out.push_back(match read(&object) {
+                    let object: &K = object.borrow();
+                    listing.note(key(object));
+                    out.push_back(match read(object) {
                         Ok(change) => Heard::Change(change),
                         Err(error) => Heard::Unreadable {
-                            object: Arc::from(name_of(what, &object)),
+                            object: Arc::from(name_of(what, object)),
                             why: Arc::from(error.to_string()),
-                            instead: instead(&object),
+                            instead: instead(object),
                         },
                     });
                 }
                 Seen::Gone(object) => {
-                    let name = key(&object);
+                    let name = key(object.borrow());
                     listing.forget(&name);
                     out.push_back(Heard::Change(gone(name)));
                 }

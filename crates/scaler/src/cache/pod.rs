@@ -4,8 +4,8 @@
 
 use super::{Key, Owner};
 use crate::shared::Shared;
-use crate::slim;
 use api::kapacity::{ONLINE, POD_STATE};
+use intake::slim;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use model::Labels;
@@ -52,7 +52,8 @@ pub(crate) struct PodRecord {
 impl PodRecord {
     pub(crate) fn read(pod: &slim::Pod, key: Key, shared: &mut Shared) -> Self {
         let metadata = &pod.metadata;
-        let condition = |kind: &str| pod.status.conditions.iter().find(|condition| condition.type_ == kind);
+        let condition =
+            |kind: &str| pod.status.conditions.iter().flatten().find(|condition| condition.type_ == kind);
         let readiness = condition("Ready").map(|ready| Readiness {
             ready: ready.status == "True",
             since: ready.last_transition_time.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0),
@@ -64,8 +65,13 @@ impl PodRecord {
         };
         let own_cost = own_cost.filter(|cost| !cost.is_empty());
         let phase = pod.status.phase.as_deref();
-        let restarts =
-            pod.status.container_statuses.iter().map(|container| container.restart_count).sum::<i32>();
+        let restarts = pod
+            .status
+            .container_statuses
+            .iter()
+            .flatten()
+            .map(|container| container.restart_count)
+            .sum::<i32>();
         Self {
             key,
             uid: Arc::from(metadata.uid.as_deref().unwrap_or_default()),
@@ -91,7 +97,7 @@ impl PodRecord {
             restarts: u32::try_from(restarts).unwrap_or(0),
             state: state(metadata),
             serving: condition(ONLINE).map(|online| online.status == "True"),
-            gated: pod.spec.readiness_gates.iter().any(|gate| gate.condition_type == ONLINE),
+            gated: pod.spec.readiness_gates.iter().flatten().any(|gate| gate.condition_type == ONLINE),
             cost: own_cost.and_then(|cost| cost.parse().ok()).unwrap_or(0),
             marked,
             own_cost: own_cost.map(|cost| Arc::from(cost.as_str())),
@@ -169,9 +175,9 @@ fn packed(metadata: &ObjectMeta) -> Box<str> {
 
 fn requests(spec: &slim::PodSpec, shared: &mut Shared) -> Box<[ContainerRequest]> {
     let sidecars =
-        spec.init_containers.iter().filter(|init| init.restart_policy.as_deref() == Some("Always"));
+        spec.init_containers.iter().flatten().filter(|init| init.restart_policy.as_deref() == Some("Always"));
     let asked = |container: &slim::Container, resource: &str| {
-        let quantity = container.resources.requests.get(resource)?;
+        let quantity = container.resources.as_ref()?.requests.as_ref()?.get(resource)?;
         intake::quantity::milli(&quantity.0).ok().and_then(|milli| i64::try_from(milli).ok())
     };
     spec.containers

@@ -197,6 +197,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CommandError> {
             arguments.admission.start(&client, &config.namespace, clock)?;
         }
         let mut controller = Controller::new(client.clone(), without_socket, clock)?;
+        if let Some(workloads) = scaler.take() {
+            let [for_workloads, for_nodes] = clouds::watching::pods(&client, config.watch_settings());
+            scaler = Some(workloads.with_pods(for_workloads));
+            controller = controller.with_pods(for_nodes);
+        }
         // No call of the cloud's may outlast the time for which the Lease is known to be ours.
         let timeout = Duration::from_secs(u64::from(config.calls.timeout_seconds));
         let limits = CallLimits { timeout, seed: config.seed, ..CallLimits::default() };
