@@ -5,15 +5,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use api::capacity::CapacityBuffer;
 use api::kapacity::IntelligentHorizontalPodAutoscaler as Ihpa;
 use api::simulated::SimulatedPool;
 use clock::Clock;
 use clouds::watching::WatchSettings;
-use controller::{Config, Controller};
+use controller::{CapacityBuffers, Config, Controller};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::CronJob;
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::{Node, Pod, PodTemplate};
 use kube::api::{Api, ListParams, PostParams};
 use kube::{Client, Resource};
 use leadership::LeaderElection;
@@ -88,7 +89,8 @@ impl World {
     /// Starts both shells in the place of those that ran before, if any did.
     fn start(&mut self, client: &Client, changed: Option<watch::Receiver<Policies>>) {
         let clock = self.clock;
-        let config = Config::for_simulation(self.policies.clone(), 7);
+        let capacity_buffers = CapacityBuffers { controller: true, pod_injection: true };
+        let config = Config { capacity_buffers, ..Config::for_simulation(self.policies.clone(), 7) };
         let controller = Controller::new(client.clone(), config, clock).unwrap();
         let controller = match changed {
             Some(changed) => controller.with_policies(changed),
@@ -206,6 +208,30 @@ async fn while_it_is_switched_off_pods_wait_for_machines() {
     let (pods, longest) = world.longest_wait("2026-01-01T00:59:00Z").await;
     assert_eq!(pods, 8);
     assert!(longest >= SignedDuration::from_secs(180), "a pod waited only {longest}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_room_of_a_buffer_stands_beside_what_is_known_ahead() {
+    let world = World::new(true).await;
+    world.populate().await;
+    // None of the buffer's four pods leaves a machine room for one of the others.
+    let container = json!({"name": "c", "image": "i", "resources": {"requests": {"cpu": "1500m"}}});
+    let template = json!({"metadata": {"name": "spare"}, "template": {"spec": {"containers": [container]}}});
+    world.make::<PodTemplate>(template).await;
+    world
+        .make::<CapacityBuffer>(json!({
+            "apiVersion": "autoscaling.x-k8s.io/v1beta1", "kind": "CapacityBuffer", "metadata": {"name": "spare"},
+            "spec": {"podTemplateRef": {"name": "spare"}, "replicas": 4},
+        }))
+        .await;
+    world.until("2026-01-01T00:55:00Z").await;
+    assert_eq!(world.ready_nodes().await, 5, "room of a buffer is due at once");
+    world.until("2026-01-01T00:59:59Z").await;
+    assert_eq!(world.ready_nodes().await, 9, "what is known ahead does not count on it");
+    world.until("2026-01-01T01:10:00Z").await;
+    let (pods, longest) = world.longest_wait("2026-01-01T00:59:00Z").await;
+    // Where the scheduler puts them on the buffer's machines, what they took there is bought anew.
+    assert!(pods == 8 && longest < SignedDuration::from_secs(10), "of {pods} a pod waited {longest}");
 }
 
 #[tokio::test(start_paused = true)]
