@@ -8,7 +8,7 @@
 
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
-use simulator::compare::{Comparison, OnMachines, PolicyKind, World, usual_capacity};
+use simulator::compare::{Comparison, Measure, OnMachines, PolicyKind, World, usual_capacity};
 
 const DAY: usize = 1_440;
 const DAYS: usize = 14;
@@ -45,6 +45,7 @@ fn comparison(requests: &[f64], machine_risk: f64) -> Comparison {
         risk: RISK,
         machine_risk,
         budget: None,
+        budget_of: Measure::Oracle,
         machine_price: 0.0,
         policies: vec![PolicyKind::Joined],
     }

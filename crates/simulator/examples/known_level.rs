@@ -8,7 +8,7 @@
 #![allow(clippy::unwrap_used, reason = "an example ends where something is wrong")]
 
 use flate2::read::GzDecoder;
-use simulator::compare::{Comparison, PolicyKind, World, usual_capacity};
+use simulator::compare::{Comparison, Measure, PolicyKind, World, usual_capacity};
 use std::io::Read as _;
 
 /// Minutes known on each side.
@@ -68,6 +68,7 @@ fn main() {
         risk: 0.001,
         machine_risk: 0.001,
         budget: None,
+        budget_of: Measure::Oracle,
         machine_price: 0.0,
         policies: vec![PolicyKind::Hpa, PolicyKind::Oracle],
     };

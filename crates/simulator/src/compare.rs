@@ -10,6 +10,7 @@ mod machines;
 mod policy;
 mod world;
 
+pub use budget::Measure;
 pub use machines::OnMachines;
 pub use policy::PolicyKind;
 pub use world::{Outcome, World};
@@ -40,8 +41,9 @@ pub struct Comparison {
     pub risk: f64,
     /// The same for the forecast that machines are ordered by.
     pub machine_risk: f64,
-    /// Instead of both risks: what may be spent, as a share of what one who knows the next ten minutes pays.
+    /// Instead of both risks: what may be spent, as a share of what somebody else pays.
     pub budget: Option<f64>,
+    pub budget_of: Measure,
     /// Price of a machine an hour, for the reader.
     pub machine_price: f64,
     pub policies: Vec<PolicyKind>,

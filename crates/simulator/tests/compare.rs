@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use flate2::read::GzDecoder;
-use simulator::compare::{Compared, Comparison, Outcome, PolicyKind, World, usual_capacity};
+use simulator::compare::{Compared, Comparison, Measure, Outcome, PolicyKind, World, usual_capacity};
 use std::io::Read as _;
 use std::path::Path;
 
@@ -18,6 +18,7 @@ fn comparison(requests: &[f64], policies: &[PolicyKind]) -> Comparison {
         risk: 0.001,
         machine_risk: 0.001,
         budget: None,
+        budget_of: Measure::Oracle,
         machine_price: 0.0,
         policies: policies.to_vec(),
     }
@@ -150,6 +151,18 @@ fn on_recorded_traffic_a_budget_of_the_oracle_s_cost_leaves_a_twentieth_of_the_l
         assert!(
             ours.replica_minutes <= oracle.replica_minutes && ours.machine_minutes <= oracle.machine_minutes
         );
+    }
+}
+
+#[test]
+fn on_recorded_traffic_a_budget_of_the_hpa_s_cost_leaves_a_tenth_of_its_losses() {
+    for name in ["nasa", "nasa-fixed", "synthetic"] {
+        let Some(requests) = recorded(name) else { return };
+        let kinds = [PolicyKind::Hpa, PolicyKind::Joined];
+        let about = Comparison { budget: Some(1.0), budget_of: Measure::Hpa, ..comparison(&requests, &kinds) };
+        let compared = about.run(&requests).unwrap();
+        let [hpa, ours] = kinds.map(|kind| outcome(&compared, kind));
+        println!("{name} {} {} {} {} {} {}", ours.lost_share(), hpa.lost_share(), ours.replica_minutes as f64 / hpa.replica_minutes as f64, ours.machine_minutes as f64 / hpa.machine_minutes as f64, ours.overloaded_minutes, hpa.replica_minutes);
     }
 }
 

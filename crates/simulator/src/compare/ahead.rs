@@ -15,7 +15,7 @@ struct Ahead<'a> {
     known: usize,
     joined: bool,
     /// Where risks are chosen.
-    balance: Option<Balance>,
+    balance: Option<Balance<'a>>,
 }
 
 /// Follows forecast peaks; `joined` orders machines ahead as well.
@@ -30,7 +30,13 @@ pub(super) fn of<'a>(
     let steps = [1, 1 + start_up, 1 + start_up + about.world.machine_start_up_minutes];
     let peaks = Peaks::new(about.replica_capacity, &steps)
         .map_err(|error| SimulatorError::Comparison { why: error.to_string() })?;
-    let mut ahead = Ahead { about, peaks, known: 0, joined, balance: about.budget.map(Balance::new) };
+    let mut ahead = Ahead {
+        about,
+        peaks,
+        known: 0,
+        joined,
+        balance: about.budget.map(|share| Balance::new(about, share)),
+    };
     ahead.learn(&requests[..from]);
     Ok(Box::new(ahead))
 }

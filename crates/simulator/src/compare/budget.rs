@@ -1,8 +1,9 @@
 //! Risks that keep to a budget: chosen anew every day from what each would have cost over the week before.
 //!
-//! Owns the choice. The measure is what one who knows the next ten minutes would have paid, which of the past is known;
-//! no minute is looked at before it has passed.
+//! Owns the choice. The measure is what one who knows the next ten minutes would have paid, which of the past is known, or
+//! what the HPA would have; no minute is looked at before it has passed.
 
+use super::policy::{Hpa, Policy as _, STABILIZATION, Seen};
 use super::{Comparison, whole};
 use forecast::Peaks;
 use std::collections::VecDeque;
@@ -17,6 +18,27 @@ const DAY: usize = 1_440;
 const DAYS: usize = 7;
 /// Minutes that the measure knows ahead.
 const KNOWN_AHEAD: usize = 10;
+
+/// Whose cost a budget is a share of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Measure {
+    /// One who knows the next ten minutes.
+    #[default]
+    Oracle,
+    /// Kubernetes' HorizontalPodAutoscaler.
+    Hpa,
+}
+
+impl Measure {
+    pub const ALL: [Self; 2] = [Self::Oracle, Self::Hpa];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Oracle => "oracle",
+            Self::Hpa => "hpa",
+        }
+    }
+}
 
 /// What a day cost, by risk: replica-minutes, and machine-minutes with the risk of machines.
 #[derive(Clone)]
@@ -42,8 +64,10 @@ impl Cost {
 }
 
 /// The risks of the day, and what they are chosen from.
-pub(super) struct Balance {
+pub(super) struct Balance<'a> {
     budget: f64,
+    /// The HPA with its replicas, where it is the measure.
+    hpa: Option<(Hpa<'a>, usize)>,
     risks: [f64; RISKS],
     days: VecDeque<Cost>,
     today: Cost,
@@ -55,11 +79,12 @@ pub(super) struct Balance {
     chosen: (usize, usize),
 }
 
-impl Balance {
-    pub(super) fn new(budget: f64) -> Self {
+impl<'a> Balance<'a> {
+    pub(super) fn new(about: &'a Comparison, budget: f64) -> Self {
         let risks = std::array::from_fn(|place| LEAST_RISK * RATIO.powi(i32::try_from(place).unwrap_or(0)));
         Self {
             budget,
+            hpa: (about.budget_of == Measure::Hpa).then(|| (Hpa::new(about, 1.0, STABILIZATION), 1)),
             risks,
             days: VecDeque::with_capacity(DAYS + 1),
             today: Cost::NONE,
@@ -81,6 +106,7 @@ impl Balance {
         if self.last.len() > KNOWN_AHEAD {
             self.last.pop_front();
         }
+        let known = self.measure(about, value);
         if !peaks.is_ready() {
             return;
         }
@@ -91,8 +117,6 @@ impl Balance {
             std::array::from_fn(|at| enough(self.risks[at], 0).max(enough(self.risks[at], 1)));
         let on = |replicas: usize| replicas.div_ceil(world.replicas_per_machine);
         let machines = std::array::from_fn(|at| on(replicas[self.chosen.0].max(enough(self.risks[at], 2))));
-        let highest = self.last.iter().copied().fold(0.0, f64::max);
-        let known = world.clamped(whole(highest / about.wanted_load()));
         self.kept.push_back((machines, on(known)));
         if self.kept.len() > world.keep_empty_minutes.max(1) {
             self.kept.pop_front();
@@ -109,6 +133,16 @@ impl Balance {
             }
             self.choose();
         }
+    }
+
+    /// Replicas that the measure has for a minute that has passed.
+    fn measure(&mut self, about: &Comparison, value: f64) -> usize {
+        if let Some((hpa, replicas)) = &mut self.hpa {
+            *replicas = hpa.wish(&Seen { minute: 1, requests: &[value], replicas: *replicas }).replicas;
+            return *replicas;
+        }
+        let highest = self.last.iter().copied().fold(0.0, f64::max);
+        about.world.clamped(whole(highest / about.wanted_load()))
     }
 
     fn choose(&mut self) {

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 /// Deviations from the target that the Horizontal Pod Autoscaler leaves alone.
 const TOLERANCE: f64 = 0.1;
 /// Minutes of recommendations of which it takes the highest when scaling down.
-const STABILIZATION: usize = 5;
+pub(super) const STABILIZATION: usize = 5;
 /// Hours of a week, which cron tables are made of.
 const WEEK_HOURS: usize = 168;
 /// Share of minutes of an hour of the week that a cron table is enough for.
@@ -182,7 +182,7 @@ fn by_hour(table: &[f64], minute: usize, load: f64) -> usize {
 }
 
 /// The algorithm of the Horizontal Pod Autoscaler on traffic, evaluated once a minute.
-struct Hpa<'a> {
+pub(super) struct Hpa<'a> {
     about: &'a Comparison,
     counts: f64,
     recommendations: VecDeque<usize>,
@@ -191,7 +191,7 @@ struct Hpa<'a> {
 }
 
 impl<'a> Hpa<'a> {
-    fn new(about: &'a Comparison, counts: f64, window: usize) -> Self {
+    pub(super) fn new(about: &'a Comparison, counts: f64, window: usize) -> Self {
         Self { about, counts, recommendations: VecDeque::with_capacity(window + 1), window, floor: None }
     }
 }

@@ -12,7 +12,7 @@ use crate::table::Table;
 use forecast::{Kind, Series};
 use jiff::SignedDuration;
 use serde_json::json;
-use simulator::compare::{Compared, Comparison, OnMachines, PolicyKind, Row, World, usual_capacity};
+use simulator::compare::{Compared, Comparison, Measure, OnMachines, PolicyKind, Row, World, usual_capacity};
 use std::path::{Path, PathBuf};
 
 /// Most of the minutes of a record that may be missing.
@@ -43,10 +43,13 @@ pub(super) struct Arguments {
     /// The same for the forecast that machines are ordered by [default: as --risk]
     #[arg(long, value_name = "SHARE")]
     machine_risk: Option<f64>,
-    /// Choose both risks, anew every day: the smallest that would have cost no more than this share of what `oracle`
-    /// pays over the week before
+    /// Choose both risks, anew every day: the smallest that would have cost no more than this share of what
+    /// --budget-of pays over the week before
     #[arg(long, value_name = "SHARE", conflicts_with_all = ["risk", "machine_risk"])]
     budget: Option<f64>,
+    /// Whose cost the budget is a share of: `oracle`, or `hpa`
+    #[arg(long, value_name = "NAME", default_value = "oracle", value_parser = measure, requires = "budget")]
+    budget_of: Measure,
     /// Share of the record, at its end, that policies are tried on
     #[arg(long, value_name = "SHARE", default_value_t = 0.3)]
     test_share: f64,
@@ -171,6 +174,13 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), CommandError> {
     })
 }
 
+fn measure(text: &str) -> Result<Measure, String> {
+    Measure::ALL
+        .into_iter()
+        .find(|measure| measure.name() == text)
+        .ok_or_else(|| "nobody's cost is known by that name; give oracle or hpa".to_owned())
+}
+
 fn policy(text: &str) -> Result<PolicyKind, String> {
     PolicyKind::ALL.into_iter().find(|kind| kind.name() == text).ok_or_else(|| {
         let names: Vec<&str> = PolicyKind::ALL.into_iter().map(PolicyKind::name).collect();
@@ -232,6 +242,7 @@ fn comparison(arguments: &Arguments, requests: &[f64]) -> Result<Comparison, Com
         risk: arguments.risk,
         machine_risk: arguments.machine_risk.unwrap_or(arguments.risk),
         budget: arguments.budget,
+        budget_of: arguments.budget_of,
         machine_price: arguments.machine_price,
         policies,
     })
