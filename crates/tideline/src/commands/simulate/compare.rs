@@ -341,7 +341,8 @@ impl Found<'_> {
             "minutes": self.requests.len(), "missing": self.missing,
             "from": self.compared.from, "to": self.compared.to,
             "replicaCapacity": self.about.replica_capacity, "target": self.about.target,
-            "risk": self.about.risk, "budget": self.about.budget, "machineRisk": self.about.machine_risk, "policies": rows,
+            "risk": self.about.risk, "budget": self.about.budget,
+            "budgetOf": self.about.budget.map(|_| self.about.budget_of.name()), "machineRisk": self.about.machine_risk, "policies": rows,
             "onMachines": self.machines_json(),
         })
     }
