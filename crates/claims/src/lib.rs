@@ -4,6 +4,7 @@
 //! keeper that takes each claim from its launch to its end. Which machine is bought and which one goes is decided by
 //! `nodes`; a cloud is behind [`cloud::MachineCloud`].
 
+pub mod beta;
 mod catalogue;
 mod classes;
 pub mod cloud;

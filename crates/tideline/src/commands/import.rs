@@ -49,7 +49,7 @@ enum From {
         #[arg(value_name = "FILE")]
         manifest: PathBuf,
     },
-    /// From Provisioners and AWSNodeTemplates of old Karpenters.
+    /// From Provisioners and AWSNodeTemplates of old Karpenters, and from NodePools and EC2NodeClasses of v1beta1.
     ///
     /// Prints NodePools and EC2NodeClasses for `kubectl apply -f -`; NodePools themselves are served as they are.
     Karpenter {

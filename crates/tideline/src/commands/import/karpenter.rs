@@ -1,9 +1,9 @@
-//! `tideline import karpenter`: Provisioners and AWSNodeTemplates in, NodePools and EC2NodeClasses out.
+//! `tideline import karpenter`: Provisioners, AWSNodeTemplates and kinds of v1beta1 in, NodePools and EC2NodeClasses out.
 //!
 //! Owns the choice of what is translated and the printing; what an old field means is `claims`' business.
 
 use crate::error::CommandError;
-use claims::legacy;
+use claims::{beta, legacy};
 use intake::files::Object;
 use serde::Serialize;
 use serde_json::Value;
@@ -13,6 +13,7 @@ use std::fmt::Write as _;
 pub(super) fn translate(objects: &[Object]) -> Result<String, CommandError> {
     let mut text = String::new();
     let mut translated = 0;
+    let (mut beta_pools, mut beta_classes) = (Vec::new(), Vec::new());
     for object in objects {
         match (object.api_version(), object.kind()) {
             ("karpenter.sh/v1alpha5", "Provisioner") => {
@@ -26,6 +27,8 @@ pub(super) fn translate(objects: &[Object]) -> Result<String, CommandError> {
                 let old = object.decode()?;
                 document(&mut text, &legacy::class_of_template(&old).map_err(|why| refused(object, &why))?)?;
             }
+            (beta::POOLS, "NodePool") => beta_pools.push(object.value.clone()),
+            (beta::CLASSES, "EC2NodeClass") => beta_classes.push(object.value.clone()),
             (version, kind) => {
                 // Writing to a String does not fail.
                 let _ = writeln!(text, "# {}: {kind} of {version} is left out", object.origin);
@@ -34,10 +37,18 @@ pub(super) fn translate(objects: &[Object]) -> Result<String, CommandError> {
         }
         translated += 1;
     }
+    let beta = beta::translate(&beta_pools, &beta_classes)
+        .map_err(|why| CommandError::Input(format!("v1beta1: {why}")))?;
+    for class in &beta.classes {
+        document(&mut text, class)?;
+    }
+    for pool in &beta.pools {
+        document(&mut text, pool)?;
+    }
     if translated == 0 {
         return Err(CommandError::Input(
-            "nothing to translate: give Provisioners (karpenter.sh/v1alpha5) or AWSNodeTemplates \
-             (karpenter.k8s.aws/v1alpha1); NodePools of karpenter.sh/v1 are served as they are"
+            "nothing to translate: give Provisioners (karpenter.sh/v1alpha5), AWSNodeTemplates \
+             (karpenter.k8s.aws/v1alpha1), or NodePools and EC2NodeClasses of v1beta1; NodePools of karpenter.sh/v1 are served as they are"
                 .to_owned(),
         ));
     }
@@ -88,6 +99,15 @@ mod tests {
         assert!(!text.contains("ownerReferences"));
         let error = translated("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\n").unwrap_err();
         assert!(error.to_string().contains("Provisioners"));
+        let beta = "apiVersion: karpenter.sh/v1beta1\nkind: NodePool\nmetadata: {name: b}\nspec: {template: {spec: \
+                    {requirements: [], nodeClassRef: {name: t}}}}\n";
+        let text = translated(beta).unwrap();
+        assert!(
+            text.contains("apiVersion: karpenter.sh/v1\n") && text.contains("group: karpenter.k8s.aws"),
+            "{text}"
+        );
+        let error = translated(&beta.replace("nodeClassRef", "nodeClass")).unwrap_err().to_string();
+        assert!(error.contains("NodePool b: spec.template.spec.nodeClass"), "{error}");
         let both = "apiVersion: karpenter.sh/v1alpha5\nkind: Provisioner\nmetadata: {name: a}\nspec: {}\n";
         assert!(translated(both).unwrap_err().to_string().contains("spec.providerRef"));
     }
