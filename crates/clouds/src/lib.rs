@@ -13,6 +13,12 @@ pub mod events;
 pub mod expander;
 #[cfg(feature = "external")]
 pub mod external;
+#[cfg(feature = "signed")]
+pub mod hashing;
+#[cfg(feature = "huawei")]
+pub mod huawei;
+#[cfg(feature = "network")]
+pub mod keys;
 pub mod objects;
 #[cfg(feature = "polling")]
 pub mod polling;

@@ -93,8 +93,14 @@ impl Told {
         self.machines = machines;
     }
 
+    /// A machine as it was last told.
+    #[cfg(feature = "huawei")]
+    pub(crate) fn machine(&self, id: &MachineId) -> Option<&Machine> {
+        self.machines.get(id)
+    }
+
     /// Tells that a pool and all its machines are ours no more.
-    #[cfg(any(feature = "aws", feature = "external"))]
+    #[cfg(any(feature = "aws", feature = "external", feature = "huawei"))]
     pub(crate) fn take_back(self, changes: &mut VecDeque<Change>) {
         changes.extend(self.machines.into_keys().map(|id| Change::Machine(id, None)));
         changes.extend(self.pool.map(|pool| Change::Pool(pool.id, None)));

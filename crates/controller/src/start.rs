@@ -85,6 +85,7 @@ impl Controller {
                 // Needs more than the cluster's own API: see `with_provider`.
                 ProviderKind::Alicloud
                 | ProviderKind::Aws
+                | ProviderKind::Huaweicloud
                 | ProviderKind::ExternalGrpc
                 | ProviderKind::Karpenter => None,
             }

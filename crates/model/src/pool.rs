@@ -18,6 +18,8 @@ pub enum ProviderKind {
     Alicloud,
     /// Auto Scaling groups of AWS.
     Aws,
+    /// Node pools of Huawei Cloud's CCE; the name is Cluster Autoscaler's.
+    Huaweicloud,
     /// Groups of a program that is asked by Cluster Autoscaler's gRPC protocol.
     ExternalGrpc,
     /// Single machines of NodePools, claimed by NodeClaims.

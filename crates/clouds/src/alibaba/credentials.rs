@@ -5,32 +5,23 @@
 
 use super::signature::escape;
 use crate::calls::{Calls, Failure, FailureKind};
+pub use crate::keys::AccessKey;
+use crate::keys::Held;
 use crate::secret::Secret;
 use crate::transport::Transport;
 use bytes::Bytes;
 use clock::Clock;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::Deserialize;
 use std::path::PathBuf;
 use std::sync::Arc;
-use tokio::sync::Mutex;
 
-/// How long before their end temporary keys are renewed: a call signed with a key must outlive its journey.
-const RENEW_BEFORE: SignedDuration = SignedDuration::from_mins(5);
 /// Life that is asked of a role's keys.
 const SESSION_SECONDS: u32 = 3600;
 /// Life that is asked of a token of the metadata service.
 const METADATA_TOKEN_SECONDS: u32 = 60;
 /// Largest token file that is read.
 const LARGEST_TOKEN: usize = 64 << 10;
-
-/// A key, with the token that belongs to it where it is temporary.
-#[derive(Clone)]
-pub struct AccessKey {
-    pub id: String,
-    pub secret: Secret,
-    pub token: Option<Secret>,
-}
 
 /// Where keys come from.
 #[derive(Clone)]
@@ -114,7 +105,7 @@ pub(super) struct Credentials {
     metadata: String,
     calls: Calls,
     clock: Clock,
-    held: Mutex<Option<(AccessKey, Timestamp)>>,
+    held: Held,
 }
 
 impl Credentials {
@@ -127,7 +118,7 @@ impl Credentials {
         calls: Calls,
         clock: Clock,
     ) -> Self {
-        Self { source, transport, sts, metadata, calls, clock, held: Mutex::new(None) }
+        Self { source, transport, sts, metadata, calls, clock, held: Held::default() }
     }
 
     /// A key that is good for the next minutes.
@@ -135,33 +126,12 @@ impl Credentials {
         if let Source::Given(key) = &self.source {
             return Ok(key.clone());
         }
-        // Held over the renewal: whoever comes meanwhile waits for it instead of asking, too.
-        let mut held = self.held.lock().await;
-        let now = self.clock.now();
-        if let Some((key, end)) = &*held
-            && end.duration_since(now) > RENEW_BEFORE
-        {
-            return Ok(key.clone());
-        }
-        match self.renew().await {
-            Ok((key, end)) => {
-                *held = Some((key.clone(), end));
-                Ok(key)
-            }
-            // What is held is good until its end, whatever ails the source.
-            Err(failure) => match &*held {
-                Some((key, end)) if *end > now => {
-                    tracing::warn!(%failure, ends = %end, "temporary keys could not be renewed yet");
-                    Ok(key.clone())
-                }
-                _ => Err(failure),
-            },
-        }
+        self.held.key(self.clock.now(), self.renew()).await
     }
 
     /// Forgets the keys held: the API has called them expired or unknown.
     pub(super) async fn forget(&self) {
-        *self.held.lock().await = None;
+        self.held.forget().await;
     }
 
     async fn renew(&self) -> Result<(AccessKey, Timestamp), Failure> {
