@@ -8,6 +8,8 @@ mod faults;
 mod flow;
 #[path = "alibaba/identity.rs"]
 mod identity;
+#[path = "shared/in_process.rs"]
+mod in_process;
 #[path = "alibaba/oracle.rs"]
 mod oracle;
 #[path = "alibaba/reading.rs"]

@@ -7,7 +7,7 @@ mod actions;
 mod faults;
 mod identity;
 mod query;
-mod signature;
+pub(crate) mod signature;
 mod world;
 
 pub use faults::{Fault, Faults};

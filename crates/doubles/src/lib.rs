@@ -5,4 +5,5 @@
 
 pub mod alibaba;
 pub mod aws;
+pub mod huawei;
 pub mod python;

@@ -1,13 +1,12 @@
 //! A region with one scaling group, the provider asking it in process, and what the provider has told so far.
 
-use axum::body::Body;
+use crate::in_process::InProcess;
 use clock::Clock;
 use clouds::alibaba::{AccessKey, Alibaba, Declared, Settings, Source, pool_id};
 use clouds::secret::Secret;
-use clouds::transport::{Broken, Transport};
+use clouds::transport::Transport;
 use clouds::{OrderAnswer, Provider, ProviderError};
 use doubles::alibaba as double;
-use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt as _, StreamExt as _};
 use model::{
@@ -16,7 +15,6 @@ use model::{
 };
 use std::sync::Arc;
 use std::time::Duration;
-use tower::ServiceExt as _;
 
 pub(crate) const GROUP: &str = "asg-bp1";
 /// The custom policy of the document, whose second permission is the system policy.
@@ -30,23 +28,6 @@ pub(crate) const CUSTOM_POLICY: &[&str] = &[
     "ecs:DescribeInstanceTypes",
 ];
 pub(crate) const FULL_ACCESS: &str = "ess:*";
-
-/// Asks the stand-in without a socket, so that virtual time passes by itself.
-pub(crate) struct InProcess(pub(crate) axum::Router);
-
-impl Transport for InProcess {
-    fn send(
-        &self,
-        request: http::Request<bytes::Bytes>,
-    ) -> BoxFuture<'_, Result<http::Response<bytes::Bytes>, Broken>> {
-        let router = self.0.clone();
-        Box::pin(async move {
-            let response = router.oneshot(request.map(Body::from)).await?;
-            let (parts, body) = response.into_parts();
-            Ok(http::Response::from_parts(parts, axum::body::to_bytes(body, 1 << 24).await?))
-        })
-    }
-}
 
 pub(crate) struct World {
     pub(crate) clock: Clock,

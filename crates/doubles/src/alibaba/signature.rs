@@ -14,7 +14,7 @@ const TOLERANCE: SignedDuration = SignedDuration::from_mins(15);
 /// Nonces that are remembered.
 const MOST_NONCES: usize = 100_000;
 
-pub(super) fn header(parts: &Parts, name: &str) -> Option<String> {
+pub(crate) fn header(parts: &Parts, name: &str) -> Option<String> {
     parts.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
 }
 
@@ -112,7 +112,7 @@ fn check_token(parts: &Parts, key: &Key, now: Timestamp) -> Result<(), Refusal> 
     Ok(())
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes
         .iter()
         .flat_map(|byte| [byte >> 4, byte & 15])
