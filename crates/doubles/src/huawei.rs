@@ -26,6 +26,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub const PROJECT: &str = "0123456789abcdef";
 pub const CLUSTER: &str = "c1c1c1c1-0000-11ef-8f2b-0255ac100b05";
+/// All that IAM is asked about.
+pub const PERMISSIONS: [&str; 5] = [
+    "cce:nodepool:list",
+    "cce:node:list",
+    "cce:nodepool:update",
+    "cce:node:delete",
+    "ecs:cloudServerFlavors:get",
+];
 /// Largest request that is read.
 const LARGEST_REQUEST: usize = 1 << 20;
 /// Requests that are remembered.
@@ -171,13 +179,8 @@ impl Service {
             return self.give_key(now);
         }
         self.verify(parts, body, now)?;
-        let permission = match what {
-            "nodepools" => "cce:nodepool:list",
-            "nodes" => "cce:node:list",
-            "scale" => "cce:nodepool:update",
-            "delete" => "cce:node:delete",
-            _ => "ecs:cloudServerFlavors:get",
-        };
+        let at = ["nodepools", "nodes", "scale", "delete"].iter().position(|known| *known == what);
+        let permission = PERMISSIONS[at.unwrap_or(4)];
         if self.refused.iter().any(|refused| refused == permission) {
             let message = format!("Policy doesn't allow {permission} to be performed.");
             return Err((403, "PAP5.0010", message));

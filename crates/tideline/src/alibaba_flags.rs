@@ -4,14 +4,13 @@
 //! then the metadata service of the instance. No key is printed, and no error quotes the file.
 
 use crate::error::CommandError;
-use crate::group_flags::GroupFlags;
+use crate::group_flags::{GroupFlags, network};
 use clap::Args;
 use clock::Clock;
 use clouds::Provider;
 use clouds::alibaba::{AccessKey, Alibaba, Declared, Settings, Source, instance_region};
 use clouds::calls::CallLimits;
 use clouds::secret::Secret;
-use clouds::transport::{Network, Transport};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -65,12 +64,7 @@ impl AlibabaFlags {
             Some(key) => Source::Given(key),
             None => Source::from_environment(environment).map_err(CommandError::Usage)?,
         };
-        let network = Network::new().map_err(|error| {
-            CommandError::Input(format!(
-                "no certificate authority of this machine can be read ({error}); install ca-certificates"
-            ))
-        })?;
-        let transport: Arc<dyn Transport> = Arc::new(network);
+        let transport = network()?;
         let named = |name: &str| environment(name).filter(|region| !region.is_empty());
         let region = self.alicloud_region.clone().or(file.region);
         let region = region.or_else(|| named("REGION_ID")).or_else(|| named("ALIBABA_CLOUD_REGION_ID"));

@@ -23,6 +23,7 @@ mod error;
 mod external_flags;
 mod foreign_flags;
 mod group_flags;
+mod huawei_flags;
 mod karpenter_log;
 mod logs;
 mod machine_flags;

@@ -1,6 +1,6 @@
 //! What a pool is told to be, how it grows and shrinks, and who may ask.
 
-use crate::world::{POOL, World, is_obsolete, key, service, settings, state};
+use crate::world::{POOL, World, is_obsolete, key, settings, state};
 use clouds::OrderAnswer;
 use clouds::huawei::{Source, pool_id};
 use doubles::huawei as double;
@@ -162,6 +162,16 @@ async fn a_clock_that_is_wrong_is_corrected_by_theirs() {
 }
 
 #[test]
+fn the_policy_file_grants_what_is_used_and_no_more() {
+    let text = include_str!("../../../../deploy/huawei-cloud/iam-policy.json");
+    let policy: serde_json::Value = serde_json::from_str(text).unwrap();
+    let granted: Vec<&str> =
+        policy["Statement"][0]["Action"].as_array().unwrap().iter().filter_map(|one| one.as_str()).collect();
+    assert_eq!(granted.len(), double::PERMISSIONS.len());
+    assert!(double::PERMISSIONS.iter().all(|used| granted.contains(used)), "{granted:?}");
+}
+
+#[test]
 fn the_environment_is_read_whole_or_not_at_all() {
     let of = |pairs: &'static [(&str, &str)]| {
         Source::from_environment(move |name| {
@@ -173,5 +183,4 @@ fn the_environment_is_read_whole_or_not_at_all() {
     assert_eq!(of(both).map(|source| source.describe()), Ok("an access key"));
     let why = of(&[("HUAWEICLOUD_SDK_SK", "secret")]).err().unwrap();
     assert!(why.contains("HUAWEICLOUD_SDK_AK is not; set both") && !why.contains("secret\""), "{why}");
-    drop(service(clock::Clock::system()));
 }

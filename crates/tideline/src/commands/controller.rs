@@ -12,6 +12,7 @@ use crate::capacity_flags::CapacityFlags;
 use crate::configuration::Watched;
 use crate::error::CommandError;
 use crate::group_flags::GroupFlags;
+use crate::huawei_flags::HuaweiFlags;
 use crate::machine_flags::{Around, MachineFlags};
 use crate::metrics_flags::MetricsFlags;
 use crate::outside_expander::OutsideExpanderFlags;
@@ -87,6 +88,8 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     alibaba: AlibabaFlags,
     #[command(flatten)]
+    huawei: HuaweiFlags,
+    #[command(flatten)]
     machines: MachineFlags,
     #[command(flatten)]
     shell: ShellFlags,
@@ -123,6 +126,8 @@ enum CloudProvider {
     Alicloud,
     /// Auto Scaling groups of AWS; in builds with the feature aws, as shipped images are
     Aws,
+    /// Node pools of Huawei Cloud's CCE
+    Huaweicloud,
     /// A program that is asked by Cluster Autoscaler's externalgrpc protocol (--cloud-config)
     #[value(name = "externalgrpc")]
     ExternalGrpc,
@@ -162,13 +167,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CommandError> {
     let file = arguments.config.as_deref().map(Watched::read).transpose()?;
     let config = configured(arguments, file.as_ref().map(Watched::text))?;
     arguments.groups.check(&config.providers)?;
-    let on_alibaba = config.providers.contains(&ProviderKind::Alicloud);
-    if let Some(flag) = arguments.alibaba.given().filter(|_| !on_alibaba) {
-        return Err(CommandError::Usage(format!(
-            "{flag} is for scaling groups of Alibaba Cloud; add --cloud-provider=alicloud, or remove it \
-             (pools of Cluster API are declared by annotations, docs/controller.md)"
-        )));
-    }
+    check_clouds(arguments, &config.providers)?;
     let address = match (&arguments.address, config.listen) {
         (Some(text), _) => address("--address", text)?,
         (None, Some(address)) => Some(address),
@@ -238,6 +237,23 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CommandError> {
     })
 }
 
+/// Refuses flags of a cloud that is not served.
+fn check_clouds(arguments: &Arguments, providers: &[ProviderKind]) -> Result<(), CommandError> {
+    let serves = |kind| providers.contains(&kind);
+    for (given, served, cloud) in [
+        (arguments.alibaba.given(), serves(ProviderKind::Alicloud), "alicloud"),
+        (arguments.huawei.given(), serves(ProviderKind::Huaweicloud), "huaweicloud"),
+    ] {
+        if let Some(flag) = given.filter(|_| !served) {
+            return Err(CommandError::Usage(format!(
+                "{flag} is for groups of one cloud; add --cloud-provider={cloud}, or remove it \
+                 (pools of Cluster API are declared by annotations, docs/controller.md)"
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// The controller with every provider that needs more than the cluster's own API.
 async fn with_clouds(
     mut controller: Controller,
@@ -251,6 +267,9 @@ async fn with_clouds(
     if serves(ProviderKind::Alicloud) {
         let provider = arguments.alibaba.provider(&arguments.groups, limits, clock).await?;
         controller = controller.with_provider(provider);
+    }
+    if serves(ProviderKind::Huaweicloud) {
+        controller = controller.with_provider(arguments.huawei.provider(&arguments.groups, limits, clock)?);
     }
     if serves(ProviderKind::Aws) {
         controller = controller.with_provider(aws(&arguments.groups, limits, clock).await?);
@@ -333,6 +352,7 @@ pub(crate) fn configured(arguments: &Arguments, file: Option<(&str, &str)>) -> R
                 CloudProvider::ClusterApi => ProviderKind::ClusterApi,
                 CloudProvider::Alicloud => ProviderKind::Alicloud,
                 CloudProvider::Aws => ProviderKind::Aws,
+                CloudProvider::Huaweicloud => ProviderKind::Huaweicloud,
                 CloudProvider::ExternalGrpc => ProviderKind::ExternalGrpc,
                 CloudProvider::Karpenter => ProviderKind::Karpenter,
             })

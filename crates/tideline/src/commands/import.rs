@@ -19,7 +19,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// Flags that say where and how the program runs, not what it does: they stay on the command line.
-const STAY: [&str; 9] = [
+const STAY: [&str; 12] = [
     "kubeconfig",
     "v",
     "journal-dir",
@@ -29,6 +29,9 @@ const STAY: [&str; 9] = [
     "cloud-config",
     "alicloud-region",
     "alicloud-endpoint",
+    "huaweicloud-cluster",
+    "huaweicloud-region",
+    "huaweicloud-endpoint",
 ];
 
 /// Prints another autoscaler's settings as a configuration of Tideline.
