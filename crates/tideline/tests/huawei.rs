@@ -28,12 +28,7 @@ fn cloud() -> Huawei {
     state.world.making = jiff::SignedDuration::from_secs(1);
     state.world.removing = jiff::SignedDuration::from_secs(1);
     state.world.flavors.insert("c7.2xlarge.2".into(), (8, 16));
-    let pool = Pool {
-        name: "workers".into(),
-        flavor: "c7.2xlarge.2".into(),
-        scaling: Some((0, 10, 1)),
-        ..Pool::default()
-    };
+    let pool = Pool { name: "workers".into(), flavor: "c7.2xlarge.2".into(), ..Pool::default() };
     state.world.pools.insert(POOL.into(), pool);
     drop(state);
     cloud
@@ -120,7 +115,7 @@ async fn a_node_pool_grows_from_zero_and_is_given_back() {
     tokio::spawn(join(cloud.clone(), client.clone()));
     let log = folder.path().join("log");
     let mut running = controller(&kubeconfig(folder.path(), &server))
-        .args(["--node-group-auto-discovery=cce:autoscaling", "--scale-down-unneeded-time=3s"])
+        .args(["--nodes=0:10:workers", "--scale-down-unneeded-time=3s"])
         .args([format!("--huaweicloud-cluster={CLUSTER}"), format!("--huaweicloud-endpoint=cce={endpoint}")])
         .args([format!("--huaweicloud-endpoint=ecs={endpoint}"), "--scale-down-delay-after-add=1s".into()])
         .stderr(Stdio::from(std::fs::File::create(&log).unwrap()))
