@@ -210,7 +210,7 @@ impl Huawei {
         let cce = Cce {
             client,
             cluster: settings.cluster,
-            cce: Arc::from(settings.cce),
+            endpoint: Arc::from(settings.cce),
             ecs: Arc::from(settings.ecs),
         };
         let shared = Shared {

@@ -12,6 +12,7 @@ use clouds::huawei::{DISCOVERY, Huawei, Settings, Source};
 use std::sync::Arc;
 
 #[derive(Args, Clone, Default)]
+#[expect(clippy::struct_field_names, reason = "the names are the flags'")]
 #[command(next_help_heading = "Huawei Cloud (--cloud-provider=huaweicloud)")]
 pub(crate) struct HuaweiFlags {
     /// Id of the CCE cluster whose node pools are served

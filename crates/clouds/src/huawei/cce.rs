@@ -96,15 +96,22 @@ impl CceNode {
 pub(super) struct Cce {
     pub(super) client: Client,
     pub(super) cluster: String,
-    /// Addresses of CCE and ECS.
-    pub(super) cce: Arc<str>,
+    /// Addresses of CCE, and of ECS.
+    pub(super) endpoint: Arc<str>,
     pub(super) ecs: Arc<str>,
 }
 
 impl Cce {
     fn of_cluster(&self, method: Method, rest: &str, permission: &'static str) -> Asked {
         let path = format!("/api/v3/projects/{}/clusters/{}/{rest}", self.client.project, self.cluster);
-        Asked { method, endpoint: self.cce.clone(), path, query: BTreeMap::new(), body: None, permission }
+        Asked {
+            method,
+            endpoint: self.endpoint.clone(),
+            path,
+            query: BTreeMap::new(),
+            body: None,
+            permission,
+        }
     }
 
     pub(super) async fn pools(&self) -> Result<Vec<NodePool>, Failure> {
