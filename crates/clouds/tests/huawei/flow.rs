@@ -113,7 +113,7 @@ async fn keys_of_the_agency_are_renewed_before_they_end() {
         Source::Agency,
     );
     world.until_fresh().await;
-    world.pass(Duration::from_mins(60)).await;
+    world.pass(Duration::from_hours(1)).await;
     assert_eq!(state(&world.cluster), Some(&InputState::Fresh));
     let asked = world.double.count("securitykey");
     assert!((5..=7).contains(&asked), "asked for {asked} keys");
