@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -120,7 +121,7 @@ async fn measure(cluster: &ControlPlane, pods: usize, seconds: u64) {
     let cores = (program.processor() - used) / begun.elapsed().as_secs_f64();
     println!("at rest, {CHURN_PER_SECOND} changes of pods a second: {cores:.3} cores over {seconds} s");
 
-    let mut times = Vec::new();
+    let (mut times, before_samples) = (Vec::new(), parts(&program.metrics().await));
     for sample in 0..SAMPLES {
         let before = size(cluster).await;
         unschedulable(cluster, &format!("sample-{sample}")).await;
@@ -138,6 +139,8 @@ async fn measure(cluster: &ControlPlane, pods: usize, seconds: u64) {
         times[times.len() / 2].as_millis(),
         times[times.len() * 99 / 100].as_millis()
     );
+    let mean = times.iter().sum::<Duration>().as_secs_f64() * 1e3 / times.len() as f64;
+    tell_parts(mean, &before_samples, &parts(&program.metrics().await));
     let (now, most) = program.memory();
     println!("memory at the end: {now} MiB, at most {most} MiB");
     for line in program.metrics().await.lines() {
@@ -146,6 +149,37 @@ async fn measure(cluster: &ControlPlane, pods: usize, seconds: u64) {
             println!("{line}");
         }
     }
+}
+
+/// Sum and count of each part of a round so far.
+fn parts(metrics: &str) -> BTreeMap<String, (f64, f64)> {
+    let mut found = BTreeMap::<String, (f64, f64)>::new();
+    for line in metrics.lines() {
+        let Some(rest) = line.strip_prefix("tideline_round_part_seconds_") else { continue };
+        let (Some(part), Some(value)) = (rest.split('"').nth(1), rest.split_whitespace().last()) else {
+            continue;
+        };
+        let entry = found.entry(part.to_owned()).or_default();
+        match rest.split('{').next() {
+            Some("sum") => entry.0 = value.parse().unwrap(),
+            Some("count") => entry.1 = value.parse().unwrap(),
+            _ => {}
+        }
+    }
+    found
+}
+
+/// Where the time of the samples went: what is not ours is the API server's, which tells of the pod, and is read and
+/// written once for the order. Rounds that follow an order's outcome count too.
+fn tell_parts(whole: f64, before: &BTreeMap<String, (f64, f64)>, after: &BTreeMap<String, (f64, f64)>) {
+    let mut rest = whole;
+    for (part, (sum, count)) in after {
+        let (begun, counted) = before.get(part).copied().unwrap_or_default();
+        let mean = (sum - begun) / (count - counted).max(1.0) * 1e3;
+        rest -= mean;
+        println!("  of the mean of {whole:.0} ms: {part} {mean:.1} ms, over {:.0} rounds", count - counted);
+    }
+    println!("  the rest, {rest:.1} ms: the API server tells of the pod, and takes the order");
 }
 
 fn tail(cluster: &ControlPlane) -> String {

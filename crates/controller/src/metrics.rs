@@ -36,6 +36,8 @@ pub(crate) struct Metrics {
     pub(crate) poison: Counter,
     event_to_plan: Histogram,
     decide: Histogram,
+    /// What a round's time goes to.
+    parts: Family<Labels, Histogram, fn() -> Histogram>,
     /// The same under Cluster Autoscaler's name and label, where that is wanted.
     functions: Family<Labels, Histogram, fn() -> Histogram>,
     pod_wait: Histogram,
@@ -117,6 +119,7 @@ impl Metrics {
             poison: Counter::default(),
             event_to_plan: latency(),
             decide: latency(),
+            parts: Family::new_with_constructor(latency),
             functions: Family::new_with_constructor(latency),
             pod_wait: latency(),
             steps: Family::default(),
@@ -139,6 +142,9 @@ impl Metrics {
             (self.event_to_plan.clone(), "From the first change of a batch to its plan");
         r.register("tideline_event_to_plan_seconds", help, event_to_plan);
         r.register("tideline_decide_seconds", "Time that deciding takes", self.decide.clone());
+        let help =
+            "Parts of a round: wait for more news, decide, check, ledger (its write), tell (journal, events)";
+        r.register("tideline_round_part_seconds", help, self.parts.clone());
         let (pod_wait, help) = (self.pod_wait.clone(), "From a pod's creation to its node");
         r.register("tideline_pod_pending_to_node_seconds", help, pod_wait);
         r.register("tideline_steps", "Steps that ended, by kind and outcome", self.steps.clone());
@@ -175,7 +181,9 @@ pub fn all_metrics(peers: bool) -> String {
     for family in counted.into_iter().chain([&metrics.evicted]) {
         let _ = family.get_or_create(&none);
     }
-    let _ = metrics.functions.get_or_create(&none);
+    for family in [&metrics.functions, &metrics.parts] {
+        let _ = family.get_or_create(&none);
+    }
     let mut text = String::new();
     // Writing into a string has no way to fail.
     let _ = encode(&mut text, &metrics.registry);
@@ -220,6 +228,13 @@ impl Metrics {
         }
         self.decide.observe(decide.as_secs_f64());
         self.functions.get_or_create(&label("function", "main")).observe(decide.as_secs_f64());
+    }
+
+    /// What took how long, from the first change of a batch until its steps begin.
+    pub(crate) fn note_parts(&self, parts: &[(&str, std::time::Duration)]) {
+        for (part, took) in parts {
+            self.parts.get_or_create(&label("part", part)).observe(took.as_secs_f64());
+        }
     }
 
     pub(crate) fn note_pod_placed(&self, waited: SignedDuration) {

@@ -383,8 +383,10 @@ impl Loop {
             self.executor.hear(&decision.ledger);
             self.executor.submit(&decision.plan.steps);
         }
-        let adopted =
-            self.is_sound(&ledger, &decision, now) && self.make_durable(&ledger, &decision, now).await?;
+        let sound = self.is_sound(&ledger, &decision, now);
+        let checked = begun.elapsed();
+        let adopted = sound && self.make_durable(&ledger, &decision, now).await?;
+        let written = begun.elapsed();
         self.rounds += 1;
         let round = Round {
             number: self.rounds,
@@ -397,6 +399,13 @@ impl Loop {
             adopted,
         };
         self.reporter.round(&round, waited, took);
+        self.reporter.metrics.note_parts(&[
+            ("wait", waited.and_then(|waited| waited.try_into().ok()).unwrap_or_default()),
+            ("decide", took),
+            ("check", checked.saturating_sub(took)),
+            ("ledger", written.saturating_sub(checked)),
+            ("tell", begun.elapsed().saturating_sub(written)),
+        ]);
         self.batch.clear();
         if !adopted {
             self.ledger = Some(ledger);
