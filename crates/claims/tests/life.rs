@@ -22,6 +22,8 @@ use tokio::task::JoinHandle;
 
 #[path = "life/overlays.rs"]
 mod overlays;
+#[path = "life/room.rs"]
+mod room;
 #[path = "life/upkeep.rs"]
 mod upkeep;
 
@@ -73,7 +75,10 @@ impl World {
 
     /// Starts controller and keeper, as one process would.
     fn start(&mut self, client: &Client) {
-        let config = Config::for_simulation(Policies::default(), 7);
+        self.start_with(client, Config::for_simulation(Policies::default(), 7));
+    }
+
+    fn start_with(&mut self, client: &Client, config: Config) {
         let settings = claims::Settings {
             watches: config.watch_settings(),
             simulate_clouds: true,
