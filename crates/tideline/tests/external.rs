@@ -11,6 +11,7 @@ mod chooser;
 use api::simulated::SimulatedPool;
 use chooser::Chooser;
 use clock::Clock;
+use doubles::python::environment;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::Client;
@@ -231,6 +232,28 @@ async fn nodes_follow_pods_over_grpc_with_mutual_tls() {
     cluster.scale(0).await;
     cluster.settled(0, 1).await;
     assert_eq!(cluster.replicas("general").await, 1);
+}
+
+/// Stubs are made of the protocol by others' tools, so that no code of ours stands on both ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_of_other_make_is_served() {
+    const PACKAGES: &[&str] = &["grpcio==1.85.1", "grpcio-tools==1.85.1"];
+    let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("grpc-client");
+    let made = || environment(&place, PACKAGES, "import grpc, grpc_tools", "TIDELINE_NEED_GRPC_CLIENT");
+    let Some(place) = tokio::task::block_in_place(made) else { return };
+    let cluster = Cluster::start().await;
+    let (_provider, address) = cluster.provider(&[]).await;
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let output = Command::new(place.join("bin/python"))
+        .arg(tests.join("tests/external/client.py"))
+        .arg(tests.join("../clouds/proto/externalgrpc.proto"))
+        .arg(address)
+        .output()
+        .await
+        .unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    assert!(output.status.success() && said.contains("all steps passed"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
