@@ -4,7 +4,7 @@ use crate::{World, pool};
 use api::capacity::{CapacityBuffer, ProvisioningRequest};
 use controller::{CapacityBuffers, Config, ProvisioningRequests};
 use k8s_openapi::api::core::v1::{Pod, PodTemplate};
-use kube::api::{Api, DeleteParams, PostParams};
+use kube::api::{Api, DeleteParams, ListParams, PostParams};
 use model::Policies;
 use serde_json::{Value, json};
 
@@ -81,7 +81,7 @@ async fn a_request_is_bought_as_a_whole_and_what_no_machine_can_hold_is_not_boug
     world.until("the job runs", 120, async |world| world.running().await == 6).await;
     assert_eq!(world.made(), bought, "nothing more was bought for its pods");
     let pods: Api<Pod> = Api::namespaced(world.client.clone(), "default");
-    pods.delete_collection(&DeleteParams::default(), &Default::default()).await.unwrap();
+    pods.delete_collection(&DeleteParams::default(), &ListParams::default()).await.unwrap();
     world.until("nothing is left", 900, async |world| world.is_empty().await).await;
 }
 
