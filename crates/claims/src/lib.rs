@@ -11,6 +11,7 @@ pub mod cloud;
 mod conditions;
 mod due;
 mod ending;
+mod fixed;
 mod guard;
 mod joining;
 mod keeper;

@@ -10,7 +10,7 @@ use jiff::tz::TimeZone;
 use model::{DisruptionBudget, DisruptionPolicy, DisruptionReason, Share};
 
 /// Nodes that may be on their way out at once for a reason; `None` where no budget is open.
-pub(crate) fn allowed(
+pub fn allowed(
     policy: &DisruptionPolicy,
     reason: DisruptionReason,
     total: u32,

@@ -55,6 +55,7 @@ mod utilization;
 mod waits;
 mod worth;
 
+pub use allowances::allowed as disruptions_allowed;
 pub use decide::decide;
 #[cfg(feature = "planted-bugs")]
 pub use decide::decide_with;

@@ -1,6 +1,7 @@
-//! Machines whose nodes are ill, and what is told of nodes that stay or go.
+//! Machines whose nodes are ill, pools of a fixed number, and what is told of nodes that stay or go.
 
 use crate::{World, is_ready, pool};
+use api::karpenter::{NodeClaim, NodePool, SimulatedNodeClass};
 use k8s_openapi::api::core::v1::{Event, Node, Pod};
 use kube::ResourceExt as _;
 use kube::api::{Api, ListParams, Patch, PatchParams};
@@ -88,4 +89,42 @@ async fn events_say_what_holds_a_node_and_that_it_goes() {
     world.until("each node goes", 600, async |world| events(world, "DisruptionTerminating").await == 3).await;
     // Told once, however often it was looked at.
     assert_eq!(events(&world, "DisruptionBlocked").await, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pool_of_a_fixed_number_follows_its_scale_and_replaces_the_drifted() {
+    let mut fixed = pool(&json!({"consolidateAfter": "0s", "budgets": [{"nodes": "1"}]}));
+    fixed["spec"]["replicas"] = json!(3);
+    let mut world = World::new(fixed).await;
+    let client = world.sandbox.client("tideline");
+    world.start(&client);
+    let ready = |claims: &[NodeClaim]| claims.iter().filter(|claim| is_ready(claim)).count();
+    let all_ready = async |world: &World, wanted: usize| {
+        let claims = world.claims().await;
+        claims.len() == wanted && ready(&claims) == wanted
+    };
+    world.until("three, without a pod", 300, async |world| all_ready(world, 3).await).await;
+    let pools: Api<NodePool> = Api::all(world.client.clone());
+    for wanted in [5, 2] {
+        // As `kubectl scale` does.
+        let patch = Patch::Merge(json!({"spec": {"replicas": wanted}}));
+        pools.patch_scale("main", &PatchParams::default(), &patch).await.unwrap();
+        world.until("as many as were asked for", 300, async |world| all_ready(world, wanted).await).await;
+    }
+    let status = pools.get("main").await.unwrap().status.unwrap();
+    assert_eq!(status.nodes, 2);
+
+    let before: Vec<String> = world.claims().await.iter().map(NodeClaim::name_any).collect();
+    let classes: Api<SimulatedNodeClass> = Api::all(world.client.clone());
+    let patch = Patch::Merge(json!({"spec": {"image": "simulated-2"}}));
+    classes.patch("default", &PatchParams::default(), &patch).await.unwrap();
+    let mut fewest = usize::MAX;
+    world
+        .until("each is another one", 900, async |world| {
+            let claims = world.claims().await;
+            fewest = fewest.min(ready(&claims));
+            claims.len() == 2 && ready(&claims) == 2 && claims.iter().all(|c| !before.contains(&c.name_any()))
+        })
+        .await;
+    assert!(fewest >= 2, "{fewest} were ready at a time");
 }
