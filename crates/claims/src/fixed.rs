@@ -141,6 +141,9 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
+    /// Claims in letters; number wanted, limit, budget; how many are made, and which end.
+    type Row<'a> = (&'a str, (usize, usize, usize), usize, &'a [&'a str]);
+
     /// Letters: `r` ready, `d` ready and drifted, `n` not launched, `s` starting, `x` going.
     fn claims(letters: &str) -> Vec<Arc<NodeClaim>> {
         let one = |(number, letter): (usize, char)| {
@@ -175,7 +178,7 @@ mod tests {
     #[test]
     fn the_number_is_kept_and_the_drifted_are_replaced_one_after_the_other() {
         let free = usize::MAX;
-        let table: [(&str, (usize, usize, usize), usize, &[&str]); 14] = [
+        let table: [Row<'_>; 14] = [
             ("", (3, free, free), 3, &[]),
             ("rr", (3, free, free), 1, &[]),
             ("rrr", (3, free, free), 0, &[]),
