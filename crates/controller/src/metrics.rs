@@ -406,6 +406,7 @@ fn input_name(input: &Input) -> String {
         Input::Headroom => "headroom".into(),
         Input::Volumes => "volumes".into(),
         Input::Attachments => "attachments".into(),
+        Input::Devices => "devices".into(),
         Input::Pools(provider) => format!("pools/{provider}"),
     }
 }

@@ -107,8 +107,9 @@ impl Observer {
             Input::Headroom => kinds_of_headroom,
             other => Source::count_of(other),
         };
-        let freshness = expected
-            .iter()
+        // Only pods that claim devices need them, and say so where they cannot be read.
+        let extra = (!config.shares_status()).then_some(Input::Devices);
+        let freshness = (expected.iter().chain(&extra))
             .map(|input| (input.clone(), Freshness::of(count_of(input), settings.stale_after)))
             .collect();
         expected.extend(providers.iter().map(|provider| Input::Pools(provider.name())));
@@ -191,6 +192,7 @@ impl Observer {
                 let now = self.clock.now();
                 self.note(source, |freshness, place| freshness.broken(place, &why, now), news);
             }
+            Heard::Absent(Source::Devices(_), _) => {}
             Heard::Absent(source, why) => {
                 let now = self.clock.now();
                 // Of these kinds a server may lack one; any other that is missing is a fault.

@@ -240,9 +240,9 @@ impl Loop {
     fn stand(&self, elects: bool) {
         let mut waiting_for = self.observer.unheard(&self.cluster);
         waiting_for.extend(self.cluster.inputs().iter().filter_map(|(input, state)| match state {
-            // Rules, outlooks and headroom are extras: who may not read them is ready without.
+            // Rules, outlooks, headroom and devices are extras: who may not read them is ready without.
             InputState::Stale { .. }
-                if matches!(input, Input::NodeRules | Input::Outlooks | Input::Headroom) =>
+                if matches!(input, Input::NodeRules | Input::Outlooks | Input::Headroom | Input::Devices) =>
             {
                 None
             }

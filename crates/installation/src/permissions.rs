@@ -167,6 +167,13 @@ pub const PERMISSIONS: &[Permission] = &[
     ),
     everywhere(
         Feature::Nodes,
+        "resource.k8s.io",
+        &["deviceclasses", "resourceclaims", "resourceclaimtemplates", "resourceslices"],
+        SEE,
+        "Devices, and what pods claim of them.",
+    ),
+    everywhere(
+        Feature::Nodes,
         "apps",
         &["daemonsets", "replicasets", "statefulsets"],
         SEE,

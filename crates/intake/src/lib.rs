@@ -7,6 +7,7 @@
 
 mod capacity;
 mod catalogue;
+mod devices;
 mod disruption;
 mod duration;
 mod error;
@@ -31,6 +32,7 @@ mod workload;
 
 pub use capacity::{Buffer, BufferOf, PodKind, buffer, buffer_key, pod_kind};
 pub use catalogue::catalogue;
+pub use devices::{device_claim, device_class, device_slice, device_template};
 pub use duration::go_duration;
 pub use error::IntakeError;
 pub use intern::Interner;

@@ -46,7 +46,7 @@ pub fn pod(pod: &slim::Pod) -> Result<Pod, IntakeError> {
         daemon,
         terminal: is_terminal(&pod.spec, &pod.status, phase),
         local_volumes: local_volumes(&pod.spec, meta),
-        claims: volumes::claims_of(name, &pod.spec),
+        claims: volumes::claims_of(name, &pod.spec, &pod.status),
         // An unreadable delay is left out, as the peer does: it may only lengthen the wait.
         scale_up_delay_seconds: annotation(meta, annotations::POD_SCALE_UP_DELAY)
             .and_then(|text| go_duration(text).ok())

@@ -24,6 +24,7 @@ macro_rules! slim {
     };
 }
 
+pub mod devices;
 mod metadata;
 pub mod storage;
 
@@ -74,7 +75,7 @@ pub struct PodSpec {
     pub overhead: Option<BTreeMap<String, Quantity>>,
     /// Pod-level requests.
     pub resources: Option<Requests>,
-    pub resource_claims: Option<Vec<Named>>,
+    pub resource_claims: Option<Vec<PodResourceClaim>>,
     pub volumes: Option<Vec<Volume>>,
     pub host_network: Option<bool>,
     pub priority: Option<i32>,
@@ -83,6 +84,14 @@ pub struct PodSpec {
     pub readiness_gates: Option<Vec<ReadinessGate>>,
     pub termination_grace_period_seconds: Option<i64>,
     pub scheduler_name: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PodResourceClaim {
+    pub name: String,
+    pub resource_claim_name: Option<String>,
+    pub resource_claim_template_name: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -234,6 +243,8 @@ pub struct PodStatus {
     /// Pod-level, as the kubelet has configured and admitted it.
     pub resources: Option<Requests>,
     pub allocated_resources: Option<BTreeMap<String, Quantity>>,
+    /// The claims that were made for it from templates.
+    pub resource_claim_statuses: Option<Vec<PodResourceClaim>>,
 }
 
 /// What the kubelet has given to a container, while its spec may already ask for another amount.

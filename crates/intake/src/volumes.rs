@@ -5,7 +5,7 @@
 use crate::files::Object;
 use crate::selector::{labels, node_selector};
 use crate::slim::{self, storage};
-use crate::{IntakeError, label_selector, quantity};
+use crate::{IntakeError, devices, label_selector, quantity};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use model::{
@@ -73,13 +73,15 @@ pub fn storage_change(object: &Object) -> Result<Option<StorageChange>, IntakeEr
             let Some(counts) = attachment(&read) else { return Ok(None) };
             StorageChange::Attachment(name(&read.metadata).into(), Some(Arc::new(counts)))
         }
+        ("resource.k8s.io", _) => return Ok(devices::device_change(object)?.map(StorageChange::Devices)),
         _ => return Ok(None),
     };
     Ok(Some(change))
 }
 
 /// The claims that a pod names; that of a generic ephemeral volume is named after both.
-pub(crate) fn claims_of(pod: &str, spec: &slim::PodSpec) -> Option<Box<PodClaims>> {
+pub(crate) fn claims_of(pod: &str, spec: &slim::PodSpec, status: &slim::PodStatus) -> Option<Box<PodClaims>> {
+    let devices = devices::claims_of(spec, status);
     let volumes: Vec<_> = spec
         .volumes
         .iter()
@@ -93,7 +95,8 @@ pub(crate) fn claims_of(pod: &str, spec: &slim::PodSpec) -> Option<Box<PodClaims
             Some(PodVolumeClaim { name, ephemeral })
         })
         .collect();
-    (!volumes.is_empty()).then(|| Box::new(PodClaims { volumes }))
+    let any = !(volumes.is_empty() && devices.is_empty());
+    any.then(|| Box::new(PodClaims { volumes, devices }))
 }
 
 /// What a pod's spec alone says of its volumes: the disks that it names itself.

@@ -4,6 +4,7 @@
 //! records, so a replay rebuilds the same cluster by applying the same changes. Deciding never changes a cluster.
 
 mod cohorts;
+mod devices;
 mod parts;
 mod shapes;
 mod standing;
@@ -47,6 +48,8 @@ pub enum Input {
     Volumes,
     /// What CSI drivers run on nodes, how much they attach, and what is attached.
     Attachments,
+    /// Slices of devices, their classes, claims of them and templates of claims.
+    Devices,
     /// The provider's pools, by the provider's name.
     Pools(Arc<str>),
 }
@@ -196,7 +199,7 @@ impl Cluster {
     }
 
     fn put_input(&mut self, input: Input, state: InputState) {
-        let of_storage = matches!(input, Input::Volumes | Input::Attachments);
+        let of_storage = matches!(input, Input::Volumes | Input::Attachments | Input::Devices);
         match self.inputs.binary_search_by(|(i, _)| i.cmp(&input)) {
             Ok(at) => self.inputs[at].1 = state,
             Err(at) => self.inputs.insert(at, (input, state)),
@@ -228,10 +231,12 @@ impl Cluster {
     /// A node with what it is fitted with, as it would stand in the cluster.
     pub fn joined_node(&self, node: &Arc<Node>) -> Arc<Node> {
         let fittings = self.storage.fittings(&node.name, &self.pods);
-        if node.fittings == fittings {
+        let allocatable = self.storage.allocatable(node);
+        if node.fittings == fittings && allocatable.is_none() {
             return Arc::clone(node);
         }
-        Arc::new(Node { fittings, ..Node::clone(node) })
+        let allocatable = allocatable.unwrap_or_else(|| node.allocatable.clone());
+        Arc::new(Node { fittings, allocatable, ..Node::clone(node) })
     }
 
     fn seen(&self) -> Seen {

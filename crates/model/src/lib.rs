@@ -11,6 +11,7 @@ mod advice;
 mod ahead;
 mod alternative;
 mod cluster;
+mod devices;
 mod disruption;
 mod expander;
 mod headroom;
@@ -41,6 +42,10 @@ pub use advice::Advice;
 pub use ahead::{AheadMemory, BoughtAhead, Came, Leads, OutlookMemory, Told};
 pub use alternative::{Alternative, NotTaken};
 pub use cluster::{Change, Cluster, Cohort, Input, InputState, Standing, Storage, StorageChange};
+pub use devices::{
+    DEVICE_CLAIM_PREFIX, DEVICE_CLASS_PREFIX, Device, DeviceAsk, DeviceChange, DeviceClaim, DeviceClass,
+    DeviceId, DeviceRequest, DeviceSelector, DeviceSlice, DeviceTerm, DeviceValue, PodDeviceClaim,
+};
 pub use disruption::{
     BudgetWindow, Consolidation, DisruptionBudget, DisruptionPolicy, DisruptionReason, Share,
 };

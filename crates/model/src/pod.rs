@@ -1,8 +1,8 @@
 //! Pods, and the shape that pods with equal scheduling needs share.
 
 use crate::{
-    Labels, NodeName, NodeSelectorTerm, Owner, PodKey, PodTerm, PodVolumeClaim, Preferences, Resources,
-    SpreadConstraint, Toleration, Uid, VolumeNeeds,
+    Labels, NodeName, NodeSelectorTerm, Owner, PodDeviceClaim, PodKey, PodTerm, PodVolumeClaim, Preferences,
+    Resources, SpreadConstraint, Toleration, Uid, VolumeNeeds,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -40,7 +40,27 @@ pub enum UnmodelledRule {
     VolumesUnseen,
     /// What nodes attach, and how much they can, cannot be read.
     AttachmentsUnseen,
+    /// Claims of devices of which nothing is known here.
     ResourceClaims,
+    /// A claim, its template or its class is not there.
+    ClaimMissing,
+    /// A claim asks for more than a number of devices: all of them, the first of several, constraints, a share.
+    DeviceRequest,
+    /// A selector does more than compare driver and attributes.
+    DeviceSelector,
+    /// Devices that are not of one node, or are not given whole.
+    DevicesElsewhere,
+    /// Requests that accept some devices in common, and others not.
+    DeviceOverlap,
+    /// Several pods name a claim that has not been given devices yet.
+    SharedClaim,
+}
+
+impl UnmodelledRule {
+    /// Whether it is about claims of devices.
+    pub(crate) fn is_of_devices(self) -> bool {
+        !matches!(self, Self::Volumes | Self::VolumesUnseen | Self::AttachmentsUnseen)
+    }
 }
 
 impl fmt::Display for UnmodelledRule {
@@ -50,6 +70,16 @@ impl fmt::Display for UnmodelledRule {
             Self::VolumesUnseen => "a persistent volume claim (claims and volumes cannot be read now)",
             Self::AttachmentsUnseen => "a CSI volume (attachments and their limits cannot be read now)",
             Self::ResourceClaims => "resource claims",
+            Self::ClaimMissing => "a resource claim (it, its template or its device class is not there)",
+            Self::DeviceRequest => "a resource claim that asks for more than a number of devices",
+            Self::DeviceSelector => {
+                "a resource claim whose selectors do more than compare driver and attributes"
+            }
+            Self::DevicesElsewhere => {
+                "a resource claim for devices that are not one node's, or not given whole"
+            }
+            Self::DeviceOverlap => "a resource claim for devices that other requests accept in part",
+            Self::SharedClaim => "a resource claim that several pods share and that has no devices yet",
         })
     }
 }
@@ -110,6 +140,8 @@ impl PodShape {
 pub struct PodClaims {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<PodVolumeClaim>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<PodDeviceClaim>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

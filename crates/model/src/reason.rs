@@ -27,6 +27,7 @@ pub enum FilterName {
     VolumeZone,
     PodTopologySpread,
     InterPodAffinity,
+    DynamicResources,
 }
 
 /// What keeps volumes from a node.

@@ -24,6 +24,10 @@ impl fmt::Display for PoolRejection {
                     }
                     match &*name.0 {
                         "pods" => f.write_str("Too many pods")?,
+                        _ if name.is_device_claim() => {
+                            f.write_str("resourceclaim not available on the node")?;
+                        }
+                        _ if name.is_claimed_device() => f.write_str("cannot allocate all claims")?,
                         _ => write!(f, "Insufficient {name}")?,
                     }
                 }
@@ -187,6 +191,7 @@ impl fmt::Display for Input {
             Self::Headroom => f.write_str("objects that ask for headroom"),
             Self::Volumes => f.write_str("volumes and their claims"),
             Self::Attachments => f.write_str("CSI drivers and attachments"),
+            Self::Devices => f.write_str("devices and claims of them"),
             Self::Outlooks => f.write_str("outlooks of workloads"),
             Self::Pools(provider) => write!(f, "pools of {provider}"),
         }

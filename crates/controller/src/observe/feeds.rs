@@ -4,6 +4,7 @@
 //! alone: an unreadable pod holds its node, an unreadable budget allows no disruption.
 
 pub(super) mod capacity;
+mod devices;
 mod outlooks;
 mod storage;
 
@@ -45,6 +46,8 @@ pub(crate) enum Source {
     Volumes(usize),
     /// CSI drivers on nodes, drivers, capacities, attachments.
     Attachments(usize),
+    /// Slices of devices, classes, claims, templates of claims.
+    Devices(usize),
 }
 
 impl Source {
@@ -62,6 +65,7 @@ impl Source {
             Self::Capacity(place) => (Input::Headroom, place),
             Self::Volumes(place) => (Input::Volumes, place),
             Self::Attachments(place) => (Input::Attachments, place),
+            Self::Devices(place) => (Input::Devices, place),
         }
     }
 
@@ -71,6 +75,7 @@ impl Source {
             Input::Outlooks => outlooks::SOURCES,
             Input::Volumes => storage::VOLUME_SOURCES,
             Input::Attachments => storage::ATTACHMENT_SOURCES,
+            Input::Devices => devices::SOURCES,
             _ => 1,
         }
     }
@@ -130,6 +135,7 @@ pub(crate) fn all(
     feeds.push(namespaces(client, settings));
     if !narrow {
         feeds.push(node_rules(client, settings));
+        feeds.extend(devices::all(client, settings));
     }
     feeds.push(workloads(client, settings, 0, "replicasets", "ReplicaSet", |set: &slim::ReplicaSet| {
         intake::replica_set(set)
@@ -315,6 +321,7 @@ where
                     out.push(Heard::Synced(source));
                     out
                 }
+                Seen::Broken { why, missing_kind: true } => vec![Heard::Absent(source, why)],
                 Seen::Broken { why, .. } => vec![Heard::Broken(source, why)],
             };
             stream::iter(out)

@@ -41,6 +41,9 @@ pub(super) struct Devices {
     /// All pods that have not ended and claim devices.
     #[serde(skip)]
     pods: BTreeSet<PodKey>,
+    /// How many claims and templates ask for each kind.
+    #[serde(skip)]
+    asked: BTreeMap<Kind, u32>,
     /// Claims by the pools of the devices that they were given.
     #[serde(skip)]
     given: BTreeMap<PoolKey, BTreeSet<VolumeClaimKey>>,
@@ -102,26 +105,33 @@ impl Devices {
                 touched = self.count();
             }
             DeviceChange::Template(key, ask) => {
-                put(&mut self.templates, key, ask);
-                touched = self.count_new_kinds();
+                let now = ask.clone();
+                let old = put(&mut self.templates, key, ask);
+                let changed = [self.note_ask(now.as_deref(), true), self.note_ask(old.as_deref(), false)];
+                touched = if changed.contains(&true) { self.count() } else { touched };
                 touched.pods.extend(self.pods.iter().cloned());
             }
             DeviceChange::Claim(key, claim) => {
                 touched = self.around(&key);
-                self.put_claim(&key, claim);
-                let more = [self.count_new_kinds(), self.around(&key)];
-                more.into_iter().for_each(|more| touched.add(more));
+                if self.put_claim(&key, claim) {
+                    touched.add(self.count());
+                }
+                touched.add(self.around(&key));
             }
         }
         touched
     }
 
-    fn put_claim(&mut self, key: &VolumeClaimKey, claim: Option<Arc<DeviceClaim>>) {
+    /// Whether other kinds of devices are asked for than before.
+    fn put_claim(&mut self, key: &VolumeClaimKey, claim: Option<Arc<DeviceClaim>>) -> bool {
         let pools = |claim: &DeviceClaim| -> BTreeSet<PoolKey> {
             let given = claim.given.iter().flatten();
             given.map(|(driver, pool, _)| (Arc::clone(driver), Arc::clone(pool))).collect()
         };
-        for pool in self.claims.remove(key).iter().flat_map(|old| pools(old)) {
+        let old = self.claims.remove(key);
+        let came = self.note_ask(claim.as_ref().map(|claim| &claim.ask), true);
+        let went = self.note_ask(old.as_ref().map(|claim| &claim.ask), false);
+        for pool in old.iter().flat_map(|old| pools(old)) {
             remove_from(&mut self.given, &pool, key);
         }
         if let Some(claim) = claim {
@@ -130,11 +140,26 @@ impl Devices {
             }
             self.claims.insert(key.clone(), claim);
         }
+        came || went
+    }
+
+    /// Notes what is asked for, or no longer; whether that is another kind than others ask for.
+    fn note_ask(&mut self, ask: Option<&DeviceAsk>, comes: bool) -> bool {
+        let mut changed = false;
+        for kind in ask.and_then(|ask| ask.as_ref().ok()).into_iter().flatten().map(kind_of) {
+            let count = self.asked.entry(kind.clone()).or_default();
+            *count = if comes { *count + 1 } else { count.saturating_sub(1) };
+            changed |= *count == u32::from(comes);
+            if *count == 0 {
+                self.asked.remove(&kind);
+            }
+        }
+        changed
     }
 
     /// Counts everything anew.
     fn count(&mut self) -> Touched {
-        let kinds = self.kinds();
+        let kinds: Vec<Kind> = self.asked.keys().take(MOST_KINDS).cloned().collect();
         let mut touched = Touched { pods: self.pods.clone(), ..Touched::default() };
         let pools: BTreeSet<PoolKey> = self.slices.values().map(|slice| pool_of(slice)).collect();
         self.names = kinds.into_iter().map(|kind| (kind, Err(UnmodelledRule::DeviceRequest))).collect();
@@ -143,14 +168,6 @@ impl Devices {
         }
         touched.add(self.relate());
         touched
-    }
-
-    /// Counts everything anew where a claim or template asks for what nobody has asked for yet.
-    fn count_new_kinds(&mut self) -> Touched {
-        if self.names.len() < MOST_KINDS && self.kinds().iter().any(|kind| !self.names.contains_key(kind)) {
-            return self.count();
-        }
-        Touched::default()
     }
 
     /// Counts the devices of a pool; its nodes, and the pods that were given some of it.
@@ -225,7 +242,8 @@ impl Devices {
         self.terms_of(kind)?;
         let mut any = false;
         let mut first = kind;
-        let of = |pool: &'_ Counted, kind: &Kind| pool.by_kind.get(kind).cloned().unwrap_or(Ok(BTreeSet::new()));
+        let of =
+            |pool: &'_ Counted, kind: &Kind| pool.by_kind.get(kind).cloned().unwrap_or(Ok(BTreeSet::new()));
         for pool in self.pools.values() {
             any |= !of(pool, kind)?.is_empty();
         }
@@ -243,15 +261,6 @@ impl Devices {
             }
         }
         Ok(name_of_kind(first))
-    }
-
-    /// The kinds of requests of all claims and templates.
-    fn kinds(&self) -> BTreeSet<Kind> {
-        let claims = self.claims.values().map(|claim| &claim.ask);
-        let asks = claims.chain(self.templates.values().map(|ask| &**ask));
-        let kinds: BTreeSet<Kind> =
-            asks.filter_map(|ask| ask.as_ref().ok()).flatten().map(kind_of).collect();
-        kinds.into_iter().take(MOST_KINDS).collect()
     }
 
     /// The node of a device.
@@ -306,6 +315,11 @@ impl Devices {
         self.users.clear();
         self.pods.clear();
         self.given.clear();
+        self.asked.clear();
+        let templates: Vec<Arc<DeviceAsk>> = self.templates.values().cloned().collect();
+        for ask in templates {
+            self.note_ask(Some(&ask), true);
+        }
         for (key, claim) in std::mem::take(&mut self.claims) {
             self.put_claim(&key, Some(claim));
         }
@@ -439,3 +453,6 @@ fn keys_of(pod: &Pod) -> BTreeSet<VolumeClaimKey> {
     let names = claims.filter_map(|claim| claim.claim.as_ref());
     names.map(|name| VolumeClaimKey::new(&pod.key.namespace, name)).collect()
 }
+
+#[cfg(test)]
+mod tests;

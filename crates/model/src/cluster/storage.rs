@@ -4,10 +4,12 @@
 //! drivers and attachments into its [`Fittings`]. [`super::Cluster`] applies what they say, so that everyone who reads
 //! a pod or a node finds it resolved.
 
+use super::devices::Devices;
 use crate::{
-    BindingMode, CsiDriver, CsiSource, DriverLimits, Fittings, Input, NodeName, PersistentVolume, Pod,
-    PodKey, PodPhase, PodShape, StorageCapacity, StorageClass, UnboundVolume, UnmodelledRule,
-    VolumeAttachment, VolumeClaim, VolumeClaimKey, VolumeName, VolumeNeeds, VolumeRefusal, VolumeZone,
+    BindingMode, CsiDriver, CsiSource, DeviceChange, DriverLimits, Fittings, Input, Node, NodeName,
+    PersistentVolume, Pod, PodKey, PodPhase, PodShape, Resources, StorageCapacity, StorageClass,
+    UnboundVolume, UnmodelledRule, VolumeAttachment, VolumeClaim, VolumeClaimKey, VolumeName, VolumeNeeds,
+    VolumeRefusal, VolumeZone,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,6 +36,7 @@ pub enum StorageChange {
     Attachment(Arc<str>, Option<Arc<VolumeAttachment>>),
     /// By namespace and name.
     Capacity(VolumeClaimKey, Option<Arc<StorageCapacity>>),
+    Devices(DeviceChange),
 }
 
 /// All that is known of storage.
@@ -47,6 +50,8 @@ pub struct Storage {
     node_drivers: BTreeMap<NodeName, Arc<DriverLimits>>,
     attachments: BTreeMap<Arc<str>, Arc<VolumeAttachment>>,
     capacities: BTreeMap<VolumeClaimKey, Arc<StorageCapacity>>,
+    #[serde(skip_serializing_if = "Devices::is_empty")]
+    devices: Devices,
 
     /// Pods that have not ended, by the claims that they name.
     #[serde(skip)]
@@ -76,11 +81,16 @@ impl Touched {
 pub(super) struct Seen {
     pub volumes: bool,
     pub attachments: bool,
+    pub devices: bool,
 }
 
 impl Seen {
     pub(super) fn of(fresh: impl Fn(&Input) -> bool) -> Self {
-        Self { volumes: fresh(&Input::Volumes), attachments: fresh(&Input::Attachments) }
+        Self {
+            volumes: fresh(&Input::Volumes),
+            attachments: fresh(&Input::Attachments),
+            devices: fresh(&Input::Devices),
+        }
     }
 }
 
@@ -121,6 +131,7 @@ impl Storage {
             StorageChange::NodeDrivers(node, drivers) => self.node_drivers.get(node) == drivers.as_ref(),
             StorageChange::Attachment(name, at) => self.attachments.get(name) == at.as_ref(),
             StorageChange::Capacity(key, capacity) => self.capacities.get(key) == capacity.as_ref(),
+            StorageChange::Devices(change) => self.devices.knows(change),
         }
     }
 
@@ -130,7 +141,14 @@ impl Storage {
     }
 
     pub(super) fn all_users(&self) -> BTreeSet<PodKey> {
-        self.users.values().flatten().cloned().collect()
+        self.users.values().flatten().cloned().chain(self.devices.all_pods()).collect()
+    }
+
+    /// What a node offers with the devices that it has for claims; `None` where it has none.
+    pub(super) fn allocatable(&self, node: &Node) -> Option<Resources> {
+        let mut allocatable = node.allocatable.clone();
+        self.devices.fit(&node.name, &mut allocatable);
+        (allocatable != node.allocatable).then_some(allocatable)
     }
 
     pub(super) fn apply(&mut self, change: StorageChange) -> Touched {
@@ -176,6 +194,7 @@ impl Storage {
                 }
                 put(&mut self.capacities, key, capacity);
             }
+            StorageChange::Devices(change) => touched = self.devices.apply(change),
         }
         touched
     }
@@ -213,11 +232,12 @@ impl Storage {
         for (name, attachment) in std::mem::take(&mut self.attachments) {
             self.put_attachment(name, Some(attachment));
         }
+        self.devices.reindex();
     }
 
     /// Notes that a pod uses its claims; returns whom that concerns besides itself.
     pub(super) fn note(&mut self, pod: &Pod) -> Touched {
-        let mut touched = Touched::default();
+        let mut touched = self.devices.note(pod);
         if !is_live(pod) {
             return touched;
         }
@@ -235,7 +255,7 @@ impl Storage {
 
     /// Notes that a pod no longer uses its claims.
     pub(super) fn forget(&mut self, pod: &Pod) -> Touched {
-        let mut touched = Touched::default();
+        let mut touched = self.devices.forget(pod);
         if pod.claims.is_none() || !is_live(pod) {
             return touched;
         }
@@ -298,9 +318,17 @@ impl Storage {
     /// A pod's shape with what its claims ask for; `None` where nothing changes.
     pub(super) fn resolved(&self, pod: &Pod, seen: Seen) -> Option<Arc<PodShape>> {
         let claims = pod.claims.as_ref()?;
-        if claims.volumes.is_empty() {
-            return None;
+        let mut shape = PodShape::clone(&pod.shape);
+        if !claims.volumes.is_empty() {
+            self.resolve_volumes(pod, seen, &mut shape);
         }
+        if !claims.devices.is_empty() {
+            self.devices.resolve(pod, seen.devices, &mut shape);
+        }
+        (shape != *pod.shape).then(|| Arc::new(shape))
+    }
+
+    fn resolve_volumes(&self, pod: &Pod, seen: Seen, shape: &mut PodShape) {
         let mut needs = VolumeNeeds {
             disks: pod.shape.volumes.as_ref().map(|needs| needs.disks.clone()).unwrap_or_default(),
             ..VolumeNeeds::default()
@@ -312,7 +340,6 @@ impl Storage {
         } else {
             Some(UnmodelledRule::VolumesUnseen)
         };
-        let mut shape = PodShape::clone(&pod.shape);
         shape.unmodelled.retain(|rule| {
             !matches!(
                 rule,
@@ -321,7 +348,6 @@ impl Storage {
         });
         shape.unmodelled.extend(rule);
         shape.volumes = (!needs.is_empty()).then(|| Arc::new(needs));
-        (shape != *pod.shape).then(|| Arc::new(shape))
     }
 
     fn work_out(&self, pod: &Pod, needs: &mut VolumeNeeds) {
@@ -473,11 +499,11 @@ fn claims_of(pod: &Pod) -> BTreeSet<VolumeClaimKey> {
     volumes.map(|volume| VolumeClaimKey::new(&pod.key.namespace, &volume.name)).collect()
 }
 
-fn is_live(pod: &Pod) -> bool {
+pub(super) fn is_live(pod: &Pod) -> bool {
     !matches!(pod.phase, PodPhase::Succeeded | PodPhase::Failed)
 }
 
-fn remove_from<K: Ord, V: Ord>(map: &mut BTreeMap<K, BTreeSet<V>>, key: &K, value: &V) {
+pub(super) fn remove_from<K: Ord, V: Ord>(map: &mut BTreeMap<K, BTreeSet<V>>, key: &K, value: &V) {
     if let Some(set) = map.get_mut(key) {
         set.remove(value);
         if set.is_empty() {
@@ -487,4 +513,4 @@ fn remove_from<K: Ord, V: Ord>(map: &mut BTreeMap<K, BTreeSet<V>>, key: &K, valu
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -11,6 +11,9 @@ pub(super) fn check(ask: &Ask<'_>, node: &NodeView) -> Option<PoolRejection> {
     }
     let short = requests.short_of(node.free());
     // One reason, however many claims: devices that cannot be had come before a claim that is elsewhere.
-    let name = short.into_iter().filter(model::ResourceName::is_claimed_device).min_by_key(|name| name.is_device_claim())?;
+    let name = short
+        .into_iter()
+        .filter(model::ResourceName::is_claimed_device)
+        .min_by_key(|name| name.is_device_claim())?;
     Some(PoolRejection::Insufficient { resources: vec![name] })
 }

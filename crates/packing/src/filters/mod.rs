@@ -4,6 +4,7 @@
 //! preferred affinity) are not filters: the scheduler may ignore them, so nothing here counts on them. The two rules
 //! that other pods decide are asked only where the ask says what is around; a node alone cannot answer them.
 
+mod dynamic_resources;
 pub(crate) mod inter_pod_affinity;
 mod node_affinity;
 mod node_name;
@@ -67,7 +68,7 @@ pub struct Filter {
 }
 
 /// Every filter that is modelled, in the order in which kube-scheduler asks them.
-pub const FILTERS: [Filter; 12] = [
+pub const FILTERS: [Filter; 13] = [
     Filter { name: FilterName::NodeUnschedulable, lasting: true, check: node_unschedulable::check },
     Filter { name: FilterName::NodeName, lasting: true, check: node_name::check },
     Filter { name: FilterName::TaintToleration, lasting: true, check: taint_toleration::check },
@@ -80,6 +81,7 @@ pub const FILTERS: [Filter; 12] = [
     Filter { name: FilterName::VolumeZone, lasting: true, check: volume_zone::check },
     Filter { name: FilterName::PodTopologySpread, lasting: false, check: pod_topology_spread::check },
     Filter { name: FilterName::InterPodAffinity, lasting: false, check: inter_pod_affinity::check },
+    Filter { name: FilterName::DynamicResources, lasting: false, check: dynamic_resources::check },
 ];
 
 /// The first filter that refuses, as kube-scheduler reports it; `None` where the pod fits.

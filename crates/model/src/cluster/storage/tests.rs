@@ -9,11 +9,21 @@ use jiff::Timestamp;
 
 fn pod(name: &str, node: Option<&str>, claims: &[&str]) -> Change {
     let volumes = claims.iter().map(|name| PodVolumeClaim { name: Arc::from(*name), ephemeral: false });
+    let claims = PodClaims { volumes: volumes.collect(), ..PodClaims::default() };
+    pod_claiming(name, node, claims, UnmodelledRule::Volumes)
+}
+
+pub(in crate::cluster) fn pod_claiming(
+    name: &str,
+    node: Option<&str>,
+    claims: PodClaims,
+    rule: UnmodelledRule,
+) -> Change {
     let key = PodKey::new("d", name);
     let pod = Pod {
         key: key.clone(),
         uid: Uid::from(name),
-        shape: Arc::new(PodShape { unmodelled: vec![UnmodelledRule::Volumes], ..Default::default() }),
+        shape: Arc::new(PodShape { unmodelled: vec![rule], ..Default::default() }),
         labels: crate::Labels::new(),
         owner: None,
         created_at: Timestamp::UNIX_EPOCH,
@@ -30,7 +40,7 @@ fn pod(name: &str, node: Option<&str>, claims: &[&str]) -> Change {
         daemon: false,
         terminal: false,
         local_volumes: Vec::new(),
-        claims: Some(Box::new(PodClaims { volumes: volumes.collect() })),
+        claims: Some(Box::new(claims)),
         scale_up_delay_seconds: None,
         consumes: None,
         evict_daemon: None,
@@ -38,7 +48,7 @@ fn pod(name: &str, node: Option<&str>, claims: &[&str]) -> Change {
     Change::Pod(key, Some(Arc::new(pod)))
 }
 
-fn node(name: &str) -> Change {
+pub(in crate::cluster) fn node(name: &str) -> Change {
     let node = crate::Node {
         name: name.into(),
         uid: name.into(),

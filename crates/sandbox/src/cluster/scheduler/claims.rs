@@ -114,6 +114,7 @@ fn gone(change: StorageChange) -> StorageChange {
         StorageChange::NodeDrivers(key, _) => StorageChange::NodeDrivers(key, None),
         StorageChange::Attachment(key, _) => StorageChange::Attachment(key, None),
         StorageChange::Capacity(key, _) => StorageChange::Capacity(key, None),
+        StorageChange::Devices(change) => StorageChange::Devices(change.gone()),
     }
 }
 

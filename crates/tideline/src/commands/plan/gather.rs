@@ -81,8 +81,8 @@ pub(super) fn from_cluster(
     })?;
     let mut gathering = Gathering::new(now);
     gathering.live = true;
-    for why in refused {
-        gathering.storage.refused(why);
+    for (plural, why) in refused {
+        gathering.storage.refused(is_of_devices(plural), why);
     }
     for object in objects {
         gathering.take_object(&object)?;
@@ -103,6 +103,10 @@ const KINDS: &[(&str, &str, &str, &str, bool)] = &[
     ("storage.k8s.io", "v1", "CSINode", "csinodes", false),
     ("storage.k8s.io", "v1", "CSIStorageCapacity", "csistoragecapacities", false),
     ("storage.k8s.io", "v1", "VolumeAttachment", "volumeattachments", false),
+    ("resource.k8s.io", "v1", "ResourceSlice", "resourceslices", false),
+    ("resource.k8s.io", "v1", "DeviceClass", "deviceclasses", false),
+    ("resource.k8s.io", "v1", "ResourceClaim", "resourceclaims", false),
+    ("resource.k8s.io", "v1", "ResourceClaimTemplate", "resourceclaimtemplates", false),
     ("apps", "v1", "ReplicaSet", "replicasets", true),
     ("apps", "v1", "StatefulSet", "statefulsets", true),
     ("apps", "v1", "DaemonSet", "daemonsets", true),
@@ -120,8 +124,11 @@ const KINDS: &[(&str, &str, &str, &str, bool)] = &[
 /// Objects that one request answers with at most.
 const PAGE: u32 = 500;
 
+/// A kind that may not be listed, and the server's words.
+type Refused = (&'static str, String);
+
 /// Everything that is there, and what we may not list although only some pods need it.
-async fn list(client: kube::Client) -> Result<(Vec<Object>, Vec<String>), CommandError> {
+async fn list(client: kube::Client) -> Result<(Vec<Object>, Vec<Refused>), CommandError> {
     use kube::core::{ApiResource, GroupVersionKind};
     let mut all = Vec::new();
     let mut refused = Vec::new();
@@ -135,7 +142,7 @@ async fn list(client: kube::Client) -> Result<(Vec<Object>, Vec<String>), Comman
                 Ok(page) => page,
                 Err(kube::Error::Api(status)) if status.code == 404 && !everywhere => break,
                 Err(kube::Error::Api(status)) if status.code == 403 && is_storage(plural) => {
-                    refused.push(format!("{plural} may not be listed: {}", status.message));
+                    refused.push((*plural, format!("{plural} may not be listed: {}", status.message)));
                     break;
                 }
                 Err(source) => {
@@ -170,6 +177,11 @@ fn is_storage(plural: &str) -> bool {
         || plural.starts_with("csi")
         || plural.starts_with("storage")
         || plural == "volumeattachments"
+        || is_of_devices(plural)
+}
+
+fn is_of_devices(plural: &str) -> bool {
+    plural == "deviceclasses" || plural.starts_with("resource")
 }
 
 /// A cluster under construction.

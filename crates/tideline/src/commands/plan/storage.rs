@@ -19,6 +19,9 @@ pub(super) struct Storage {
     given: bool,
     /// Why a live cluster did not tell all of it.
     refused: Option<String>,
+    devices_given: bool,
+    /// Why a live cluster did not tell of devices.
+    devices_refused: Option<String>,
     assumed_classes: BTreeSet<Arc<str>>,
 }
 
@@ -27,15 +30,20 @@ impl Storage {
         let change = intake::storage_change(object)
             .map_err(|error| CommandError::Input(format!("{}: {error}", object.origin)))?;
         if let Some(change) = change {
-            self.given |= !matches!(change, StorageChange::Driver(..) | StorageChange::NodeDrivers(..));
+            match &change {
+                StorageChange::Devices(_) => self.devices_given = true,
+                StorageChange::Driver(..) | StorageChange::NodeDrivers(..) => {}
+                _ => self.given = true,
+            }
             cluster.apply(Change::Storage(change));
         }
         Ok(())
     }
 
     /// The cluster would not tell.
-    pub(super) fn refused(&mut self, why: String) {
-        self.refused.get_or_insert(why);
+    pub(super) fn refused(&mut self, of_devices: bool, why: String) {
+        let known = if of_devices { &mut self.devices_refused } else { &mut self.refused };
+        known.get_or_insert(why);
     }
 
     /// Says how current storage is. Files without any of it are about pods only: what their claims are is unknown.
@@ -48,6 +56,15 @@ impl Storage {
         let attachments = self.refused.as_deref().map_or(InputState::Fresh, stale);
         cluster.apply(Change::Input(Input::Volumes, volumes));
         cluster.apply(Change::Input(Input::Attachments, attachments));
+        let devices = match &self.devices_refused {
+            Some(why) => stale(why),
+            None if live || self.devices_given => InputState::Fresh,
+            None => stale(
+                "none were given; add the output of kubectl get resourceslices,deviceclasses, \
+                           resourceclaims,resourceclaimtemplates -A -o yaml",
+            ),
+        };
+        cluster.apply(Change::Input(Input::Devices, devices));
     }
 
     /// The claims that a `StatefulSet` which nobody has applied would make, for the pod of this number.
@@ -118,7 +135,7 @@ impl Storage {
                 )
             })
             .collect();
-        notes.extend(self.refused.clone());
+        notes.extend(self.refused.clone().into_iter().chain(self.devices_refused.clone()));
         notes
     }
 }
