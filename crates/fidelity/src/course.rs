@@ -115,6 +115,7 @@ pub(crate) async fn run(
         match plane.schedule(&step.pod).await? {
             Ok((pod, Seen::Bound(node))) => {
                 tally.bound += 1;
+                renew_claims(plane, &mut situation, &pod).await?;
                 situation.bind(pod, &node);
             }
             // It is not waited for: the next pods are asked about as if it were not there.
@@ -123,6 +124,19 @@ pub(crate) async fn run(
         }
     }
     Ok((tally, None))
+}
+
+/// Reads the claims that a pod names again: the scheduler has written into them what it gave.
+async fn renew_claims(plane: &Plane, situation: &mut Situation, pod: &Value) -> Result<(), Error> {
+    let named = |claim: &Value| claim["resourceClaimName"].as_str().unwrap_or_default().to_owned();
+    let claims = pod["spec"]["resourceClaims"].as_array().map_or(&[][..], Vec::as_slice);
+    let names: Vec<String> = claims.iter().map(named).collect();
+    for object in &mut situation.storage {
+        if object["kind"] == "ResourceClaim" && names.contains(&text(object, "/metadata/name")) {
+            *object = plane.reread(object).await?;
+        }
+    }
+    Ok(())
 }
 
 async fn apply(plane: &Plane, situation: &mut Situation, change: &Change) -> Result<(), Error> {

@@ -3,6 +3,7 @@
 //! Owns how large a cluster is and what happens between two pods. What nodes and pods look like is in `nodes`,
 //! `pods` and `rules`. The vocabulary is small on purpose, so that rules meet each other often.
 
+mod devices;
 mod nodes;
 mod pods;
 mod rules;
@@ -19,7 +20,7 @@ pub(crate) const NAMESPACES: [(&str, &[(&str, &str)]); 3] =
 #[derive(Clone, Debug)]
 pub(crate) struct Cluster {
     pub(crate) nodes: Vec<Value>,
-    /// Classes, volumes, claims, the nodes' CSI drivers.
+    /// Classes, volumes, claims, the nodes' CSI drivers and devices.
     pub(crate) storage: Vec<Value>,
     pub(crate) steps: Vec<Step>,
 }
@@ -54,7 +55,12 @@ pub(crate) fn cluster(seed: u64, pods: usize) -> Cluster {
     let kinds: Vec<Value> = (0..dice.number(3, 6)).map(|_| pods::kind(&mut dice, count)).collect();
     // A stream of its own, so that clusters without storage are those that they were.
     let mut storage_dice = Dice::new(seed ^ 0x5707);
-    let storage = storage::storage(&mut storage_dice, count);
+    let mut storage = storage::storage(&mut storage_dice, count);
+    let has_volumes = !storage.is_empty();
+    let mut device_dice = Dice::new(seed ^ 0xdec1);
+    let devices = devices::devices(&mut device_dice, count, pods);
+    let has_devices = !devices.is_empty();
+    storage.extend(devices);
     let steps = (0..pods)
         .map(|i| {
             let before = change(&mut dice, &kinds, i);
@@ -65,8 +71,11 @@ pub(crate) fn cluster(seed: u64, pods: usize) -> Cluster {
                 pods::kind(&mut dice, count)
             };
             pod["metadata"]["name"] = json!(format!("p{i}"));
-            if !storage.is_empty() && storage_dice.chance(45) {
+            if has_volumes && storage_dice.chance(45) {
                 storage::use_some(&mut storage_dice, &mut pod);
+            }
+            if has_devices && device_dice.chance(60) {
+                devices::use_some(&mut device_dice, &mut pod);
             }
             Step { before, pod }
         })
@@ -139,6 +148,8 @@ mod tests {
             "ReadWriteOncePod",
             "allowedTopologies",
             "open-local",
+            "ResourceSlice",
+            "shared-devices",
         ] {
             assert!(all.contains(word), "{word}");
         }

@@ -66,7 +66,7 @@ pub(crate) fn judge(situation: &Situation, pod: &Value) -> Result<Option<Judged>
 /// The situation in the model, with pods and nodes joined to their volumes.
 fn cluster(situation: &Situation, asked: &model::Pod) -> Result<Cluster, Error> {
     let mut cluster = Cluster::default();
-    for input in [Input::Volumes, Input::Attachments] {
+    for input in [Input::Volumes, Input::Attachments, Input::Devices] {
         cluster.apply(Change::Input(input, InputState::Fresh));
     }
     for object in &situation.storage {

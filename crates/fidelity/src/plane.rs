@@ -96,6 +96,9 @@ impl Plane {
             "/api/v1/persistentvolumes",
             "/apis/storage.k8s.io/v1/storageclasses",
             "/apis/storage.k8s.io/v1/csinodes",
+            "/apis/resource.k8s.io/v1/namespaces/alpha/resourceclaims",
+            "/apis/resource.k8s.io/v1/resourceslices",
+            "/apis/resource.k8s.io/v1/deviceclasses",
         ] {
             self.call(Method::DELETE, path, &json!({})).await?;
         }
@@ -124,6 +127,12 @@ impl Plane {
             created.push(self.create(&storage::path(object), object).await?.map_err(refused(&name))?);
         }
         Ok(created)
+    }
+
+    /// What an object has become.
+    pub(crate) async fn reread(&self, object: &Value) -> Result<Value, Error> {
+        let path = format!("{}/{}", storage::path(object), text(object, "/metadata/name"));
+        self.call(Method::GET, &path, &Value::Null).await
     }
 
     /// Asks until the scheduler counts so many nodes. What it heard of pods before is then known to it, too.

@@ -21,6 +21,9 @@ pub(crate) fn path(object: &Value) -> String {
         "StorageClass" => "/apis/storage.k8s.io/v1/storageclasses".to_owned(),
         "CSINode" => "/apis/storage.k8s.io/v1/csinodes".to_owned(),
         "PersistentVolume" => "/api/v1/persistentvolumes".to_owned(),
+        "DeviceClass" => "/apis/resource.k8s.io/v1/deviceclasses".to_owned(),
+        "ResourceSlice" => "/apis/resource.k8s.io/v1/resourceslices".to_owned(),
+        "ResourceClaim" => format!("/apis/resource.k8s.io/v1/namespaces/{}/resourceclaims", NAMESPACES[0].0),
         _ => format!("/api/v1/namespaces/{}/persistentvolumeclaims", NAMESPACES[0].0),
     }
 }
