@@ -123,6 +123,11 @@ fn soft_distance_is_kept_on_machines_of_direct_pools_where_it_is_free() {
 }
 
 #[test]
+fn devices_that_pods_claim_are_counted_or_say_why_not() {
+    golden("devices.txt", &["-f", "devices.yaml", "--check"]);
+}
+
+#[test]
 fn groups_come_from_flags() {
     let template = "workers:cpu=4,memory=16Gi,pods=20,price=0.2,label/topology.kubernetes.io/zone=a";
     golden("groups.txt", &["-f", "web.yaml", "--nodes=0:30:workers", "--node-template", template, "--check"]);

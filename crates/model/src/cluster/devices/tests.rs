@@ -141,7 +141,8 @@ fn what_cannot_be_counted_says_why() {
     let unknown = claim("c", asks("tpu", Vec::new(), 1), None);
     assert_eq!(rule_of(vec![p(), unknown]), UnmodelledRule::ClaimMissing);
     let gpu = || claim("c", asks("gpu", Vec::new(), 1), None);
-    assert_eq!(rule_of(vec![p(), gpu(), class("gpu", None)]), UnmodelledRule::DeviceSelector);
+    let odd = claim("c", asks("odd", Vec::new(), 1), None);
+    assert_eq!(rule_of(vec![p(), odd, class("odd", None)]), UnmodelledRule::DeviceSelector);
     let sized = claim("c", asks("gpu", vec![equals(Some("size"), "large")], 1), None);
     assert_eq!(rule_of(vec![p(), sized]), UnmodelledRule::DeviceSelector);
     assert_eq!(rule_of(vec![p(), gpu(), pod("q", None, Some("c"), None)]), UnmodelledRule::SharedClaim);
