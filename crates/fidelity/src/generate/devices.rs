@@ -40,7 +40,7 @@ pub(super) fn devices(dice: &mut Dice, nodes: usize, pods: usize) -> Vec<Value> 
 }
 
 fn slice(dice: &mut Dice, i: usize) -> Value {
-    let device = |dice: &mut Dice, at: u64| {
+    let device = |dice: &mut Dice, at: u32| {
         let mut device = json!({
             "name": format!("gpu-{at}"),
             "attributes": {"model": {"string": dice.pick(&["large", "small"])}},
@@ -63,7 +63,7 @@ fn slice(dice: &mut Dice, i: usize) -> Value {
 }
 
 fn claim(dice: &mut Dice, name: &str) -> Value {
-    let request = |dice: &mut Dice, at: u64| {
+    let request = |dice: &mut Dice, at: u32| {
         let class = dice.pick(&["large", "small"]);
         json!({"name": format!("r{at}"), "exactly": {"deviceClassName": class, "count": dice.number(1, 2)}})
     };

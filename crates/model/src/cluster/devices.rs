@@ -248,13 +248,14 @@ impl Devices {
             any |= !of(pool, kind)?.is_empty();
         }
         for other in kinds.iter().filter(|other| **other != kind && any) {
-            let mut equal = true;
+            let (mut equal, mut shared) = (true, false);
             for pool in self.pools.values() {
                 let (own, others) = (of(pool, kind)?, of(pool, other).unwrap_or_default());
                 equal &= own == others;
-                if own != others && !own.is_disjoint(&others) {
-                    return Err(UnmodelledRule::DeviceOverlap);
-                }
+                shared |= !own.is_disjoint(&others);
+            }
+            if shared && !equal {
+                return Err(UnmodelledRule::DeviceOverlap);
             }
             if equal && *other < first {
                 first = other;

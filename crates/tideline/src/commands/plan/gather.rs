@@ -247,6 +247,10 @@ impl Gathering {
                 "storage.k8s.io",
                 "StorageClass" | "CSIDriver" | "CSINode" | "CSIStorageCapacity" | "VolumeAttachment",
             )
+            | (
+                "resource.k8s.io",
+                "ResourceSlice" | "DeviceClass" | "ResourceClaim" | "ResourceClaimTemplate",
+            )
             | ("apps", "ReplicaSet" | "StatefulSet" | "DaemonSet" | "Deployment")
             | ("batch", "Job")
             | ("policy", "PodDisruptionBudget")
