@@ -90,6 +90,7 @@ impl Plane {
         for (namespace, _) in NAMESPACES {
             self.call(Method::DELETE, &format!("/api/v1/namespaces/{namespace}/pods"), &all).await?;
         }
+        self.unprotect_claims().await?;
         for path in [
             "/api/v1/nodes",
             "/api/v1/namespaces/alpha/persistentvolumeclaims",
@@ -105,6 +106,19 @@ impl Plane {
         self.until_nodes(0).await?;
         self.extender.forget();
         self.watched.forget();
+        Ok(())
+    }
+
+    /// Claims that were given devices are kept by a finalizer, which a controller would take off.
+    async fn unprotect_claims(&self) -> Result<(), Error> {
+        let path = "/apis/resource.k8s.io/v1/namespaces/alpha/resourceclaims";
+        let claims = self.call(Method::GET, path, &Value::Null).await?;
+        let claims = claims["items"].as_array().map_or(&[][..], Vec::as_slice);
+        let kept = |claim: &&Value| claim.pointer("/metadata/finalizers").is_some();
+        for claim in claims.iter().filter(kept) {
+            let path = format!("{path}/{}", text(claim, "/metadata/name"));
+            self.call(Method::PATCH, &path, &json!({"metadata": {"finalizers": null}})).await?;
+        }
         Ok(())
     }
 
