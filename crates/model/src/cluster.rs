@@ -236,7 +236,7 @@ impl Cluster {
             return Arc::clone(node);
         }
         let allocatable = allocatable.unwrap_or_else(|| node.allocatable.clone());
-        Arc::new(Node { fittings, allocatable, ..Node::clone(node) })
+        Arc::new(Node { allocatable, fittings, ..Node::clone(node) })
     }
 
     fn seen(&self) -> Seen {
