@@ -14,6 +14,6 @@ pub(super) fn check(ask: &Ask<'_>, node: &NodeView) -> Option<PoolRejection> {
     let name = short
         .into_iter()
         .filter(model::ResourceName::is_claimed_device)
-        .min_by_key(|name| name.is_device_claim())?;
+        .min_by_key(model::ResourceName::is_device_claim)?;
     Some(PoolRejection::Insufficient { resources: vec![name] })
 }

@@ -46,6 +46,7 @@ fn class(name: &str, terms: Option<Vec<DeviceTerm>>) -> Change {
     told(DeviceChange::Class(name.into(), Some(Arc::new(class))))
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "what a claim asks for may also be not modelled")]
 fn asks(class: &str, terms: Vec<DeviceTerm>, count: u64) -> DeviceAsk {
     Ok(vec![DeviceRequest { class: class.into(), terms, count }])
 }
