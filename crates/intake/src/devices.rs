@@ -86,7 +86,7 @@ fn device(driver: &str, device: &devices::Device) -> Device {
             && device.binds_to_node != Some(true)
             && !any(device.consumes_counters.as_ref().map(Vec::len))
             && !any(device.binding_conditions.as_ref().map(Vec::len))
-            && device.node_allocatable_resources.as_ref().is_none_or(|all| all.is_empty()),
+            && device.node_allocatable_resources.as_ref().is_none_or(std::collections::BTreeMap::is_empty),
     }
 }
 
