@@ -36,6 +36,12 @@ cases! { ApiServer,
         "list csistoragecapacities.storage.k8s.io", "list csistoragecapacities.storage.k8s.io paged", "watch csistoragecapacities.storage.k8s.io", "watch csistoragecapacities.storage.k8s.io streamed",
         "list volumeattachments.storage.k8s.io", "list volumeattachments.storage.k8s.io paged", "watch volumeattachments.storage.k8s.io", "watch volumeattachments.storage.k8s.io streamed",
     ];
+    devices_are_followed_where_they_are_served: [
+        "list resourceslices.resource.k8s.io paged", "watch resourceslices.resource.k8s.io streamed",
+        "list deviceclasses.resource.k8s.io paged", "watch deviceclasses.resource.k8s.io streamed",
+        "list resourceclaims.resource.k8s.io paged", "watch resourceclaims.resource.k8s.io streamed",
+        "list resourceclaimtemplates.resource.k8s.io paged", "watch resourceclaimtemplates.resource.k8s.io streamed",
+    ];
     a_lease_is_taken_renewed_and_lost: [
         "create leases.coordination.k8s.io", "update leases.coordination.k8s.io", "get leases.coordination.k8s.io",
     ];
@@ -149,38 +155,75 @@ fn followed_storage(w: &World) -> Vec<(String, serde_json::Value)> {
 
 async fn followed_kinds_are_listed_in_pages_and_watched(w: World) {
     for (path, object) in followed(&w).into_iter().chain(followed_storage(&w)) {
-        let name = object["metadata"]["name"].as_str().unwrap_or_default();
-        let from = version(&w.get(&path).await.ok());
-        let made = w.post(&path, &object).await.code(201);
-        let mut watch = w.watch(&path, &format!("resourceVersion={from}&allowWatchBookmarks=true")).await;
-        let (kind, seen) = watch.about(name).await;
-        assert_eq!((kind.as_str(), &seen), ("ADDED", &made), "{path}");
-        let label = json!({"metadata": {"labels": {"seen": "yes"}}});
-        let changed = w.patch(&format!("{path}/{name}"), MERGE, label).await.ok();
-        let (kind, seen) = watch.about(name).await;
-        assert_eq!((kind.as_str(), &seen), ("MODIFIED", &changed), "{path}");
-        let mut token = String::new();
-        let mut found = false;
-        loop {
-            let page = w.get(&format!("{path}?limit=500&continue={token}")).await.ok();
-            found |= names(&page).contains(&name);
-            page["metadata"]["continue"].as_str().unwrap_or_default().clone_into(&mut token);
-            if token.is_empty() {
-                break;
-            }
-        }
-        assert!(found, "{path}");
-        let streamed = "sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true";
-        let mut stream = w.watch(&path, streamed).await;
-        let (kind, seen) = stream.about(name).await;
-        assert_eq!((kind.as_str(), &seen), ("ADDED", &changed), "{path}");
-        let background = json!({"propagationPolicy": "Background"});
-        w.delete_with(&format!("{path}/{name}"), background).await.ok();
-        // A namespace goes once a controller has emptied it, volumes once one has seen that nobody uses them, and here
-        // there is none.
-        let stays = path.ends_with("/namespaces") || path.contains("/persistentvolume");
-        while !stays && stream.about(name).await.0 != "DELETED" {}
+        is_followed(&w, &path, &object).await;
     }
+}
+
+/// Devices that the controller follows.
+fn followed_devices(w: &World) -> Vec<(String, serde_json::Value)> {
+    let of = |kind: &str, spec| json!({"apiVersion": "resource.k8s.io/v1", "kind": kind, "metadata": {"name": w.unique}, "spec": spec});
+    let asked =
+        json!({"devices": {"requests": [{"name": "one", "exactly": {"deviceClassName": "example.com"}}]}});
+    let slice = json!({
+        "driver": "devices.example.com", "nodeName": "n", "devices": [{"name": "first"}],
+        "pool": {"name": w.unique, "generation": 1, "resourceSliceCount": 1},
+    });
+    let class = json!({"selectors": [{"cel": {"expression": "device.driver == \"devices.example.com\""}}]});
+    let of_cluster = |plural: &str| format!("/apis/resource.k8s.io/v1/{plural}");
+    let of_namespace = |plural: &str| w.group("resource.k8s.io/v1", plural);
+    vec![
+        (of_cluster("resourceslices"), of("ResourceSlice", slice)),
+        (of_cluster("deviceclasses"), of("DeviceClass", class)),
+        (of_namespace("resourceclaims"), of("ResourceClaim", asked.clone())),
+        (of_namespace("resourceclaimtemplates"), of("ResourceClaimTemplate", json!({"spec": asked}))),
+    ]
+}
+
+/// They came late to Kubernetes: some servers do not know them and say so.
+async fn devices_are_followed_where_they_are_served(w: World) {
+    for (path, object) in followed_devices(&w) {
+        if w.get(&format!("{path}?limit=500")).await.code == 404 {
+            let stream = "watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true";
+            assert_eq!(w.get(&format!("{path}?{stream}")).await.code, 404, "{path}");
+        } else {
+            is_followed(&w, &path, &object).await;
+        }
+    }
+}
+
+/// Made, changed, listed in pages, streamed and deleted, and all of it seen.
+async fn is_followed(w: &World, path: &str, object: &serde_json::Value) {
+    let name = object["metadata"]["name"].as_str().unwrap_or_default();
+    let from = version(&w.get(path).await.ok());
+    let made = w.post(path, object).await.code(201);
+    let mut watch = w.watch(path, &format!("resourceVersion={from}&allowWatchBookmarks=true")).await;
+    let (kind, seen) = watch.about(name).await;
+    assert_eq!((kind.as_str(), &seen), ("ADDED", &made), "{path}");
+    let label = json!({"metadata": {"labels": {"seen": "yes"}}});
+    let changed = w.patch(&format!("{path}/{name}"), MERGE, label).await.ok();
+    let (kind, seen) = watch.about(name).await;
+    assert_eq!((kind.as_str(), &seen), ("MODIFIED", &changed), "{path}");
+    let mut token = String::new();
+    let mut found = false;
+    loop {
+        let page = w.get(&format!("{path}?limit=500&continue={token}")).await.ok();
+        found |= names(&page).contains(&name);
+        page["metadata"]["continue"].as_str().unwrap_or_default().clone_into(&mut token);
+        if token.is_empty() {
+            break;
+        }
+    }
+    assert!(found, "{path}");
+    let streamed = "sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true";
+    let mut stream = w.watch(path, streamed).await;
+    let (kind, seen) = stream.about(name).await;
+    assert_eq!((kind.as_str(), &seen), ("ADDED", &changed), "{path}");
+    let background = json!({"propagationPolicy": "Background"});
+    w.delete_with(&format!("{path}/{name}"), background).await.ok();
+    // A namespace goes once a controller has emptied it, volumes once one has seen that nobody uses them, and here
+    // there is none.
+    let stays = path.ends_with("/namespaces") || path.contains("/persistentvolume");
+    while !stays && stream.about(name).await.0 != "DELETED" {}
 }
 
 fn held_by(holder: &str, time: &str) -> LeaseSpec {
