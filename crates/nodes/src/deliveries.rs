@@ -135,12 +135,12 @@ fn finish_or_expire(round: &mut Round<'_>, id: &PoolId, account: &mut PoolAccoun
         round.ledger.scale_ups.remove(id);
         return;
     }
-    let deadline = order.deadline;
+    let (deadline, asked) = (order.deadline, order.asked.filter(|_| !order.ordered));
     if order.confirmed && missing == 0 {
         // Each machine that exists has its own time limit.
         return;
     }
-    if !round.reached(deadline) {
+    if !round.reached(deadline) || round.is_asking(asked) {
         return;
     }
     expire(round, id, account, missing);

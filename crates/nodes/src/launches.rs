@@ -200,12 +200,12 @@ fn seed_of(intent: &str, now: jiff::Timestamp) -> u64 {
 pub(crate) fn settle(round: &mut Round<'_>, id: &PoolId, account: &mut PoolAccount) {
     let Some(order) = round.ledger.scale_ups.get(id) else { return };
     let unseen = unseen(round, order).len();
-    let (ordered, deadline) = (order.ordered, order.deadline);
+    let (ordered, deadline, asked) = (order.ordered, order.deadline, order.asked);
     if ordered && unseen == 0 {
         end(round, id, account);
         return;
     }
-    if !round.reached(deadline) {
+    if !round.reached(deadline) || (!ordered && round.is_asking(asked)) {
         return;
     }
     if !ordered {

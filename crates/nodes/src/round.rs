@@ -94,14 +94,18 @@ impl<'a> Round<'a> {
         {
             return None;
         }
-        if let Some(asked) = asked
-            && asked.epoch == self.ledger.epoch
-            && !self.reached(after(asked.at, ANSWER_OVERDUE))
-        {
+        if self.is_asking(asked) {
             return None;
         }
         self.wake(after(self.now, ANSWER_OVERDUE));
         Some(Asked { epoch: self.ledger.epoch, at: self.now })
+    }
+
+    /// Whether a call that was handed out may still be on its way: what it asks for must not be given up meanwhile.
+    pub(crate) fn is_asking(&mut self, asked: Option<Asked>) -> bool {
+        asked.is_some_and(|asked| {
+            asked.epoch == self.ledger.epoch && !self.reached(after(asked.at, ANSWER_OVERDUE))
+        })
     }
 
     pub(crate) fn say(&mut self, node: &NodeName, reason: Reason) {

@@ -54,3 +54,10 @@ fn a_node_is_given_back_only_when_it_is_empty_by_the_clock_of_whoever_gives_it_b
     let outcome = run_random(4203, RandomOptions::default()).unwrap();
     assert_eq!(outcome.report.violations, Vec::<String>::new());
 }
+
+/// The time of an order is over while the call that gives it is still on its way.
+#[test]
+fn an_order_whose_call_is_out_is_not_given_up() {
+    let outcome = run_random(25, RandomOptions::default()).unwrap();
+    assert_eq!(outcome.report.violations, Vec::<String>::new());
+}
